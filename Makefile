@@ -1,0 +1,30 @@
+# Each target makes the virtual environment when it is missing. PYTHON chooses the interpreter that makes it.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help bench test test-slow check clean
+
+help:  ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+bench: $(INSTALLED)  ## run the quick suite: train, evaluate, report (goes on where it was stopped)
+	$(BIN)/mrl-bench bench --suite quick
+
+test: $(INSTALLED)  ## run the fast tests
+	$(BIN)/python -m pytest
+
+test-slow: $(INSTALLED)  ## run the tests that train for minutes
+	$(BIN)/python -m pytest -m slow
+
+check: $(INSTALLED)  ## lint, format and type checks
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+clean:  ## remove the virtual environment, runs and caches
+	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache build dist
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

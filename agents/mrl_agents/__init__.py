@@ -1,0 +1,8 @@
+"""Agents. To add one: a file of its own, and a line here."""
+
+TABLE = {
+    "random": "mrl_agents.uniform:Uniform",
+    "blind": "mrl_agents.ppo:Ppo",
+    "oracle": "mrl_agents.ppo:Ppo",
+    "maml": "mrl_agents.maml:Maml",
+}

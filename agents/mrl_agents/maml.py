@@ -1,0 +1,292 @@
+"""MAML for reinforcement learning (Finn, Abbeel & Levine 2017), second order, with a per-task policy-gradient step.
+
+    adapted_i = theta - alpha * grad L_i(theta)         inner: one task's likelihood-ratio policy gradient
+    theta    <- theta - beta * grad sum_i J_i(adapted_i)    outer: differentiates through the inner step
+
+The inner surrogate is the likelihood ratio pi / stop(pi) times the advantage (the LVC estimator of Rothfuss et al.
+2019, "ProMP"), whose second derivative keeps the credit of how the first data were gathered. The outer objective is
+ProMP's clipped surrogate without its small KL penalty, or TRPO as in the first MAML. See docs/maml.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+from torch.func import grad, vmap
+
+from mrl_agents.advantage import clipped_surrogate, gae, linear_baseline, masked_mean, standardise
+from mrl_agents.gaussian import init_policy, kl_divergence, log_prob, mean_and_sigma, sample
+from mrl_agents.networks import Weights, expand, obs_scaler
+from mrl_bench.agent import Training
+from mrl_bench.types import EnvSpec, Last, Rollout, State
+
+# What one task's steps look like to a loss: "obs" (N, O), "action" (N, A), "advantage" (N,), "mask" (N,); with a
+# leading B for a batch of tasks.
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class MamlConfig:
+    hidden: tuple[int, ...] = (64, 64)  # widths of the policy's hidden layers
+    sigma: float = 0.75  # initial deviation of the actions
+    learn_sigma: bool = True  # adapted and meta-learned with the rest; else fixed
+    tasks: int = 20  # tasks in a meta-batch
+    episodes: int = 10  # episodes of each task before, and again after, each inner step
+    inner_steps: int = 1  # policy-gradient steps in meta-training, each with data of its own
+    inner_lr: float = 0.1  # alpha
+    learn_inner_lr: bool = False  # one rate a weight, meta-learned (Meta-SGD, Li et al. 2017)
+    first_order: bool = False  # drop the derivative through the inner gradient
+    discount: float = 0.99
+    trace: float = 1.0  # lambda of the advantage estimate; 1 gives return minus baseline
+    outer: Literal["ppo", "trpo"] = "ppo"
+    outer_lr: float = 2e-3  # ppo: of Adam
+    outer_lr_decay: bool = True  # ppo: let it fall linearly to zero over the budget
+    epochs: int = 5  # ppo: steps on one meta-batch
+    clip: float = 0.2  # ppo: of the ratio
+    max_grad_norm: float = 1.0  # ppo
+    max_kl: float = 0.01  # trpo: size of the step
+    cg_steps: int = 10  # trpo: conjugate-gradient iterations
+    cg_damping: float = 1e-3  # trpo: added to the curvature
+    backtracks: int = 15  # trpo: of the line search, each 0.8 of the one before
+
+
+class Maml:
+    Config = MamlConfig
+
+    def __init__(self, spec: EnvSpec, config: MamlConfig, seed: int, device: torch.device) -> None:
+        self.spec, self.config, self.device = spec, config, device
+        rng = torch.Generator().manual_seed(seed)
+        theta = init_policy(spec.obs_dim, spec.act_dim, config.hidden, config.sigma, rng)
+        self.theta = {key: value.to(device).requires_grad_() for key, value in theta.items()}
+        self.log_lr = {
+            key: torch.full_like(value, math.log(config.inner_lr)) for key, value in self.theta.items()
+        }
+        if config.learn_inner_lr:
+            self.log_lr = {key: value.requires_grad_() for key, value in self.log_lr.items()}
+        if not config.learn_sigma:
+            self.theta["log_sigma"].requires_grad_(False)
+        self.scaled = obs_scaler(spec, device)
+
+    # -- what the harness calls ---------------------------------------------------------------------------------
+
+    def meta_train(self, training: Training) -> None:
+        config = self.config
+        optimiser = torch.optim.Adam(
+            [
+                {"params": [w for w in self.theta.values() if w.requires_grad], "lr": config.outer_lr},
+                {"params": [w for w in self.log_lr.values() if w.requires_grad], "lr": 5 * config.outer_lr},
+            ]
+        )
+        rates = [group["lr"] for group in optimiser.param_groups]
+        while training.left > 0:
+            if config.outer_lr_decay:
+                for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                    group["lr"] = rate * max(training.left / training.budget, 0.05)
+            tasks = training.tasks(config.tasks, config.episodes)
+            state, before = self.begin(config.tasks), []
+            for _ in range(config.inner_steps):
+                rollout, _ = tasks.collect(self.act, state)
+                before.append(self.batch(rollout))
+                state = self._adapt(state, before[-1])
+            rollout, _ = tasks.collect(self.act, state)
+            after = self.batch(rollout)
+            after = after | {"old": log_prob(state, after["obs"], after["action"])}
+            if config.outer == "ppo":
+                losses = self._outer_ppo(before, after, optimiser)
+            else:
+                losses = self._outer_trpo(before, after, state)
+            training.log({"charts/learning_rate": optimiser.param_groups[0]["lr"], **losses})
+
+    def begin(self, tasks: int) -> State:
+        return expand({key: value.detach() for key, value in self.theta.items()}, tasks)
+
+    def act(self, state: State, last: Last, explore: bool, rng: Generator) -> tuple[Tensor, State]:
+        return sample(state, self.scaled(last.obs), explore, rng), state
+
+    def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
+        return self._adapt(state, self.batch(rollout))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {
+            **{f"theta.{key}": value.detach() for key, value in self.theta.items()},
+            **{f"log_lr.{key}": value.detach() for key, value in self.log_lr.items()},
+        }
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, weights in (("theta", self.theta), ("log_lr", self.log_lr)):
+            for key, value in weights.items():
+                value.data.copy_(tensors[f"{name}.{key}"])
+
+    # -- inner loop ---------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def batch(self, rollout: Rollout) -> Batch:
+        """What the losses need of B tasks' episodes: leaves (B, N, .) with N = E * T."""
+        obs, mask = self.scaled(rollout.obs), rollout.mask
+        value = linear_baseline(obs, rollout.reward, mask, self.config.discount)
+        advantage = gae(
+            rollout.reward, value, rollout.terminated, mask, self.config.discount, self.config.trace
+        )
+        leaves = {
+            "obs": obs[:, :, :-1],
+            "action": rollout.action,
+            "advantage": standardise(advantage, mask),
+            "mask": mask,
+        }
+        return {key: value.flatten(1, 2) for key, value in leaves.items()}
+
+    def inner_step(self, weights: Weights, lr: Weights, batch: Batch) -> Weights:
+        """One task's policy-gradient step, differentiable in `weights` and `lr` unless `first_order`."""
+        gradient = grad(inner_loss)(weights, batch)
+        if self.config.first_order:
+            gradient = {key: value.detach() for key, value in gradient.items()}
+        if not self.config.learn_sigma:
+            gradient["log_sigma"] = torch.zeros_like(gradient["log_sigma"])
+        return {key: value - lr[key] * gradient[key] for key, value in weights.items()}
+
+    @torch.no_grad()
+    def _adapt(self, state: Weights, batch: Batch) -> Weights:
+        lr = {key: value.exp() for key, value in self.log_lr.items()}
+        step = partial(self.inner_step, lr=lr)
+        return over_tasks(lambda weights, data: step(weights, batch=data), state, batch)
+
+    # -- outer loop ---------------------------------------------------------------------------------------------
+
+    def adapted(self, theta: Weights, log_lr: Weights, before: list[Batch]) -> Weights:
+        """One task's weights after its inner steps, as a function of the meta-weights."""
+        lr = {key: value.exp() for key, value in log_lr.items()}
+        for batch in before:
+            theta = self.inner_step(theta, lr, batch)
+        return theta
+
+    def _outer_ppo(
+        self, before: list[Batch], after: Batch, optimiser: torch.optim.Optimizer
+    ) -> dict[str, Tensor]:
+        config = self.config
+
+        def task_loss(data: Batch, *data_before: Batch) -> dict[str, Tensor]:
+            weights = self.adapted(self.theta, self.log_lr, list(data_before))
+            log_ratio = (log_prob(weights, data["obs"], data["action"]) - data["old"]) * data["mask"]
+            gain = clipped_surrogate(log_ratio, data["advantage"], config.clip)
+            return {
+                "policy_loss": -(gain * data["mask"]).sum(),
+                "approx_kl": ((log_ratio.exp() - 1 - log_ratio) * data["mask"]).sum().detach(),
+            }
+
+        parameters = [weight for group in optimiser.param_groups for weight in group["params"]]
+        steps = after["mask"].sum()
+        for _ in range(config.epochs):
+            losses = {
+                key: value.sum() / steps for key, value in over_tasks(task_loss, after, *before).items()
+            }
+            optimiser.zero_grad()
+            losses["policy_loss"].backward()
+            torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+            optimiser.step()
+        return {f"losses/{key}": value.detach() for key, value in losses.items()} | self._diagnostics()
+
+    def _outer_trpo(self, before: list[Batch], after: Batch, state: Weights) -> dict[str, Tensor]:
+        """A natural-gradient step of size `max_kl` (Schulman et al. 2015) on the adapted policies."""
+        config = self.config
+        named = {f"theta.{key}": value for key, value in self.theta.items() if value.requires_grad}
+        named |= {f"log_lr.{key}": value for key, value in self.log_lr.items() if value.requires_grad}
+        meta = list(named.values())
+        mean, sigma = mean_and_sigma(state, after["obs"])
+        after = after | {"mean": mean, "sigma": sigma}
+
+        def task_terms(data: Batch, *data_before: Batch) -> dict[str, Tensor]:
+            weights = self.adapted(self.theta, self.log_lr, list(data_before))
+            ratio = ((log_prob(weights, data["obs"], data["action"]) - data["old"]) * data["mask"]).exp()
+            kl = kl_divergence(data["mean"], data["sigma"], *mean_and_sigma(weights, data["obs"]))
+            return {
+                "loss": -(ratio * data["advantage"] * data["mask"]).sum(),
+                "kl": (kl * data["mask"]).sum(),
+            }
+
+        def terms() -> tuple[Tensor, Tensor]:
+            sums = over_tasks(task_terms, after, *before)
+            return sums["loss"].sum() / after["mask"].sum(), sums["kl"].sum() / after["mask"].sum()
+
+        loss, kl = terms()
+        gradient = _flat(torch.autograd.grad(loss, meta, retain_graph=True))
+        kl_gradient = _flat(torch.autograd.grad(kl, meta, create_graph=True))
+
+        def curvature(vector: Tensor) -> Tensor:
+            product = torch.autograd.grad(kl_gradient @ vector, meta, retain_graph=True)
+            return _flat(product) + config.cg_damping * vector
+
+        direction = conjugate_gradient(curvature, -gradient, config.cg_steps)
+        length = (2 * config.max_kl / (direction @ curvature(direction)).clamp(min=1e-12)).sqrt()
+        origin = _flat(meta).detach()
+        with torch.no_grad():
+            for backtrack in range(config.backtracks):
+                _assign(meta, origin + 0.8**backtrack * length * direction)
+                new_loss, new_kl = terms()
+                if new_loss < loss and new_kl < 1.5 * config.max_kl:
+                    break
+            else:
+                _assign(meta, origin)
+        return {"losses/policy_loss": loss.detach(), "losses/approx_kl": new_kl} | self._diagnostics()
+
+    def _diagnostics(self) -> dict[str, Tensor]:
+        rates = torch.cat([value.detach().exp().flatten() for value in self.log_lr.values()])
+        return {
+            "losses/sigma": self.theta["log_sigma"].detach().exp().mean(),
+            "losses/inner_lr": rates.mean(),
+        }
+
+
+def inner_loss(weights: Weights, batch: Batch) -> Tensor:
+    """One task's negative surrogate: mean of pi / stop(pi) times advantage, over the steps that were lived."""
+    now = log_prob(weights, batch["obs"], batch["action"])
+    ratio = ((now - now.detach()) * batch["mask"]).exp()
+    return -masked_mean(ratio * batch["advantage"], batch["mask"])
+
+
+def over_tasks(function: Callable[..., dict[str, Tensor]], *batched: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Applies a function of one task's tensors to B tasks; every tensor leads with B, going in and coming out.
+
+    A loop and `vmap` give the same numbers. Where a task has much data, a loop keeps the processor's cache warm;
+    where it has little, or on a GPU, starting B small kernels costs more than they do: benchmarks/maml_update.py.
+    """
+    first = next(iter(batched[0].values()))
+    samples = max(value.shape[1] for value in batched[-1].values() if value.ndim > 1)
+    if first.device.type == "cpu" and samples >= LOOP_FROM_SAMPLES:
+        results = [
+            function(*({k: v[i] for k, v in data.items()} for data in batched)) for i in range(len(first))
+        ]
+        return {key: torch.stack([result[key] for result in results]) for key in results[0]}
+    mapped: dict[str, Tensor] = vmap(function)(*batched)
+    return mapped
+
+
+LOOP_FROM_SAMPLES = 2000  # steps of a task from which a loop is faster on a CPU
+
+
+def conjugate_gradient(product: Callable[[Tensor], Tensor], target: Tensor, steps: int) -> Tensor:
+    """Solves product(x) = target for a positive definite `product` (Hestenes & Stiefel 1952), `steps` iterations."""
+    solution, residual = torch.zeros_like(target), target.clone()
+    direction, size = residual.clone(), residual @ residual
+    for _ in range(steps):
+        along = product(direction)
+        step = size / (direction @ along).clamp(min=1e-20)
+        solution, residual = solution + step * direction, residual - step * along
+        new_size = residual @ residual
+        direction, size = residual + new_size / size.clamp(min=1e-20) * direction, new_size
+    return solution
+
+
+def _flat(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+def _assign(tensors: list[Tensor], flat: Tensor) -> None:
+    pieces = flat.split([tensor.numel() for tensor in tensors])
+    for tensor, piece in zip(tensors, pieces, strict=True):
+        tensor.data.copy_(piece.view_as(tensor))

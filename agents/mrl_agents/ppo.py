@@ -1,0 +1,120 @@
+"""PPO over a distribution of tasks (Schulman et al. 2017): the two learned anchors.
+
+Under the harness's plain observation it is the task-blind anchor: the best that one policy does on all tasks without
+adapting. When the harness reveals the task parameters in the observation it is the oracle. The code is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from mrl_agents.advantage import clipped_surrogate, gae, masked_mean
+from mrl_agents.gaussian import init_policy, log_prob, sample
+from mrl_agents.networks import init_mlp, mlp, obs_scaler
+from mrl_bench.agent import Training
+from mrl_bench.types import EnvSpec, Last, Rollout, State
+
+
+@dataclass(frozen=True)
+class PpoConfig:
+    hidden: tuple[int, ...] = (64, 64)  # widths of the hidden layers of policy and critic
+    sigma: float = 0.6  # initial deviation of the actions
+    tasks: int = 200  # tasks in a batch
+    episodes: int = 1  # episodes of each
+    discount: float = 0.99
+    trace: float = 0.95  # lambda of the advantage estimate
+    learning_rate: float = 3e-3  # of Adam, falling linearly to zero over the budget
+    epochs: int = 6  # passes over a batch
+    minibatches: int = 6  # a pass is cut into so many, but none is smaller than 1,024 steps
+    clip: float = 0.2
+    max_grad_norm: float = 1.0
+
+
+class Ppo:
+    Config = PpoConfig
+
+    def __init__(self, spec: EnvSpec, config: PpoConfig, seed: int, device: torch.device) -> None:
+        self.spec, self.config, self.device = spec, config, device
+        rng = torch.Generator().manual_seed(seed)
+        policy = init_policy(spec.obs_dim, spec.act_dim, config.hidden, config.sigma, rng)
+        critic = init_mlp([spec.obs_dim, *config.hidden, 1], rng, name="critic_")
+        self.weights = {key: value.to(device).requires_grad_() for key, value in (policy | critic).items()}
+        self.scaled = obs_scaler(spec, device)
+        self.value_scale = torch.zeros(
+            (), device=device
+        )  # running size of the critic's targets; 0 before the first
+        self.shuffle = torch.Generator(device).manual_seed(seed)
+
+    def meta_train(self, training: Training) -> None:
+        optimiser = torch.optim.Adam(self.weights.values(), lr=self.config.learning_rate, eps=1e-5)
+        while training.left > 0:
+            rate = self.config.learning_rate * max(training.left / training.budget, 0.01)
+            optimiser.param_groups[0]["lr"] = rate
+            tasks = training.tasks(self.config.tasks, self.config.episodes)
+            rollout, _ = tasks.collect(self.act, self.begin(self.config.tasks))
+            losses = self._update(rollout, optimiser)
+            training.log({"charts/learning_rate": rate, **losses})
+
+    def begin(self, tasks: int) -> State:
+        return {}
+
+    def act(self, state: State, last: Last, explore: bool, rng: Generator) -> tuple[Tensor, State]:
+        return sample(self.weights, self.scaled(last.obs), explore, rng), state
+
+    def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
+        return state
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {
+            **{key: value.detach() for key, value in self.weights.items()},
+            "value_scale": self.value_scale,
+        }
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        self.weights = {key: tensors[key].clone().requires_grad_() for key in self.weights}
+        self.value_scale = tensors["value_scale"].clone()
+
+    def _value(self, obs: Tensor) -> Tensor:
+        """(..., O), scaled -> (...), in units of `value_scale`."""
+        return mlp(self.weights, obs, name="critic_").squeeze(-1)
+
+    def _update(self, rollout: Rollout, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+        config, mask = self.config, rollout.mask
+        with torch.no_grad():
+            obs = self.scaled(rollout.obs)
+            value = self._value(obs) * self.value_scale  # (B, E, T + 1)
+            advantage = gae(rollout.reward, value, rollout.terminated, mask, config.discount, config.trace)
+            target = advantage + value[..., :-1]
+            scale = masked_mean(target**2, mask).sqrt() + 1e-6
+            known = self.value_scale > 0
+            self.value_scale = torch.where(known, self.value_scale.lerp(scale, 0.1), scale)
+            lived = mask > 0
+            obs, action, target = (
+                obs[:, :, :-1][lived],
+                rollout.action[lived],
+                target[lived] / self.value_scale,
+            )  # (N, .)
+            advantage = advantage[lived]
+            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-6)
+            old = log_prob(self.weights, obs, action)
+        size = max(1024, -(-len(obs) // config.minibatches))
+        for _ in range(config.epochs):
+            order = torch.randperm(len(obs), generator=self.shuffle, device=obs.device)
+            for chosen in order.split(size):
+                log_ratio = log_prob(self.weights, obs[chosen], action[chosen]) - old[chosen]
+                policy_loss = -clipped_surrogate(log_ratio, advantage[chosen], config.clip).mean()
+                value_loss = 0.5 * ((self._value(obs[chosen]) - target[chosen]) ** 2).mean()
+                optimiser.zero_grad()
+                (policy_loss + value_loss).backward()
+                torch.nn.utils.clip_grad_norm_(self.weights.values(), config.max_grad_norm)
+                optimiser.step()
+        return {
+            "losses/policy_loss": policy_loss.detach(),
+            "losses/value_loss": value_loss.detach(),
+            "losses/approx_kl": (log_ratio.exp() - 1 - log_ratio).mean().detach(),
+            "losses/sigma": self.weights["log_sigma"].exp().mean().detach(),
+        }

@@ -1,0 +1,7 @@
+"""`python -m mrl_bench` is `mrl-bench`."""
+
+import sys
+
+from mrl_bench.cli import main
+
+sys.exit(main())

@@ -1,0 +1,264 @@
+"""The command line. Each command imports what it needs when it runs, so that `--help` and `list` stay quick.
+
+Exit codes: 0 fine, 1 the run or a check of results failed, 2 wrong usage or bad YAML, 3 an optional part is missing,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mrl_bench
+from mrl_bench.errors import MrlBenchError
+
+if TYPE_CHECKING:
+    from mrl_bench.unit import Unit
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        result: int = options.command(options)
+        return result
+    except MrlBenchError as error:
+        print(f"mrl-bench: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:  # a full disk, a folder that cannot be written
+        print(f"mrl-bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("mrl-bench: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mrl-bench", description="A benchmark for meta-reinforcement learning."
+    )
+    parser.add_argument("--version", action="version", version=f"mrl-bench {mrl_bench.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    bench = commands.add_parser(
+        "bench", help="run a suite: train, evaluate, report; goes on where it was stopped"
+    )
+    bench.add_argument("--suite", default="quick", help="a suite's id or YAML file (default: quick)")
+    bench.add_argument("--seeds", type=_positive, help="training seeds instead of the suite's")
+    bench.add_argument("--workers", type=_positive, help="units at a time (default: one a core)")
+    bench.add_argument(
+        "--time-limit", type=_positive, default=7200, help="seconds for one unit (default: 7200)"
+    )
+    bench.add_argument("--retry-failed", action="store_true", help="run units again that had failed")
+    _add_device(bench)
+    bench.add_argument("--out", type=Path, help="run folder (default: runs/SUITE)")
+    bench.set_defaults(command=_bench)
+
+    report = commands.add_parser("report", help="print a run's table, and write its page and figures again")
+    report.add_argument("run", type=Path, help="run folder")
+    report.add_argument("--split", action="append", choices=("train", "test", "ood"), help="default: test")
+    report.set_defaults(command=_report)
+
+    for name, command, text in (
+        ("train", _train, "meta-train one agent on one scenario"),
+        ("evaluate", _evaluate, "score one agent on a scenario's held-out tasks; trains it first if need be"),
+    ):
+        one = commands.add_parser(name, help=text)
+        one.add_argument("scenario", help="id or YAML file")
+        one.add_argument("agent", help="short name or module:Class")
+        one.add_argument("--seed", type=int, default=0)
+        one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a hyperparameter")
+        _add_device(one)
+        one.add_argument(
+            "--out", type=Path, default=Path("runs/single"), help="run folder (default: runs/single)"
+        )
+        one.set_defaults(command=command)
+
+    listing = commands.add_parser("list", help="what there is: scenarios, suites, families, agents")
+    listing.set_defaults(command=_list)
+
+    check = commands.add_parser("check", help="check scenario and suite files")
+    check.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    check.set_defaults(command=_check)
+
+    schema = commands.add_parser(
+        "schema", help="print the JSON Schema of scenario or suite files, for editors"
+    )
+    schema.add_argument("kind", choices=("scenario", "suite"))
+    schema.set_defaults(command=_schema)
+
+    doctor = commands.add_parser("doctor", help="versions, GPU, and which optional parts are there")
+    doctor.set_defaults(command=_doctor)
+    return parser
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    text = "where to compute (default: the GPU where there is one)"
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help=text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from mrl_bench.bench import Bench, forget_failed, pick_device, units_of
+    from mrl_bench.display import make_display
+    from mrl_bench.runs import write_plan
+    from mrl_bench.store import Store
+    from mrl_bench.suite import find_suite
+    from mrl_bench.versions import cores
+
+    suite = find_suite(options.suite)
+    suite = replace(suite, seeds=options.seeds or suite.seeds)
+    store = Store(options.out or Path("runs") / suite.id)
+    units = units_of(suite, pick_device(options.device))
+    if options.retry_failed:
+        forget_failed(store, units)
+    write_plan(store, suite, units)
+    workers = options.workers or cores()
+    print(
+        f"{suite.id}: {len(units)} units, {workers} at a time on {units[0].device}, in {store.folder}",
+        flush=True,
+    )
+    with make_display(len(units)) as display:
+        results = Bench(store, display, workers, options.time_limit).run(units)
+    _show(store.folder, ("test",))
+    failed = sum(result.error is not None for result in results)
+    if failed:
+        raise MrlBenchError(
+            f"{failed} of {len(units)} units failed; their output is in {store.folder / 'logs'}"
+        )
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    _show(options.run, options.split or ("test",))
+    return 0
+
+
+def _show(folder: Path, splits: Sequence[str]) -> None:
+    from mrl_bench.report.table import print_boards
+    from mrl_bench.runs import read_boards, write_report
+
+    boards, info = read_boards(folder)
+    print_boards(boards, info, splits)
+    print(f"report: {write_report(folder, boards, info)}")
+
+
+def _train(options: argparse.Namespace) -> int:
+    from mrl_bench.store import Store
+    from mrl_bench.unit import train
+
+    unit, store = _single(options), Store(options.out)
+    steps = train(unit, store, _print_progress)
+    print(f"{unit.label}: {steps:,} env steps, weights in {store.model_path(unit.key('train'))}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from mrl_bench.display import summary
+    from mrl_bench.store import Store
+    from mrl_bench.unit import run
+
+    unit = _single(options)
+    evaluation = run(unit, Store(options.out), _print_progress)
+    print(f"{unit.label}: {summary(evaluation)}")
+    if evaluation.error:
+        raise MrlBenchError(f"{unit.label} failed")
+    return 0
+
+
+def _single(options: argparse.Namespace) -> Unit:
+    """The unit that `train` and `evaluate` were asked for."""
+    import torch
+
+    from mrl_bench.bench import pick_device
+    from mrl_bench.scenario import find_scenario
+    from mrl_bench.settings import parse_settings
+    from mrl_bench.suite import AgentSpec
+    from mrl_bench.unit import Unit
+
+    torch.set_num_threads(1)  # as in a bench, so that the result is the same
+    agent = AgentSpec(options.agent.rpartition(":")[2].lower(), options.agent, parse_settings(options.set))
+    unit = Unit(find_scenario(options.scenario), agent, options.seed, pick_device(options.device))
+    _ = unit.config  # refuses a wrong setting before anything runs
+    return unit
+
+
+def _print_progress(stage: str, done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{stage} {done / total:4.0%}", end="\r", file=sys.stderr, flush=True)
+
+
+def _list(options: argparse.Namespace) -> int:
+    from mrl_bench import registry
+    from mrl_bench.scenario import list_scenarios
+    from mrl_bench.suite import list_suites
+
+    for title, names in (
+        ("scenarios", list_scenarios()),
+        ("suites", list_suites()),
+        ("families", sorted(registry.names("family"))),
+        ("agents", sorted(registry.names("agent"))),
+    ):
+        print(f"{title}:")
+        for name in names:
+            print(f"  {name}")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from mrl_bench.scenario import load
+    from mrl_bench.suite import load_suite
+    from mrl_bench.yaml_source import read
+
+    worst = 0
+    for path in options.files:
+        try:
+            data = read(path).data
+            if isinstance(data, dict) and "scenarios" in data:
+                suite = load_suite(path)
+                print(f"{path}: suite {suite.id}, {len(suite.entries)} scenarios, {suite.seeds} seeds")
+            else:
+                scenario = load(path)
+                counts = ", ".join(
+                    f"{split.count or 'endless'} {name}" for name, split in scenario.splits.items()
+                )
+                print(f"{path}: scenario {scenario.id}, digest {scenario.digest}, tasks: {counts}")
+        except MrlBenchError as error:
+            print(f"mrl-bench: {error}", file=sys.stderr)
+            worst = max(worst, error.exit_code)
+    return worst
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from mrl_bench.schema import scenario_schema, suite_schema
+
+    print(json.dumps(scenario_schema() if options.kind == "scenario" else suite_schema(), indent=2))
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from mrl_bench.versions import PACKAGES, git_commit, machine, package_versions
+
+    found = package_versions()
+    print(f"machine  {machine()}")
+    print(f"commit   {git_commit() or 'none: not a git checkout'}")
+    for name in ("python", "mrl-bench", *PACKAGES):
+        print(f"{name:<12} {found.get(name, 'not installed')}")
+    import torch
+
+    if torch.cuda.is_available():
+        print(f"GPU      {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}")
+    else:
+        print("GPU      none: everything runs on the CPU")
+    return 0

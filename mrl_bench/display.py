@@ -1,0 +1,112 @@
+"""How far a bench is: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from threading import Lock
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from mrl_bench.results import Evaluation
+from mrl_bench.unit import Unit
+
+_HEARTBEAT = 30.0  # seconds between plain lines about one unit
+
+
+def summary(evaluation: Evaluation) -> str:
+    """One evaluation in a line: the mean return on the test tasks at each scored round."""
+    if evaluation.error:
+        return f"FAILED: {evaluation.error}"
+    curve = evaluation.curves["test"]
+    points = [f"{value:.1f}" for value in curve.returns.mean((0, 2))]
+    rounds = ",".join(map(str, curve.rounds))
+    return f"return {' '.join(points)} after {rounds} rounds"
+
+
+class PlainDisplay:
+    """A line when a unit starts, ends, and now and then between."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.count = total, 0
+        self.begun: dict[str, float] = {}
+        self.last: dict[str, float] = {}
+        self.lock = Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+    def started(self, unit: Unit) -> None:
+        self.begun[unit.label] = self.last[unit.label] = time.monotonic()
+        self._line(f"start  {unit.label}")
+
+    def advanced(self, unit: Unit, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self.last[unit.label] < _HEARTBEAT:
+            return
+        self.last[unit.label] = now
+        rate = done / (now - self.begun[unit.label])
+        left = (
+            f", {rate:,.0f} steps/s, {(total - done) / max(rate, 1):.0f} s left" if stage == "train" else ""
+        )
+        self._line(f"       {unit.label}: {stage} {done / total:.0%}{left}")
+
+    def finished(self, unit: Unit, evaluation: Evaluation, fresh: bool) -> None:
+        with self.lock:
+            self.count += 1
+        took = f" in {time.monotonic() - self.begun[unit.label]:.0f} s" if fresh else " (was there)"
+        self._line(f"[{self.count}/{self.total}]  {unit.label}{took}: {summary(evaluation)}")
+
+    def _line(self, text: str) -> None:
+        print(text, flush=True)
+
+
+class BarDisplay:
+    """A bar for each running unit, with steps/s and the time left; finished units scroll up as lines."""
+
+    def __init__(self, total: int, console: Console) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self.all = self.progress.add_task("all units", total=total, note="")
+        self.bars: dict[str, TaskID] = {}
+        self.begun: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.progress.stop()
+
+    def started(self, unit: Unit) -> None:
+        self.bars[unit.label] = self.progress.add_task(unit.label, total=unit.budget, note="starting")
+        self.begun[unit.label] = time.monotonic()
+
+    def advanced(self, unit: Unit, stage: str, done: int, total: int) -> None:
+        rate = done / (time.monotonic() - self.begun[unit.label])
+        note = f"{rate:,.0f} steps/s" if stage == "train" else stage
+        self.progress.update(self.bars[unit.label], completed=done, total=total, note=note)
+
+    def finished(self, unit: Unit, evaluation: Evaluation, fresh: bool) -> None:
+        if fresh:
+            self.progress.remove_task(self.bars.pop(unit.label))
+        self.progress.console.print(f"{unit.label}: {summary(evaluation)}", highlight=False, markup=False)
+        self.progress.advance(self.all)
+
+
+def make_display(total: int) -> PlainDisplay | BarDisplay:
+    """Bars if standard output is a terminal, else lines."""
+    console = Console()
+    return BarDisplay(total, console) if console.is_terminal and sys.stdout.isatty() else PlainDisplay(total)

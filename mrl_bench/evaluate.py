@@ -1,0 +1,78 @@
+"""The adaptation protocol: what a trained agent scores on a list of tasks after k rounds of data of each of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mrl_bench.agent import MetaAgent
+from mrl_bench.privileged import agent_spec, make_env
+from mrl_bench.results import Curve
+from mrl_bench.rollout import collect
+from mrl_bench.streams import seed_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from mrl_bench.scenario import Scenario
+
+
+def evaluate(
+    agent: MetaAgent, scenario: Scenario, split: str, *, seed: int, device: torch.device, reveal: bool = False
+) -> Curve:
+    """The adaptation curve of `agent` on every task of a split.
+
+    All tasks adapt side by side, each from its own data. Before each scored round count k, N scored episodes are
+    played from a copy of the agent's state; they start where the protocol says, the same for every agent, seed and k,
+    and `adapt` never sees them.
+
+    Args:
+        agent: is not changed.
+        scenario: its protocol says at which rounds is scored.
+        split: "train", "test" or "ood".
+        seed: of the agent's noise; the training seed.
+        device: where environment and agent compute.
+        reveal: append the task's parameters to the observation (the oracle alone).
+    """
+    protocol = scenario.protocol
+    tasks, spec = scenario.tasks(split), agent_spec(scenario, reveal)
+    scored_env = make_env(scenario, tasks, protocol.scored_episodes, device, reveal)
+    adapt_env = make_env(scenario, tasks, protocol.episodes_per_round, device, reveal)
+    state = agent.begin(len(tasks))
+    env_steps = np.zeros(len(tasks))  # (B,)
+    broken = np.zeros(len(tasks), dtype=np.int64)
+    returns, steps, failed = [], [], []
+    for k in range(max(protocol.rounds) + 1):
+
+        def seeds(purpose: str, k: int = k) -> dict[str, int]:
+            start = seed_of(purpose, scenario.id, split, 0 if purpose == "scored" else k)
+            return {"seed": start, "noise_seed": seed_of(purpose, "noise", scenario.id, split, k, seed)}
+
+        if k in protocol.rounds:
+            rollout, _ = collect(scored_env, spec, agent.act, state, explore=False, **seeds("scored"))
+            returns.append(rollout.returns().double().cpu().numpy())
+            steps.append(env_steps.copy())
+            failed.append(broken + rollout.failed.sum(1).cpu().numpy())
+        if k < max(protocol.rounds):
+            rollout, state = collect(adapt_env, spec, agent.act, state, explore=True, **seeds("adapt"))
+            env_steps += (rollout.mask.sum((1, 2)) + rollout.failed.sum(1)).cpu().numpy()
+            broken = broken + rollout.failed.sum(1).cpu().numpy()
+            state = agent.adapt(
+                state, rollout, _generator(device, seed_of("update", scenario.id, split, k, seed))
+            )
+    scored_env.close()
+    adapt_env.close()
+    return Curve(
+        rounds=tuple(sorted(protocol.rounds)),
+        episodes_per_round=protocol.episodes_per_round,
+        returns=np.stack(returns, 1),  # (B, K, N)
+        env_steps=np.stack(steps, 1),  # (B, K)
+        failed=np.stack(failed, 1),  # (B, K)
+    )
+
+
+def _generator(device: torch.device, seed: int) -> torch.Generator:
+    import torch
+
+    return torch.Generator(device).manual_seed(seed)

@@ -1,0 +1,41 @@
+"""Finds a family or an agent: by a short name, or by "module:Class" for one that lives elsewhere.
+
+This is the whole plug-in system. The tables are dictionaries of strings, so listing them imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from mrl_bench.errors import UsageError, nearest
+
+_PACKAGES = {"family": "mrl_tasks", "agent": "mrl_agents"}
+
+
+def names(kind: str) -> dict[str, str]:
+    """Short name -> "module:Class" of everything of a kind ("family" or "agent") that comes with mrl-bench."""
+    table: dict[str, str] = import_module(_PACKAGES[kind]).TABLE
+    return table
+
+
+def find(kind: str, name: str) -> Any:
+    """The class behind a short name or a "module:Class".
+
+    Raises:
+        UsageError: no such name, module or class; the message gives the nearest.
+    """
+    table = names(kind)
+    target = table.get(name, name)
+    module, colon, attribute = target.partition(":")
+    if not (colon and module and attribute):
+        raise UsageError(f"no {kind} {name!r}: {nearest(name, table)} (or give 'module:Class')")
+    try:
+        found = import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and (module == error.name or module.startswith(error.name + ".")):
+            raise UsageError(f"{kind} {name!r}: no module {error.name!r} can be imported") from None
+        raise
+    if not hasattr(found, attribute):
+        raise UsageError(f"{kind} {name!r}: module {module} has no {attribute!r}: {nearest(attribute, vars(found))}")
+    return getattr(found, attribute)

@@ -1,0 +1,67 @@
+"""Boards as one page: a single file to mail or to put on a server, with no scripts and nothing to load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import mean
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from mrl_bench.files import write_atomically
+from mrl_bench.report import RunInfo, text
+from mrl_bench.report.figures import PANELS, inline_svg, looks
+from mrl_bench.scores import HEADROOM_FLOOR, Row, ScenarioBoard
+
+# In the order of the page.
+SPLITS = {"test": "Test: held-out tasks", "ood": "Out of distribution", "train": "Train: fresh draws"}
+
+
+def write_page(boards: Sequence[ScenarioBoard], info: RunInfo, path: Path) -> None:
+    """Writes the page; what was at `path` stays until the new one is whole."""
+    write_atomically(path, render_page(boards, info).encode())
+
+
+def render_page(boards: Sequence[ScenarioBoard], info: RunInfo) -> str:
+    """The page's HTML: the same for the same boards and info."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["printable"] = text.printable
+    look_of = looks(boards)
+    test_rows = {
+        (board.scenario, row.agent): row
+        for board in boards
+        if "test" in board.splits
+        for row in board.splits["test"].rows
+    }
+    figures = {
+        (board.scenario, split.split): [
+            Markup(inline_svg(panel, split, look_of, f"f{i}-{split.split}-{panel.name}")) for panel in PANELS
+        ]
+        for i, board in enumerate(boards)
+        for split in board.splits.values()
+    }
+    return environment.get_template("page.html.jinja").render(
+        boards=boards,
+        info=info,
+        text=text,
+        split_titles=SPLITS,
+        test_rows=test_rows,
+        agents=_best_first(row for row in test_rows.values() if not row.anchor),
+        figures=figures,
+        floor=HEADROOM_FLOOR,
+    )
+
+
+def _best_first(rows: Iterable[Row]) -> list[str]:
+    """Agents by the mean of their final scores over the scenarios where they have one."""
+    scores: dict[str, list[float]] = {}
+    for row in rows:
+        scores.setdefault(row.agent, []).append(row.scores[-1].value)
+    return sorted(scores, key=lambda agent: (-mean(scores[agent]), agent))

@@ -1,0 +1,52 @@
+"""matplotlib's SVG made fit for a page: no dates, no namespaces, nothing to load, and ids of its own."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from io import BytesIO
+
+from matplotlib.figure import Figure
+
+LAYOUT_FONT = "'DejaVu Sans'"
+FONTS = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"  # what viewers show in its place
+
+
+def element(figure: Figure, prefix: str, label: str) -> str:
+    """An `<svg>` element for an HTML page; `prefix` keeps its ids apart from those of others in the page."""
+    return ET.tostring(_tree(figure, prefix, label), encoding="unicode")
+
+
+def document(figure: Figure, prefix: str, label: str) -> bytes:
+    """The same as a file."""
+    root = _tree(figure, prefix, label)
+    root.set("xmlns", "http://www.w3.org/2000/svg")
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}\n'.encode()
+
+
+def _tree(figure: Figure, prefix: str, label: str) -> ET.Element:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    root = ET.fromstring(buffer.getvalue())
+    for node in root.iter():
+        node.tag = _local(node.tag)
+        node.attrib = {_local(key): _value(_local(key), value, prefix) for key, value in node.attrib.items()}
+    for size in ("width", "height"):  # the page, or the viewer, scales the viewBox
+        del root.attrib[size]
+    root.attrib |= {"role": "img", "aria-label": label}
+    return root
+
+
+def _local(name: str) -> str:
+    """A name without its namespace: HTML has none, and SVG 2 knows href without xlink."""
+    return name.rpartition("}")[2]
+
+
+def _value(key: str, value: str, prefix: str) -> str:
+    if key == "id":
+        return f"{prefix}-{value}"
+    if key == "href":
+        return f"#{prefix}-{value.removeprefix('#')}"
+    if key in ("d", "x", "y", "transform"):
+        return re.sub(r"-?\d+\.\d+", lambda match: f"{float(match[0]):.2f}", value)
+    return value.replace(LAYOUT_FONT, FONTS).replace("url(#", f"url(#{prefix}-")

@@ -1,0 +1,116 @@
+"""Values as text, the same in every report. What is not finite, or not known, is a dash: no NaN in print."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import isfinite
+
+from mrl_bench.scores import Estimate, Row, SplitBoard
+
+DASH = "\N{EN DASH}"
+
+
+def printable(name: str) -> str:
+    """A name that a stranger chose, without characters that steer a terminal, reverse a line or break XML."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name)
+
+
+def score(value: float) -> str:
+    return _fixed(value, 2)
+
+
+def number(value: float) -> str:
+    """Three digits or all of the integer part: 0.12, 12.3, 123, 1234."""
+    return _fixed(value, 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2)
+
+
+def percent(value: float) -> str:
+    """A score as the length of a bar, between nothing and all of it."""
+    return f"{100 * min(max(value, 0), 1):.0f}%" if isfinite(value) else "0%"
+
+
+def _fixed(value: float, digits: int) -> str:
+    # Adding zero turns the -0.0 that rounding leaves into 0.0.
+    return f"{round(value, digits) + 0.0:.{digits}f}" if isfinite(value) else DASH
+
+
+def plus_minus(estimate: Estimate) -> str:
+    """A score and the half-width of its interval, which lies evenly around it."""
+    return f"{score(estimate.value)} ±{score((estimate.high - estimate.low) / 2)}"
+
+
+def interval(estimate: Estimate, show: Callable[[float], str] = score) -> str:
+    """[low, high]; a dash where fewer than two seeds leave it open."""
+    low, high = show(estimate.low), show(estimate.high)
+    return DASH if DASH in (low, high) else f"[{low}, {high}]"
+
+
+def count(value: float) -> str:
+    """A number of steps: 950, 1.2k, 15k, 2M. Two digits at least."""
+    if not isfinite(value):
+        return DASH
+    if abs(value) < 999.5:
+        return f"{value:.0f}"
+    scale, unit = next((s, u) for s, u in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if abs(value) >= 0.9995 * s)
+    scaled = value / scale
+    return f"{scaled:.1f}".removesuffix(".0") + unit if abs(scaled) < 9.95 else f"{scaled:.0f}{unit}"
+
+
+def duration(seconds: float | None) -> str:
+    """45 s, 3 min 12 s, 2 h 05 min."""
+    if seconds is None or not isfinite(seconds):
+        return DASH
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def rank(row: Row) -> str:
+    """The places that a row may have: 1, or 2-4. Anchors have none."""
+    if row.rank is None:
+        return DASH
+    best, worst = row.rank
+    return str(best) if best == worst else f"{best}-{worst}"
+
+
+def failed(rows: Sequence[Row]) -> str:
+    """What of these rows failed, and is scored as random; empty if nothing."""
+    seeds, episodes = sum(row.failed_units for row in rows), sum(row.failed_episodes for row in rows)
+    counts = (("seed", seeds), ("episode", episodes))
+    return ", ".join(f"{count} {noun}{'s' * (count > 1)}" for noun, count in counts if count)
+
+
+def why_flagged(split: SplitBoard) -> str:
+    return "no adaptation needed" if isfinite(split.headroom) else "the oracle is no better than random"
+
+
+def headroom(split: SplitBoard) -> str:
+    """The headroom, with what it means where it is too small."""
+    value = f"headroom {score(split.headroom)}"
+    return f"{value}: {why_flagged(split)}, scores mean nothing here" if split.flagged else value
+
+
+def points(split: SplitBoard) -> tuple[int, ...]:
+    """Adaptation episodes at each point of the curves, (K,); all rows of a split share them."""
+    return split.rows[0].episodes
+
+
+def headline_points(split: SplitBoard) -> list[int]:
+    """Indices of the points that stand for a curve: before adapting, after the first round, after all."""
+    last = len(points(split)) - 1
+    return sorted({0, min(1, last), last})
+
+
+def ordered(rows: Sequence[Row]) -> list[Row]:
+    """Agents from best to worst at the last point, then the anchors likewise."""
+    return sorted(rows, key=lambda row: (row.anchor, -row.scores[-1].value, row.agent))
+
+
+def leaders(split: SplitBoard) -> list[Row]:
+    """The agents that no other is known to beat."""
+    return [row for row in ordered(split.rows) if row.rank is not None and row.rank[0] == 1]

@@ -1,0 +1,67 @@
+"""What a unit of work leaves behind, and its form on disk.
+
+A unit is one (scenario, agent, seed, stage). Its result is canonical: the same unit gives the same bytes, on the same
+machine, however often it is run. Measured times are no part of it (see `runs.py`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The adaptation curves of one agent on one split: B tasks, K rounds that are scored, N scored episodes each."""
+
+    rounds: tuple[int, ...]  # (K,) adaptation rounds played before each point, starting with 0
+    episodes_per_round: int  # adaptation episodes of each task in a round
+    returns: NDArray[np.float64]  # (B, K, N) undiscounted return of each scored episode
+    env_steps: NDArray[np.float64]  # (B, K) env steps of adaptation data that each task had given by then
+    failed: NDArray[np.int64]  # (B, K) scored episodes, and adaptation episodes so far, in which the simulation broke
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: np.asarray(value).tolist() for name, value in vars(self).items()}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Curve:
+        return Curve(
+            rounds=tuple(data["rounds"]),
+            episodes_per_round=data["episodes_per_round"],
+            returns=np.asarray(data["returns"], dtype=np.float64),
+            env_steps=np.asarray(data["env_steps"], dtype=np.float64),
+            failed=np.asarray(data["failed"], dtype=np.int64),
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one trained agent (scenario, agent, seed) scored. `error` is set, and `curves` empty, if the unit failed."""
+
+    scenario: str  # scenario id
+    digest: str  # of the scenario; evaluations with different digests never share a table
+    agent: str  # the name it has on the board
+    anchor: bool  # random, blind and oracle: they normalise the scores and are not ranked
+    seed: int
+    train_env_steps: int  # counted by the harness
+    curves: Mapping[str, Curve]  # split ("train", "test", "ood") -> curve
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"curves": {name: curve.to_json() for name, curve in self.curves.items()}}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Evaluation:
+        curves = {name: Curve.from_json(curve) for name, curve in data["curves"].items()}
+        return Evaluation(**{**data, "curves": curves})
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one JSON text of a value: keys sorted, no spaces, UTF-8, shortest floats, no NaN; ends with a newline."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"

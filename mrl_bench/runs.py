@@ -1,0 +1,111 @@
+"""What a bench was asked for (run.json), and the boards that its results make."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+
+from mrl_bench.errors import UsageError
+from mrl_bench.files import write_atomically
+from mrl_bench.report import RunInfo
+from mrl_bench.results import Evaluation, canonical_json
+from mrl_bench.scores import ScenarioBoard, score_scenario
+from mrl_bench.store import Store
+from mrl_bench.suite import Suite
+from mrl_bench.unit import Unit
+from mrl_bench.versions import git_commit, machine, package_versions
+
+
+def write_plan(store: Store, suite: Suite, units: Sequence[Unit]) -> None:
+    """Notes what the run consists of, in the suite's order, and on what it runs."""
+    order = [entry.scenario.id for entry in suite.entries]
+    plan = {
+        "suite": suite.id,
+        "doc": suite.doc,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": git_commit(),
+        "machine": machine(),
+        "device": units[0].device,
+        "versions": package_versions() | {"simulators": sorted({u.scenario.family.simulator for u in units})},
+        "docs": {entry.scenario.id: entry.scenario.doc for entry in suite.entries},
+        "units": [
+            {**unit.to_json(), "train": unit.key("train"), "evaluate": unit.key("evaluate")}
+            for unit in sorted(units, key=lambda unit: order.index(unit.scenario.id))
+        ],
+    }
+    text = json.dumps(plan, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(store.folder / "run.json", text.encode())
+
+
+def read_boards(folder: Path) -> tuple[list[ScenarioBoard], RunInfo]:
+    """The boards of all scenarios of a run that are complete enough to be scored.
+
+    Raises:
+        UsageError: the folder holds no run, or not one scenario with its anchors.
+    """
+    path = folder / "run.json"
+    if not path.is_file():
+        raise UsageError(f"{folder} holds no run: there is no run.json in it")
+    plan, store = json.loads(path.read_text()), Store(folder)
+    evaluations: dict[str, list[Evaluation]] = {}
+    seconds: dict[tuple[str, str], list[float]] = {}
+    for unit in plan["units"]:
+        evaluation = store.evaluation(unit["evaluate"])
+        if evaluation is None:
+            continue
+        evaluations.setdefault(evaluation.scenario, []).append(evaluation)
+        measured = store.seconds(unit["train"])
+        if measured is not None:
+            seconds.setdefault((evaluation.scenario, evaluation.agent), []).append(measured)
+    boards, reasons = [], []
+    for scored in evaluations.values():
+        try:
+            boards.append(score_scenario(scored))
+        except UsageError as error:
+            reasons.append(str(error))
+    if not boards:
+        raise UsageError(
+            "; ".join(reasons) or f"no unit of {folder} is finished yet: run the bench again to go on"
+        )
+    versions: dict[str, Any] = plan["versions"]
+    info = RunInfo(
+        suite=plan["suite"],
+        doc=plan["doc"],
+        created=plan["created"],
+        commit=plan["commit"],
+        device=plan["device"],
+        machine=plan["machine"],
+        versions={**versions, "simulators": ", ".join(versions["simulators"])},
+        seconds={where: mean(values) for where, values in seconds.items()},
+        docs=plan["docs"],
+    )
+    return boards, info
+
+
+def write_report(folder: Path, boards: Sequence[ScenarioBoard], info: RunInfo) -> Path:
+    """Writes board.json, the figures and the page; returns the page's path."""
+    from mrl_bench.report.figures import write_figures
+    from mrl_bench.report.page import write_page
+
+    write_atomically(folder / "board.json", canonical_json([_plain(asdict(board)) for board in boards]))
+    write_figures(boards, folder / "figures")
+    write_page(boards, info, folder / "report.html")
+    return folder / "report.html"
+
+
+def _plain(value: Any) -> Any:
+    """The same data in what JSON knows; NaN becomes null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, tuple | list | np.ndarray):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and value != value else value

@@ -1,0 +1,278 @@
+"""From evaluations to a board: normalised scores, their intervals, headroom and ranks.
+
+docs/evaluation.md defines every number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_bench.errors import UsageError
+from mrl_bench.results import Curve, Evaluation
+from mrl_bench.stats import Array, area, cvar, iqm, rank_ranges, seed_interval
+
+ANCHORS = ("random", "blind", "oracle")  # the agents whose returns normalise the scores
+SPLITS = ("train", "test", "ood")  # in the order in which a board shows them
+HEADROOM_FLOOR = 0.2  # a scenario below it does not need adaptation, and is flagged wherever it is shown
+SPAN_FLOOR = 0.1  # least span of a task from random to oracle, as a share of the mean span of its split
+NEAR_ORACLE = 0.9  # the score that `episodes_to_90` waits for
+RANKED_SEEDS = 10  # with fewer a row is preliminary
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval; `low` and `high` are NaN where there are fewer than two seeds."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One agent on one split of one scenario. K points of its curve; S seeds; B tasks."""
+
+    agent: str
+    anchor: bool
+    seeds: int  # S that gave a curve or failed
+    failed_units: int  # seeds whose unit failed: scored as random
+    failed_episodes: int  # sum of `failed`; a cell where it is not 0 scores no better than random
+    rounds: tuple[int, ...]  # (K,)
+    episodes: tuple[int, ...]  # (K,) adaptation episodes by then
+    env_steps: tuple[float, ...]  # (K,) adaptation env steps by then, mean over tasks and seeds with a curve
+    returns: tuple[Estimate, ...]  # (K,) mean return over tasks, interval over seeds
+    scores: tuple[Estimate, ...]  # (K,) IQM of normalised scores over (S x B), interval over whole seeds
+    task_scores: NDArray[np.float64]  # (B, K) normalised, mean over seeds: the spread over tasks
+    gain: Estimate  # IQM of each task's score at the last k minus its score at k = 0
+    area: Estimate  # IQM of the area under the score curve over episodes, divided by its length
+    cvar: Estimate  # mean over seeds of the mean of a seed's worst 5 % of tasks at the last k
+    episodes_to_90: int | None  # first point whose score reaches 90 % of the oracle; None if none does
+    train_env_steps: float  # mean over seeds
+    rank: tuple[int, int] | None  # (best, worst) place at the last k; None for anchors
+    preliminary: bool  # fewer than ten seeds
+
+
+@dataclass(frozen=True)
+class SplitBoard:
+    """All agents on one split; the anchors' mean returns, and the headroom between them."""
+
+    split: str
+    tasks: int
+    random: float
+    blind: float
+    oracle: float
+    headroom: float  # (oracle - blind) / (oracle - random); NaN if the oracle is not above random
+    rows: tuple[Row, ...]  # best score at the last k first
+
+    @property
+    def flagged(self) -> bool:
+        """Whether adapting gains too little for the scores to mean adaptation (NaN counts as too little)."""
+        return not self.headroom >= HEADROOM_FLOOR
+
+
+@dataclass(frozen=True)
+class ScenarioBoard:
+    scenario: str
+    digest: str
+    splits: Mapping[str, SplitBoard]
+    split_gap: Mapping[str, Estimate]  # agent -> test minus ood score at the last k
+    seed: int = 0  # of the generator of every interval
+
+
+def score_scenario(evaluations: Sequence[Evaluation], seed: int = 0) -> ScenarioBoard:
+    """The board of one scenario.
+
+    Args:
+        evaluations: of one scenario and digest, in any order; the three anchors among them.
+        seed: of the intervals' generator. Each interval starts one anew, so that it does not depend on which
+            other rows are there.
+
+    Raises:
+        UsageError: an anchor is missing, or every seed of it failed: there is no scale to score on.
+        ValueError: the evaluations do not belong together.
+    """
+    agents = _by_agent(evaluations)
+    done = [evaluation for evaluation in evaluations if evaluation.error is None]
+    splits = [split for split in SPLITS if split in done[0].curves]
+    if any(set(evaluation.curves) != set(splits) for evaluation in done):
+        raise ValueError(f"evaluations of one scenario must have the same splits, out of {', '.join(SPLITS)}")
+    scales = {split: _Scale.of(split, agents) for split in splits}
+    scores = {
+        split: {agent: scale.scores(scale.returns(units)) for agent, units in agents.items()}
+        for split, scale in scales.items()
+    }
+    gaps = {}
+    if "test" in scores and "ood" in scores:
+        gaps = {agent: _gap(scores["test"][agent], scores["ood"][agent], seed) for agent in agents}
+    return ScenarioBoard(
+        scenario=evaluations[0].scenario,
+        digest=evaluations[0].digest,
+        splits={split: _split_board(scales[split], agents, scores[split], seed) for split in splits},
+        split_gap=gaps,
+        seed=seed,
+    )
+
+
+def _by_agent(evaluations: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
+    """The evaluations of each agent in the order of their seeds, checked to belong on one board."""
+    if len({(evaluation.scenario, evaluation.digest) for evaluation in evaluations}) != 1:
+        raise ValueError("a board needs evaluations of exactly one scenario and digest")
+    agents: dict[str, list[Evaluation]] = {}
+    for evaluation in sorted(evaluations, key=lambda evaluation: (evaluation.agent, evaluation.seed)):
+        agents.setdefault(evaluation.agent, []).append(evaluation)
+        if evaluation.anchor != (evaluation.agent in ANCHORS):
+            raise ValueError(f"{evaluation.agent!r} with anchor={evaluation.anchor}: anchors are {ANCHORS}")
+    for agent, units in agents.items():
+        if len({unit.seed for unit in units}) < len(units):
+            raise ValueError(f"{agent!r} has two evaluations of the same seed")
+    for anchor in ANCHORS:
+        if all(unit.error is not None for unit in agents.get(anchor, ())):
+            state = "every seed failed" if anchor in agents else "missing"
+            raise UsageError(f"{evaluations[0].scenario}: no scores without the anchor {anchor!r} ({state})")
+    return agents
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Where the scores of one split lie: its points, and what the anchors reach on each of its tasks."""
+
+    split: str
+    rounds: tuple[int, ...]  # (K,)
+    episodes: tuple[int, ...]  # (K,)
+    random: Array  # (B,) mean return
+    blind: Array  # (B,)
+    oracle: Array  # (B,)
+
+    @staticmethod
+    def of(split: str, agents: Mapping[str, Iterable[Evaluation]]) -> _Scale:
+        curves = [curve for units in agents.values() for curve in _curves(units, split)]
+        shapes = {(curve.rounds, curve.episodes_per_round, len(curve.returns)) for curve in curves}
+        if len(shapes) != 1:
+            raise ValueError(f"curves of split {split!r} differ in their points or tasks")
+        rounds, episodes_per_round, _ = shapes.pop()
+        episodes = tuple(k * episodes_per_round for k in rounds)
+        random, blind, oracle = (_anchor_returns(_curves(agents[anchor], split)) for anchor in ANCHORS)
+        return _Scale(split, rounds, episodes, random, blind, oracle)
+
+    def returns(self, units: Iterable[Evaluation]) -> Array:
+        """The return that each cell counts with, (S, B, K): what broke counts no better than random."""
+        floor = np.tile(self.random[:, None], len(self.rounds))  # (B, K)
+        counted = []
+        for unit in units:
+            if unit.error is not None:
+                counted.append(floor)
+                continue
+            returns, broken = _cells(unit.curves[self.split])
+            counted.append(np.where(broken, np.minimum(returns, floor), returns))
+        return np.stack(counted)
+
+    def scores(self, returns: Array) -> Array:
+        """(return - random) / (oracle - random) of each cell, (S, B, K).
+
+        The span of a task has a floor, because noise over a span of nearly nothing, or of less, is no score.
+        Where the oracle does not beat random on the mean of the tasks, there is nothing to gain: all are 0.
+        """
+        span = self.oracle - self.random
+        if span.mean() <= 0:
+            return np.zeros_like(returns)
+        scores: Array = (returns - self.random[:, None]) / np.maximum(span, SPAN_FLOOR * span.mean())[:, None]
+        return scores
+
+
+def _curves(units: Iterable[Evaluation], split: str) -> list[Curve]:
+    """The curves of the units that did not fail."""
+    return [unit.curves[split] for unit in units if unit.error is None]
+
+
+def _cells(curve: Curve) -> tuple[Array, NDArray[np.bool_]]:
+    """The mean return of each cell, always finite, and whether a simulation broke in it, (B, K) both."""
+    finite = np.isfinite(curve.returns)
+    return np.where(finite, curve.returns, 0.0).mean(-1), (curve.failed > 0) | ~finite.all(-1)
+
+
+def _anchor_returns(curves: Iterable[Curve]) -> Array:
+    """Mean return of an anchor on each task, (B,).
+
+    It is over seeds and points too, because an anchor does not adapt. Cells that broke are left out, save on
+    a task that has no others.
+    """
+    cells, broke = zip(*(_cells(curve) for curve in curves), strict=True)
+    returns, broken = np.stack(cells), np.stack(broke)  # (S, B, K)
+    counts = ~broken | broken.all(axis=(0, 2), keepdims=True)
+    mean: Array = (returns * counts).sum(axis=(0, 2)) / counts.sum(axis=(0, 2))
+    return mean
+
+
+def _split_board(
+    scale: _Scale, agents: Mapping[str, Sequence[Evaluation]], scores: Mapping[str, Array], seed: int
+) -> SplitBoard:
+    ranks = rank_ranges({agent: iqm(scores[agent][..., -1]) for agent in agents if agent not in ANCHORS})
+    rows = [_row(scale, units, scores[agent], ranks.get(agent), seed) for agent, units in agents.items()]
+    random, blind, oracle = (float(anchor.mean()) for anchor in (scale.random, scale.blind, scale.oracle))
+    return SplitBoard(
+        split=scale.split,
+        tasks=len(scale.random),
+        random=random,
+        blind=blind,
+        oracle=oracle,
+        headroom=(oracle - blind) / (oracle - random) if oracle > random else float("nan"),
+        rows=tuple(sorted(rows, key=lambda row: -row.scores[-1].value)),
+    )
+
+
+def _row(
+    scale: _Scale, units: Sequence[Evaluation], scores: Array, rank: tuple[int, int] | None, seed: int
+) -> Row:
+    """The row of one agent from its units, one a seed, and their scores, (S, B, K)."""
+    curves = _curves(units, scale.split)
+    env_steps = [curve.env_steps.mean(0) for curve in curves] or [np.zeros(len(scale.rounds))]
+    returns = scale.returns(units).mean(1)  # (S, K)
+    estimates = tuple(_estimate(column, _pooled_iqm, seed) for column in np.moveaxis(scores, -1, 0))
+    reached = (n for n, score in zip(scale.episodes, estimates, strict=True) if score.value >= NEAR_ORACLE)
+    return Row(
+        agent=units[0].agent,
+        anchor=units[0].anchor,
+        seeds=len(units),
+        failed_units=len(units) - len(curves),
+        failed_episodes=int(sum(curve.failed.sum() for curve in curves)),
+        rounds=scale.rounds,
+        episodes=scale.episodes,
+        env_steps=tuple(np.mean(env_steps, axis=0).tolist()),
+        returns=tuple(_estimate(column, _mean, seed) for column in returns.T),
+        scores=estimates,
+        task_scores=scores.mean(0),
+        gain=_estimate(scores[..., -1] - scores[..., 0], _pooled_iqm, seed),
+        area=_estimate(area(scores, np.asarray(scale.episodes, dtype=np.float64)), _pooled_iqm, seed),
+        cvar=_estimate(cvar(scores[..., -1]), _mean, seed),
+        episodes_to_90=next(reached, None),
+        train_env_steps=float(np.mean([unit.train_env_steps for unit in units])),
+        rank=rank,
+        preliminary=len(units) < RANKED_SEEDS,
+    )
+
+
+def _gap(test: Array, ood: Array, seed: int) -> Estimate:
+    """IQM at the last point on test tasks minus that on ood tasks; a seed's splits are resampled together."""
+    B = test.shape[1]
+    last = np.concatenate([test[..., -1], ood[..., -1]], axis=1)  # (S, B + B')
+    return _estimate(last, lambda rows: _pooled_iqm(rows[..., :B]) - _pooled_iqm(rows[..., B:]), seed)
+
+
+def _estimate(rows: Array, statistic: Callable[[Array], Array], seed: int) -> Estimate:
+    """A statistic, (R, S, ...) -> (R,), of one row a seed, (S, ...), with its interval over whole seeds."""
+    low, high = seed_interval(rows, statistic, np.random.default_rng(seed))
+    return Estimate(float(statistic(rows[None])[0]), low, high)
+
+
+def _pooled_iqm(rows: Array) -> Array:
+    """IQM over seeds and tasks together, (R, S, B) -> (R,)."""
+    return iqm(rows.reshape(len(rows), -1))
+
+
+def _mean(rows: Array) -> Array:
+    """Mean over seeds, (R, S) -> (R,)."""
+    return np.asarray(rows.mean(-1))

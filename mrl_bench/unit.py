@@ -1,0 +1,223 @@
+"""The unit of work: one agent, with one seed, on one scenario, trained and then evaluated.
+
+Each stage's result is a file whose name is the hash of all that the result depends on. A stage whose file is there
+is done: nothing is computed twice, and nothing stale is taken for fresh.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mrl_bench import registry
+from mrl_bench.errors import BudgetSpent, UsageError
+from mrl_bench.results import Evaluation, canonical_json
+from mrl_bench.scenario import Budget, Protocol, Scenario, find_scenario
+from mrl_bench.settings import make_config
+from mrl_bench.store import Store
+from mrl_bench.suite import ANCHORS, AgentSpec
+from mrl_bench.versions import package_versions
+
+if TYPE_CHECKING:
+    from mrl_bench.agent import MetaAgent
+
+Progress = Callable[[str, int, int], None]  # (stage, steps so far, steps in all)
+
+# Modules of the harness that decide a result; the others only show or schedule.
+_HARNESS = ("evaluate", "privileged", "rollout", "streams", "training", "types", "unit")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What to train and evaluate."""
+
+    scenario: Scenario
+    agent: AgentSpec
+    seed: int
+    device: str  # "cpu" or "cuda"
+
+    @property
+    def anchor(self) -> bool:
+        return self.agent.name in ANCHORS
+
+    @property
+    def reveal(self) -> bool:
+        """The oracle alone is given the task's parameters. Suites cannot use its name for another agent."""
+        return self.agent.name == "oracle"
+
+    @property
+    def budget(self) -> int:
+        budgets = asdict(self.scenario.budget)
+        return int(budgets.get(self.agent.name, self.scenario.budget.meta_train))
+
+    @property
+    def label(self) -> str:
+        return f"{self.scenario.id} {self.agent.name} {self.seed}"
+
+    def key(self, stage: str) -> str:
+        """Names the file of a stage's result ("train" or "evaluate"): a hash of all that it depends on."""
+        packages = package_versions()
+        depends_on = {
+            "stage": stage,
+            "scenario": self.scenario.digest,
+            "agent": registry.names("agent").get(self.agent.agent, self.agent.agent),
+            "name": self.agent.name,
+            "settings": asdict(self.config),
+            "seed": self.seed,
+            "device": self.device,
+            "versions": {name: packages[name] for name in ("torch", "numpy")},
+            "code": code_digest(self.scenario.family_name, self.agent.agent),
+        }
+        return sha256(canonical_json(depends_on)).hexdigest()[:24]
+
+    @property
+    def config(self) -> Any:
+        """The agent's hyperparameters: its defaults and the suite's settings."""
+        return make_config(registry.find("agent", self.agent.agent), self.agent.settings)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a worker process needs to make the same unit."""
+        return {
+            "scenario": str(self.scenario.path.resolve()),
+            "budget": asdict(self.scenario.budget),
+            "protocol": asdict(self.scenario.protocol),
+            "digest": self.scenario.digest,
+            "agent": asdict(self.agent),
+            "seed": self.seed,
+            "device": self.device,
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Unit:
+        """Raises: UsageError: the scenario's file has changed since."""
+        budget = Budget(**data["budget"])
+        protocol = Protocol(**{**data["protocol"], "rounds": tuple(data["protocol"]["rounds"])})
+        scenario = find_scenario(Path(data["scenario"])).with_overrides(budget, protocol)
+        if scenario.digest != data["digest"]:
+            raise UsageError(f"{data['scenario']} is not what it was when this run was planned")
+        return Unit(scenario, AgentSpec(**data["agent"]), data["seed"], data["device"])
+
+
+@cache
+def code_digest(family: str, agent: str) -> str:
+    """A hash of the source that decides a result: of the harness, the family's package and the agent's package."""
+    here = Path(__file__).parent
+    files = {f"mrl_bench/{name}": here / f"{name}.py" for name in _HARNESS}
+    for kind, name in (("family", family), ("agent", agent)):
+        root = Path(_source(registry.find(kind, name).__module__.partition(".")[0]))
+        found = root.rglob("*.py") if root.is_dir() else [root]
+        files |= {f"{kind}/{path.relative_to(root)}": path for path in found}
+    total = sha256()
+    for name, path in sorted(files.items()):
+        total.update(name.encode() + b"\0" + sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def _source(module: str) -> str:
+    """The folder of a package, or the file of a module."""
+    found = sys.modules[module]
+    if hasattr(found, "__path__"):
+        return str(next(iter(found.__path__)))
+    return str(found.__file__)
+
+
+def run(unit: Unit, store: Store, progress: Progress) -> Evaluation:
+    """Trains and evaluates what is not there yet.
+
+    An error that the agent or the simulation raises does not come through: it becomes the unit's result, because a
+    unit that failed is counted, and scored as random.
+    """
+    done = store.evaluation(unit.key("evaluate"))
+    if done:
+        return done
+    try:
+        steps = train(unit, store, progress)
+        evaluation = _evaluate(unit, store, steps, progress)
+    except Exception as error:
+        traceback.print_exc()
+        evaluation = failure(unit, f"{type(error).__name__}: {error}")
+    store.put_evaluation(unit.key("evaluate"), evaluation)
+    return evaluation
+
+
+def failure(unit: Unit, reason: str) -> Evaluation:
+    """The result of a unit that could not be finished."""
+    reason = " ".join(reason.split())[:300]
+    return Evaluation(
+        unit.scenario.id, unit.scenario.digest, unit.agent.name, unit.anchor, unit.seed, 0, {}, error=reason
+    )
+
+
+def _agent(unit: Unit) -> MetaAgent:
+    import torch
+
+    from mrl_bench.privileged import agent_spec
+
+    cls = registry.find("agent", unit.agent.agent)
+    agent: MetaAgent = cls(
+        agent_spec(unit.scenario, unit.reveal), unit.config, unit.seed, torch.device(unit.device)
+    )
+    return agent
+
+
+def train(unit: Unit, store: Store, progress: Progress) -> int:
+    """Meta-trains the agent and stores its weights; returns the env steps that it used."""
+    key = unit.key("train")
+    trained = store.trained(key)
+    if trained is not None:
+        return trained
+    import torch
+
+    from mrl_bench.training import BudgetedTraining
+
+    torch.manual_seed(unit.seed)  # for agents of others: ours draw from generators of their own
+    started = time.perf_counter()
+    agent = _agent(unit)
+    with store.tensorboard(unit) as write:
+
+        def log(values: Mapping[str, float], step: int) -> None:
+            write(values, step)
+            progress("train", step, unit.budget)
+
+        training = BudgetedTraining(
+            unit.scenario,
+            budget=unit.budget,
+            seed=unit.seed,
+            device=torch.device(unit.device),
+            reveal=unit.reveal,
+            log=log,
+        )
+        with suppress(BudgetSpent):  # an agent may run into its budget instead of asking what is left
+            agent.meta_train(training)
+    store.put_trained(key, agent.state_dict(), training.steps)
+    store.put_seconds(key, time.perf_counter() - started)
+    return training.steps
+
+
+def _evaluate(unit: Unit, store: Store, train_steps: int, progress: Progress) -> Evaluation:
+    import torch
+
+    from mrl_bench.evaluate import evaluate
+
+    started = time.perf_counter()
+    device = torch.device(unit.device)
+    agent = _agent(unit)
+    agent.load_state_dict(store.weights(unit.key("train"), unit.device))
+    curves = {}
+    for done, split in enumerate(unit.scenario.splits):
+        progress(f"evaluate on {split}", done, len(unit.scenario.splits))
+        curves[split] = evaluate(
+            agent, unit.scenario, split, seed=unit.seed, device=device, reveal=unit.reveal
+        )
+    store.put_seconds(unit.key("evaluate"), time.perf_counter() - started)
+    return Evaluation(
+        unit.scenario.id, unit.scenario.digest, unit.agent.name, unit.anchor, unit.seed, train_steps, curves
+    )

@@ -1,0 +1,81 @@
+"""What may vary in CartPole. Imports no simulator: `make` does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from mrl_bench.family import Param
+from mrl_bench.types import EnvSpec, TaskBatch
+
+if TYPE_CHECKING:
+    import torch
+
+    from mrl_tasks.cartpole.simulation import Carts
+
+# Defaults are those of Gymnasium's CartPole-v1, which knows the first five and none of the others. Bounds say
+# what is still a cart with a pole; that some corners of the box cannot be balanced is up to the scenario.
+_PARAMS: Mapping[str, Param] = {
+    "gravity": Param(9.8, 0.1, 50.0, "m/s^2", "acceleration of free fall"),
+    "cart_mass": Param(1.0, 0.05, 20.0, "kg", "mass of the cart"),
+    "pole_mass": Param(0.1, 0.005, 5.0, "kg", "mass of the pole, spread evenly along it"),
+    "pole_half_length": Param(0.5, 0.05, 5.0, "m", "from the hinge to the middle of the pole"),
+    "force_magnitude": Param(10.0, 0.1, 100.0, "N", "force on the cart at a full action"),
+    "wiring": Param(1.0, -1.0, 1.0, "1", "-1 if the motor is wired backwards", values=(-1.0, 1.0)),
+    "cart_friction": Param(0.0, 0.0, 10.0, "N", "Coulomb friction between cart and track"),
+    "pole_friction": Param(0.0, 0.0, 0.1, "N m s", "viscous friction in the hinge"),
+    "actuator_delay": Param(
+        default=0.0,
+        low=0.0,
+        high=10.0,
+        unit="control steps",
+        doc="from an action to its force; until the first action arrives the motor gets 0",
+        values=tuple(map(float, range(11))),
+    ),
+    "wind_force": Param(0.0, -20.0, 20.0, "N", "constant force on the cart, to the right if positive"),
+}
+_TARGET: Mapping[str, Param] = {
+    "target_position": Param(0.0, -2.0, 2.0, "m", "where on the track the reward is highest"),
+}
+
+
+@dataclass(frozen=True)
+class CartPole:
+    """A cart on a track that carries a pole, to be kept upright (Barto, Sutton & Anderson 1983).
+
+    With default parameters and `control="bang_bang"` it is Gymnasium's CartPole-v1.
+    Observation (4,): x [m], x_dot [m/s], theta [rad, 0 is upright, positive to the right], theta_dot [rad/s].
+    Action (1,). The episode terminates once |x| > 2.4 m or |theta| > 12 degrees.
+    """
+
+    # Control steps of a full episode.
+    horizon: int = 500
+    # "force" scales the action to newtons; "bang_bang" always gives full force, to the right if it is > 0.
+    control: Literal["force", "bang_bang"] = "force"
+    # "balance" gives 1 a step; "target" gives max(0, 1 - |x - target_position| / 2 m), so the cart has to go.
+    reward: Literal["balance", "target"] = "balance"
+
+    @property
+    def params(self) -> Mapping[str, Param]:
+        return {**_PARAMS, **_TARGET} if self.reward == "target" else _PARAMS
+
+    @property
+    def spec(self) -> EnvSpec:
+        return EnvSpec(obs_dim=4, act_dim=1, horizon=self.horizon, dt=0.02, obs_scale=(1.0, 1.0, 0.125, 1.0))
+
+    @property
+    def simulator(self) -> str:
+        return "cartpole 1"
+
+    def make(
+        self, tasks: TaskBatch, episodes: int, device: torch.device, dtype: torch.dtype | None = None
+    ) -> Carts:
+        """B x E carts on `device`, in float32 or float64.
+
+        Raises:
+            UsageError: an actuator delay is not one of its legal values.
+        """
+        from mrl_tasks.cartpole.simulation import Carts
+
+        return Carts(self, tasks, episodes, device, dtype)

@@ -1,0 +1,192 @@
+"""Batched CartPole in torch: all B x E carts move in one function, each task with its own physics."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mrl_bench.errors import UsageError
+from mrl_bench.streams import uniforms
+from mrl_bench.types import Step, TaskBatch
+from mrl_tasks.cartpole.family import CartPole
+
+TRACK_LIMIT = 2.4  # [m] from the middle of the track
+ANGLE_LIMIT = 12 * 2 * math.pi / 360  # [rad] from upright
+START_LIMIT = 0.05  # [m, m/s, rad, rad/s] each entry of the first state is uniform within it
+TARGET_REACH = 2.0  # [m] from the target, where the reward has fallen to 0
+
+# What has become of a slot. A number rather than a mask, because compiled CPU code is slow at writing masks.
+LIVES, FELL, BROKE = 0.0, 1.0, 2.0
+
+
+class Physics(NamedTuple):
+    """What differs between tasks, each (B, 1), so that it broadcasts over a task's episodes."""
+
+    gravity: Tensor  # [m/s^2]
+    total_mass: Tensor  # [kg] cart and pole
+    pole_mass: Tensor  # [kg]
+    pole_half_length: Tensor  # [m]
+    pole_moment: Tensor  # [kg m] pole mass times half length
+    motor_force: Tensor  # [N] at action 1; negative if wired backwards
+    wind_force: Tensor  # [N]
+    cart_friction: Tensor  # [N]
+    pole_friction: Tensor  # [N m s]
+    target_position: Tensor | None  # [m]; None: the reward is 1 a step
+
+    @classmethod
+    def of(cls, tasks: TaskBatch, device: torch.device, dtype: torch.dtype) -> Physics:
+        def tensor(column: NDArray[np.float64]) -> Tensor:
+            return torch.tensor(column[:, None], device=device, dtype=dtype)  # (B, 1)
+
+        cart_mass, pole_mass = tasks.column("cart_mass"), tasks.column("pole_mass")
+        half_length = tasks.column("pole_half_length")
+        aimed = "target_position" in tasks.names
+        return cls(
+            gravity=tensor(tasks.column("gravity")),
+            total_mass=tensor(pole_mass + cart_mass),
+            pole_mass=tensor(pole_mass),
+            pole_half_length=tensor(half_length),
+            pole_moment=tensor(pole_mass * half_length),
+            motor_force=tensor(tasks.column("force_magnitude") * tasks.column("wiring")),
+            wind_force=tensor(tasks.column("wind_force")),
+            cart_friction=tensor(tasks.column("cart_friction")),
+            pole_friction=tensor(tasks.column("pole_friction")),
+            target_position=tensor(tasks.column("target_position")) if aimed else None,
+        )
+
+
+def accelerations(
+    x_dot: Tensor, theta: Tensor, theta_dot: Tensor, force: Tensor, physics: Physics
+) -> tuple[Tensor, Tensor]:
+    """Of the cart [m/s^2] and of the pole [rad/s^2] under a force [N] on the cart, all (B, E).
+
+    The equations of Barto, Sutton & Anderson 1983 ("Neuronlike adaptive elements that can solve difficult
+    learning control problems", appendix), with M the cart's mass, m the pole's and l half the pole's length:
+
+        theta_acc = (g sin theta - cos theta (F + m l theta_dot^2 sin theta - mu_c sgn x_dot) / (M + m)
+                     - mu_p theta_dot / (m l))  /  (l (4/3 - m cos^2 theta / (M + m)))
+        x_acc = (F + m l (theta_dot^2 sin theta - theta_acc cos theta) - mu_c sgn x_dot) / (M + m)
+
+    Their mu_c is a force [N] whatever the load on the track, and mu_p is in N m s. Operations come in the
+    order of Gymnasium's `CartPoleEnv.step`; without friction both terms subtract an exact 0.
+    """
+    sin, cos = theta.sin(), theta.cos()
+    net_force = force - physics.cart_friction * x_dot.sign()
+    push = (net_force + physics.pole_moment * theta_dot.square() * sin) / physics.total_mass
+    drag = physics.pole_friction * theta_dot / physics.pole_moment
+    lever = physics.pole_half_length * (4.0 / 3.0 - physics.pole_mass * cos.square() / physics.total_mass)
+    theta_acc = (physics.gravity * sin - cos * push - drag) / lever
+    x_acc = push - physics.pole_moment * theta_acc * cos / physics.total_mass
+    return x_acc, theta_acc
+
+
+def advance(
+    state: Tensor, fate: Tensor, command: Tensor, physics: Physics, control: str, dt: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One explicit Euler step of every slot that lives. Pure, so that `torch.compile` can fuse it.
+
+    No fused multiply-add (`addcmul`, `add(alpha=)`): they would round a slot by its place in the batch.
+
+    Args:
+        state: x, x_dot, theta and theta_dot in SI units, (4, B, E).
+        fate: (B, E), `LIVES` or how the slot ended; what has ended stays as it is.
+        command: the action that reaches the motor in this step, (B, E).
+        physics: of the tasks.
+        control: "force" or "bang_bang".
+        dt: length of the step [s].
+
+    Returns:
+        State and fate after the step, and the reward of the slots that lived, (B, E). A step to a state that
+        is not finite is not taken: the slot keeps its last sound state and is marked `BROKE`.
+    """
+    x, x_dot, theta, theta_dot = before = state.unbind(0)
+    throttle = command.clamp(-1.0, 1.0) if control == "force" else (command > 0).to(command) * 2.0 - 1.0
+    force = throttle * physics.motor_force + physics.wind_force
+    x_acc, theta_acc = accelerations(x_dot, theta, theta_dot, force, physics)
+    x, x_dot, theta, theta_dot = after = (
+        x + dt * x_dot,
+        x_dot + dt * x_acc,
+        theta + dt * theta_dot,
+        theta_dot + dt * theta_acc,
+    )
+    if physics.target_position is None:
+        reward = torch.ones_like(x)
+    else:
+        reward = (1.0 - (x - physics.target_position).abs() / TARGET_REACH).clamp(0.0, 1.0)
+
+    sound = (x + x_dot + theta + theta_dot + reward).abs() < math.inf  # neither inf nor NaN hides in a sum
+    fallen = torch.maximum(x.abs() - TRACK_LIMIT, theta.abs() - ANGLE_LIMIT) > 0
+    verdict = torch.where(sound, torch.where(fallen, FELL, LIVES), BROKE)
+    lives = fate == LIVES
+    taken = lives & sound
+    state = torch.stack([torch.where(taken, new, old) for new, old in zip(after, before, strict=True)])
+    return state, torch.where(lives, verdict, fate), reward
+
+
+class Carts:
+    """B tasks x E episodes of CartPole; a `BatchEnv`.
+
+    `state` (4, B, E) and `fate` (B, E) are those of `advance`.
+    """
+
+    state: Tensor
+    fate: Tensor
+
+    def __init__(
+        self,
+        family: CartPole,
+        tasks: TaskBatch,
+        episodes: int,
+        device: torch.device,
+        dtype: torch.dtype | None = None,
+        *,
+        compile: bool = False,
+    ) -> None:
+        """`compile` fuses a step into one kernel. It is opt-in, because that kernel rounds differently."""
+        delay = tasks.column("actuator_delay")
+        legal = family.params["actuator_delay"].values or ()
+        if not np.isin(delay, legal).all():
+            raise UsageError(f"actuator_delay {delay.tolist()}: each must be one of {legal}")
+        self._control, self._dt = family.control, family.spec.dt
+        self._physics = Physics.of(tasks, device, dtype or torch.float32)
+        self._advance = torch.compile(advance) if compile else advance
+        self._shape = (len(tasks), episodes)
+        self._delay = torch.tensor(delay, dtype=torch.int64, device=device)  # (B,)
+        self._rows = torch.arange(len(tasks), device=device)
+        self._longest_delay = int(delay.max())
+
+    def reset(self, seed: int) -> Tensor:
+        start = START_LIMIT * (2.0 * uniforms(("reset", seed), *self._shape, 4) - 1.0)  # (B, E, 4)
+        self.state = torch.from_numpy(start).permute(2, 0, 1).contiguous().to(self._physics.gravity)
+        self.fate = torch.full_like(self.state[0], LIVES)
+        self._sent = self.state.new_zeros(self._longest_delay + 1, *self._shape)  # a ring of commands
+        self._t = 0
+        return self._observe()
+
+    def step(self, action: Tensor) -> Step:
+        command = self._delayed(action[..., 0].to(self.state.dtype))
+        self.state, self.fate, reward = self._advance(
+            self.state, self.fate, command, self._physics, self._control, self._dt
+        )
+        return Step(self._observe(), reward, self.fate == FELL, self.fate == BROKE)
+
+    def close(self) -> None:
+        pass
+
+    def _observe(self) -> Tensor:
+        """(B, E, 4), of memory of its own, so that whoever writes into it does not move a cart."""
+        return self.state.clone().permute(1, 2, 0)
+
+    def _delayed(self, command: Tensor) -> Tensor:
+        """Sends a command on its way and gives the one that arrives, both (B, E)."""
+        if self._longest_delay == 0:
+            return command
+        newest = self._t % len(self._sent)
+        self._sent[newest] = command
+        self._t += 1
+        return self._sent[(newest - self._delay) % len(self._sent), self._rows]
