@@ -37,5 +37,7 @@ def find(kind: str, name: str) -> Any:
             raise UsageError(f"{kind} {name!r}: no module {error.name!r} can be imported") from None
         raise
     if not hasattr(found, attribute):
-        raise UsageError(f"{kind} {name!r}: module {module} has no {attribute!r}: {nearest(attribute, vars(found))}")
+        raise UsageError(
+            f"{kind} {name!r}: module {module} has no {attribute!r}: {nearest(attribute, vars(found))}"
+        )
     return getattr(found, attribute)

@@ -23,7 +23,9 @@ class Curve:
     episodes_per_round: int  # adaptation episodes of each task in a round
     returns: NDArray[np.float64]  # (B, K, N) undiscounted return of each scored episode
     env_steps: NDArray[np.float64]  # (B, K) env steps of adaptation data that each task had given by then
-    failed: NDArray[np.int64]  # (B, K) scored episodes, and adaptation episodes so far, in which the simulation broke
+    failed: NDArray[
+        np.int64
+    ]  # (B, K) scored episodes, and adaptation episodes so far, in which the simulation broke
 
     def to_json(self) -> dict[str, Any]:
         return {name: np.asarray(value).tolist() for name, value in vars(self).items()}

@@ -34,7 +34,13 @@ def collect(
     alive = torch.ones(obs.shape[:2], dtype=torch.bool, device=device)
     failed = torch.zeros_like(alive)
     action, reward = obs.new_zeros(*obs.shape[:2], spec.act_dim), obs.new_zeros(obs.shape[:2])
-    kept: list[list[torch.Tensor]] = [[], [], [], [], []]  # a list over t for each (B, E, T, ...) of the rollout
+    kept: list[list[torch.Tensor]] = [
+        [],
+        [],
+        [],
+        [],
+        [],
+    ]  # a list over t for each (B, E, T, ...) of the rollout
     first = obs
     for t in range(spec.horizon):
         action, state = act(state, Last(obs, action, reward, alive.to(obs.dtype), t), explore, rng)
@@ -51,9 +57,7 @@ def collect(
         obs = torch.where(mask[..., None], step.obs, obs)
         reward = torch.where(mask, step.reward, 0.0)
         terminated = step.terminated & mask
-        for series, value in zip(
-            kept, (obs, action, reward, terminated, mask.to(obs.dtype)), strict=True
-        ):
+        for series, value in zip(kept, (obs, action, reward, terminated, mask.to(obs.dtype)), strict=True):
             series.append(value)
         alive = mask & ~terminated
         # Looking costs a wait for the device, so only where the device is this processor.

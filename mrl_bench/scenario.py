@@ -41,6 +41,8 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
+_BEHIND_LISTS = 2**31  # index of the first draw of a split's stream that no list reaches
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -134,14 +136,30 @@ class Scenario:
         picks = uniforms(("pick", train.name, train.seed), indices) * train.count
         return TaskBatch(train.tasks.names, train.tasks.values[picks.astype(np.int64)])
 
+    def oracle_stream(self, start: int, count: int) -> TaskBatch:
+        """The training stream, with every other task drawn out of distribution if the scenario has such a split.
+
+        The oracle is the ceiling of both splits, so it must have met both. The listed tasks do not come up.
+        """
+        tasks = self.stream(start, count)
+        if "ood" in self.splits:
+            indices = _BEHIND_LISTS + start + np.arange(1, count, 2)
+            tasks.values[1::2] = self.splits["ood"].stream(indices).values
+        return tasks
+
     def features(self, tasks: TaskBatch) -> Array:
-        """What distinguishes tasks, (B, F): each parameter that varies in training, scaled by its range.
+        """What distinguishes tasks, (B, F): each parameter that varies, scaled by its range.
 
         Training tasks lie within [-1, 1], others may not.
         """
-        drawn = {name: draw.distribution for name, draw in self.splits["train"].draws.items()}
-        varying = {name: d for name, d in drawn.items() if d.values is None or len(d.values) > 1}
-        columns = [distribution.to_unit(tasks.column(name)) for name, distribution in varying.items()]
+        columns = []
+        for name in self.splits["train"].draws:
+            drawn = [split.draws[name].distribution for split in self.splits.values()]
+            varying = [
+                d for d in drawn if d.values is None or len(d.values) > 1
+            ]  # training's first, if it varies
+            if varying:
+                columns.append(varying[0].to_unit(tasks.column(name)))
         return np.stack(columns, 1) if columns else np.empty((len(tasks), 0))
 
     def with_overrides(self, budget: Budget | None = None, protocol: Protocol | None = None) -> Scenario:

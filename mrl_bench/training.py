@@ -51,7 +51,8 @@ class BudgetedTraining:
         return self._budget - self._steps
 
     def tasks(self, count: int, episodes: int) -> PlayableTasks:
-        batch = self.scenario.stream(self.seed * _TASKS_PER_SEED + self._drawn, count)
+        draw = self.scenario.oracle_stream if self.reveal else self.scenario.stream
+        batch = draw(self.seed * _TASKS_PER_SEED + self._drawn, count)
         self._drawn += count
         env = make_env(self.scenario, batch, episodes, self.device, self.reveal)
         return PlayableTasks(self, env, agent_spec(self.scenario, self.reveal))

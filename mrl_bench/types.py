@@ -33,7 +33,9 @@ class EnvSpec:
     act_dim: int  # A
     horizon: int  # control steps in a full episode; an episode that reaches it was cut, not terminated
     dt: float  # seconds a control step
-    obs_scale: tuple[float, ...] = ()  # (O,) magnitude that is large for each entry, to divide by; () for all 1
+    obs_scale: tuple[
+        float, ...
+    ] = ()  # (O,) magnitude that is large for each entry, to divide by; () for all 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "obs_scale", self.obs_scale or (1.0,) * self.obs_dim)
