@@ -7,10 +7,10 @@ and every slot lives in every step that is counted: an episode lasts some 22 ste
 ended starts anew from a fresh random state. Gymnasium's and EnvPool's vectorised environments do that by themselves,
 in a call of its own that is counted as a step, though it simulates none. Ours has no autoreset, so `restart` below
 does it after each step, and its time counts. Ours is float32 and each slot has its own physics, with wind, friction
-and failure checks; the others compute in float64 (EnvPool in C++ doubles), all slots with the same physics.
+friction and failure checks; theirs share one physics, and Gymnasium computes in float64.
 
-How. All methods of a size run in one process of its own, in interleaved slices; a figure is the median of the slices in
-which other processes took less than `QUIET` of the cores, or of all slices where too few were that quiet.
+How. The methods of one size run in a process of their own, in interleaved slices; a figure is the median of the
+slices in which others took less than `QUIET` of the cores, or of all slices where too few were that quiet.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -64,7 +65,7 @@ def gymnasium_vector(slots: int, threads: int) -> Play:
 
     env = gymnasium.make_vec("CartPole-v1", num_envs=slots, vectorization_mode="vector_entry_point")
     env.reset(seed=0)
-    actions = cycle(list(np.random.default_rng(0).integers(0, 2, (ACTIONS, slots))))
+    actions = cycle(np.random.default_rng(0).integers(0, 2, (ACTIONS, slots)))
     return lambda: env.step(next(actions))
 
 
@@ -74,17 +75,17 @@ def envpool(slots: int, threads: int) -> Play:
 
     env = envpool.make("CartPole-v1", env_type="gymnasium", num_envs=slots, num_threads=min(threads, slots))
     env.reset()
-    actions = cycle(list(np.random.default_rng(0).integers(0, 2, (ACTIONS, slots)).astype(np.int32)))
+    actions = cycle(np.random.default_rng(0).integers(0, 2, (ACTIONS, slots), dtype=np.int32))
     return lambda: env.step(next(actions))
 
 
 def ours(slots: int, threads: int, compile: bool) -> Play:
     import numpy as np
     import torch
-
-    from mrl_bench.types import TaskBatch
     from mrl_tasks.cartpole import CartPole
     from mrl_tasks.cartpole.simulation import LIVES, START_LIMIT, Carts
+
+    from mrl_bench.types import TaskBatch
 
     family = CartPole(control="bang_bang")
     rng = np.random.default_rng(0)
@@ -98,18 +99,18 @@ def ours(slots: int, threads: int, compile: bool) -> Play:
     )
     env.reset(0)
     generator = torch.Generator().manual_seed(0)
-    actions = cycle(list(2.0 * torch.randint(0, 2, (ACTIONS, slots, 1, 1), generator=generator) - 1.0))
+    actions = cycle((2.0 * torch.randint(0, 2, (ACTIONS, slots, 1, 1), generator=generator) - 1.0).unbind())
 
-    def restart(ended: torch.Tensor) -> None:
-        slot = ended.view(-1).nonzero().view(-1)
+    def restart() -> None:
+        slot = (env.fate != LIVES).view(-1).nonzero().view(-1)
         fresh = torch.empty(4, len(slot)).uniform_(-START_LIMIT, START_LIMIT, generator=generator)
         env.state[:, slot, 0] = fresh
-        env.fate[slot, 0] = LIVES
+        env.fate.fill_(LIVES)
 
     @torch.no_grad()
     def play() -> None:
-        step = env.step(next(actions))
-        restart(step.terminated | step.failed)
+        env.step(next(actions))
+        restart()
 
     return play
 
@@ -123,6 +124,104 @@ METHODS: dict[str, Callable[[int, int], Play]] = {
 }
 
 
-def cycle(batches: list[Any]) -> Iterator[Any]:
-    while True:
-        yield from batches
+def measure(slots: int, threads: int) -> dict[str, Any]:
+    """Slot steps a second of every method at one size, or None where a peer is not installed."""
+    plays: dict[str, Play | None] = {}
+    for name, prepare in METHODS.items():
+        try:
+            plays[name] = prepare(slots, threads)
+        except ModuleNotFoundError as error:
+            print(f"{name}: not installed ({error.name})", file=sys.stderr)
+            plays[name] = None
+    for play in filter(None, plays.values()):
+        for _ in range(100 if slots < 10_000 else 10):  # compiles, and spreads the slots over their episodes
+            play()
+
+    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in plays}  # (others' share, steps/s)
+    for _ in range(MOST_ROUNDS):
+        for name, play in plays.items():
+            if play is not None:
+                slots_a_call = 1 if play is plays["gymnasium CartPole-v1, one"] else slots
+                rates[name].append(slice_of(play, slots_a_call))
+        if all(len(quiet(slices)) >= ROUNDS for slices in rates.values() if slices):
+            break
+    return {
+        "slots": slots,
+        "threads": threads,
+        "steps_per_second": {
+            name: median(quiet(slices) if len(quiet(slices)) >= ROUNDS else [rate for _, rate in slices])
+            if slices
+            else None
+            for name, slices in rates.items()
+        },
+        "quiet_slices": {name: f"{len(quiet(slices))} of {len(slices)}" for name, slices in rates.items()},
+    }
+
+
+def slice_of(play: Play, slots: int) -> tuple[float, float]:
+    """Plays for a slice of time: the share of the cores that others took, and the steps a second."""
+    others, calls, start = Bystanders(), 0, time.perf_counter()
+    while (passed := time.perf_counter() - start) < SLICE:
+        for _ in range(10 if slots < 10_000 else 1):
+            play()
+            calls += 1
+    return others.share(), calls * slots / passed
+
+
+def quiet(slices: list[tuple[float, float]]) -> list[float]:
+    return [rate for share, rate in slices if share < QUIET]
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Steps a second, and in brackets those of the compiled environment divided by them."""
+    lines = []
+    for threads in sorted({result["threads"] for result in results}):
+        rows = {r["slots"]: r["steps_per_second"] for r in results if r["threads"] == threads}
+        lines += ["", f"{threads} thread{'s' * (threads > 1)}".ljust(30) + "".join(f"{n:>22,}" for n in rows)]
+        for name in METHODS:
+            cells = []
+            for rates in rows.values():
+                rate, best = rates[name], rates["ours, compiled"]
+                cells.append(f"{rate:,.0f} ({best / rate:6.2f})" if rate else "not installed")
+            lines.append(name.ljust(30) + "".join(f"{cell:>22}" for cell in cells))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--threads", type=int, nargs="+", default=THREADS)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--one", action="store_true", help=argparse.SUPPRESS
+    )  # this process measures, prints JSON
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(measure(args.sizes[0], args.threads[0])))
+        return
+
+    results = []
+    for threads in args.threads:
+        for slots in args.sizes:
+            one = [sys.executable, __file__, "--one", "--sizes", str(slots), "--threads", str(threads)]
+            run = subprocess.run(one, env=environment(threads), stdout=subprocess.PIPE, text=True, check=True)
+            results.append(json.loads(run.stdout.splitlines()[-1]))
+            print(
+                f"{threads} threads, {slots:,} slots: quiet slices {results[-1]['quiet_slices']}", flush=True
+            )
+    packages = ("numpy", "torch", "gymnasium", "envpool")
+    record = {"machine": describe(packages), "method": __doc__, "slice_s": SLICE, "results": results}
+    args.out.write_text(json.dumps(record, indent=2) + "\n")
+    print(table(results))
+
+
+def environment(threads: int) -> dict[str, str]:
+    """For a process that may use so many threads and finds our packages."""
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "tasks")))
+    return os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "PYTHONPATH": path}
+
+
+if __name__ == "__main__":
+    main()

@@ -28,7 +28,7 @@ def find(kind: str, name: str) -> Any:
     table = names(kind)
     target = table.get(name, name)
     module, colon, attribute = target.partition(":")
-    if not (colon and module and attribute):
+    if not (colon and module and attribute) or module.startswith("."):
         raise UsageError(f"no {kind} {name!r}: {nearest(name, table)} (or give 'module:Class')")
     try:
         found = import_module(module)

@@ -143,8 +143,9 @@ class Scenario:
         """
         tasks = self.stream(start, count)
         if "ood" in self.splits:
-            indices = _BEHIND_LISTS + start + np.arange(1, count, 2)
-            tasks.values[1::2] = self.splits["ood"].stream(indices).values
+            indices = start + np.arange(count)
+            odd = indices % 2 == 1
+            tasks.values[odd] = self.splits["ood"].stream(_BEHIND_LISTS + indices[odd]).values
         return tasks
 
     def features(self, tasks: TaskBatch) -> Array:
@@ -155,9 +156,8 @@ class Scenario:
         columns = []
         for name in self.splits["train"].draws:
             drawn = [split.draws[name].distribution for split in self.splits.values()]
-            varying = [
-                d for d in drawn if d.values is None or len(d.values) > 1
-            ]  # training's first, if it varies
+            # By the range of the first split in which it varies: training's, if it can be.
+            varying = [d for d in drawn if d.values is None or len(d.values) > 1]
             if varying:
                 columns.append(varying[0].to_unit(tasks.column(name)))
         return np.stack(columns, 1) if columns else np.empty((len(tasks), 0))
@@ -287,8 +287,6 @@ def _splits(document: Document, form: ScenarioForm, family: TaskFamily) -> dict[
         moved = _draws(document, ("splits", "ood", "params"), ood.params, known)
         splits["ood"] = Split("ood", ood.seed, ood.count, base | moved)
         _check_outside(document, base, moved)
-        if not ood.may_repeat_train:
-            _check_held_out(document, splits["train"], splits["ood"])
     return splits
 
 
@@ -330,7 +328,7 @@ def _span(low: float, high: float) -> str:
 
 
 def _check_outside(document: Document, train: Mapping[str, Draw], moved: Mapping[str, Draw]) -> None:
-    """Refuses an out-of-distribution split whose tasks could come up in training."""
+    """Refuses an out-of-distribution split unless some parameter's values never come up in training."""
     if not moved:
         raise document.error(("splits", "ood"), "ood is training again: it needs 'params' outside of it")
     if all(draw.distribution.overlaps(train[name].distribution) for name, draw in moved.items()):
@@ -340,12 +338,11 @@ def _check_outside(document: Document, train: Mapping[str, Draw], moved: Mapping
         )
 
 
-def _check_held_out(document: Document, train: Split, split: Split) -> None:
-    """Refuses a list of held-out tasks some of which are training tasks."""
-    for i, task in enumerate(split.tasks.values):
+def _check_held_out(document: Document, train: Split, test: Split) -> None:
+    """Refuses a list of test tasks some of which are training tasks."""
+    for i, task in enumerate(test.tasks.values):
         if train.may_draw(task):
             raise document.error(
-                ("splits", split.name),
-                f"task {i} of {split.name} is a training task too; a task set that is meant to be so says "
-                "'may_repeat_train: true'",
+                ("splits", "test"),
+                f"test task {i} is a training task too; if that is meant, say 'may_repeat_train: true'",
             )

@@ -83,10 +83,12 @@ class TestForm(Form):
 
 
 @dataclass(frozen=True)
-class OodForm(TestForm):
+class OodForm(Form):
     """Held-out tasks out of the training distribution: `params` replaces the scenario's, name by name."""
 
+    count: Count
     params: dict[str, Distribution] = field(default_factory=dict)
+    seed: Seed = 0
 
 
 @dataclass(frozen=True)

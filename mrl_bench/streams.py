@@ -43,7 +43,7 @@ def uniforms(key: Sequence[str | int], *axes: Axis) -> NDArray[np.float64]:
         index = np.arange(axis) if isinstance(axis, int) else np.asarray(axis)
         with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is the point
             bits = _mix(bits[..., None] + (index.astype(np.uint64) + np.uint64(1)) * _GOLDEN)
-    return ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    return ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52  # one bit less would round up to 1
 
 
 def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -45,7 +45,7 @@ _SAID_BETTER = {
     "mapping values are not allowed": "a ': ' cannot stand here: look at the line above too, or use quotes",
     "could not find expected ':'": "a key must be followed by ': ' on the same line",
     "expected ',' or ']'": "this list needs a ',' between its items and a ']' at its end",
-    "expected ',' or '}'": "this mapping needs a ',' between its entries and a '}' at its end",
+    "expected ',' or '}'": "this mapping needs ',' between entries and '}' at its end; quote text with brackets",
     "expected <block end>": "this does not fit what stands before it: check indentation and quotes",
     "expected the node content, but found '<stream end>'": "the file ends where a value is expected",
     "expected the node content": "a value is expected here",
@@ -93,10 +93,10 @@ def read(path: Path | str) -> Document:
         SourceError: the file cannot be read, or is not one document in the part of YAML that is allowed.
     """
     path = Path(path)
-    return _Reader(path, _text(path)).document()
+    return parse(_text(path), path)
 
 
-def parse(text: str, name: str) -> Document:
+def parse(text: str, name: Path | str) -> Document:
     """Reads YAML that is no file; `name` stands for the path in errors.
 
     Raises:
@@ -108,7 +108,7 @@ def parse(text: str, name: str) -> Document:
 
 
 def _text(path: Path) -> str:
-    """The text of a file that is readable, small and printable."""
+    """The text of a file that is readable and small."""
     try:
         if path.exists() and not path.is_file():
             raise SourceError(path, 1, 1, "this is a folder or a device, not a YAML file")
@@ -121,13 +121,10 @@ def _text(path: Path) -> str:
     if len(data) > MAX_BYTES:
         raise SourceError(path, 1, 1, f"the file is longer than {MAX_BYTES:,} bytes")
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before, byte = error.object[: error.start].decode(), error.object[error.start]
         raise SourceError(path, *_end(before), f"byte 0x{byte:02x} is not UTF-8 text") from None
-    if bad := _UNPRINTABLE.search(text):
-        raise SourceError(path, *_end(text[: bad.start()]), _unprintable(bad[0]))
-    return text
 
 
 def _end(text: str) -> Place:

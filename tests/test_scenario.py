@@ -11,6 +11,7 @@ from yaml_kit import edited, marked, mutant
 from mrl_bench import scenario as scenario_module
 from mrl_bench.errors import SourceError, UsageError
 from mrl_bench.scenario import Budget, Protocol, find_scenario, list_scenarios, load, scenarios_dir
+from mrl_bench.streams import uniforms
 
 GOOD = """\
 id: toy-v1
@@ -148,6 +149,11 @@ def test_lists_are_stratified_and_streams_are_not(toy):
     assert len(set((signs == 1).sum(1))) > 5
 
 
+def test_stratified_values_ascend_with_the_uniform_draws(toy):
+    order = uniforms(("task", "test", 1, "sign"), 21).argsort()
+    assert (np.diff(toy().tasks("test").column("sign")[order]) >= 0).all()
+
+
 def test_stratified_parameters_are_independent_of_each_other(toy):
     two = {"body_mass[head]: 1.5": "delay: {choice: [0, 3]}"}
     correlations = []
@@ -202,6 +208,24 @@ def test_features_scale_what_varies_in_training(toy):
     assert (scenario.features(scenario.tasks("ood"))[:, 0] > 1.0).all()
 
 
+def test_features_know_parameters_that_vary_only_out_of_distribution(toy):
+    scenario = toy({"{gain: {uniform: [5, 8]}}": "{'body_mass[foot]': {uniform: [4, 5]}}"})
+    assert scenario.features(scenario.tasks("test")).shape == (21, 3)
+    foot = scenario.features(scenario.tasks("ood"))[:, 2]
+    assert len(np.unique(foot)) == 8
+    assert np.abs(foot).max() <= 1
+
+
+def test_the_oracle_trains_on_both_distributions_and_on_no_listed_task(toy):
+    scenario = toy()
+    tasks = scenario.oracle_stream(0, 60)
+    outside = tasks.column("gain") > 5
+    assert 20 <= outside.sum() <= 40
+    np.testing.assert_array_equal(tasks.values[~outside], scenario.stream(0, 60).values[~outside])
+    listed = {tuple(row) for split in ("test", "ood") for row in scenario.tasks(split).values}
+    assert not listed & {tuple(row) for row in tasks.values}
+
+
 def test_an_unknown_split_is_refused(toy):
     with pytest.raises(UsageError, match="no split 'tets': did you mean 'test'"):
         toy().tasks("tets")
@@ -213,7 +237,7 @@ DISCRETE = {"gain: {uniform: [2, 5]}": "delay: {choice: [0, 1]}", "gain: {unifor
 
 
 def test_held_out_tasks_may_repeat_training_tasks_only_where_it_says_so(toy):
-    with pytest.raises(SourceError, match="task 0 of test is a training task too"):
+    with pytest.raises(SourceError, match="test task 0 is a training task too"):
         toy(DISCRETE)
     scenario = toy(DISCRETE | {"count: 21": "may_repeat_train: true, count: 21"})
     assert len(scenario.tasks("test")) == 21
@@ -224,11 +248,11 @@ def test_a_finite_training_set_leaves_room_for_held_out_tasks(toy):
     scenario = toy(finite)
     train = {tuple(row) for row in scenario.tasks("train").values}
     assert not train & {tuple(row) for row in scenario.tasks("test").values}
-    with pytest.raises(SourceError, match="of test is a training task too"):
+    with pytest.raises(SourceError, match="is a training task too"):
         toy(DISCRETE | finite | {"{choice: [-1, 1]}": "1"})  # there are two tasks in all
 
 
-def test_out_of_distribution_tasks_are_checked_against_training_tasks_too(toy):
+def test_one_parameter_out_of_its_training_range_keeps_ood_tasks_out_of_training(toy):
     edits = DISCRETE | {"count: 21": "may_repeat_train: true, count: 21"}
     edits["gain: {uniform: [5, 8]}"] = "delay: 2, sign: 1"
     scenario = toy(edits)
@@ -265,6 +289,7 @@ def test_the_digest_ignores_how_a_file_is_written(toy, tmp_path):
 @pytest.mark.parametrize(
     ("old", "new"),
     [
+        ("toy_family:Toy", "toy_family:Twin"),
         ("slow", "fast"),
         ("{mode: slow}", "{friction: 0.6}"),
         ("horizon: 50", "horizon: 51"),
@@ -287,6 +312,15 @@ def test_the_digest_ignores_how_a_file_is_written(toy, tmp_path):
 )
 def test_the_digest_changes_with_every_change_of_meaning(toy, old, new):
     assert toy({old: new}).digest != toy().digest
+
+
+def test_the_digest_is_that_of_the_family_whatever_it_is_called(tmp_path):
+    source = scenarios_dir() / "cartpole-wiring-v1.yaml"
+    text = edited(
+        source.read_text(encoding="utf-8"), {"family: cartpole": "family: mrl_tasks.cartpole:CartPole"}
+    )
+    (tmp_path / source.name).write_text(text, encoding="utf-8")
+    assert load(tmp_path / source.name).digest == load(source).digest
 
 
 def test_the_digest_changes_with_simulator_and_terms(toy, monkeypatch):
@@ -327,7 +361,7 @@ REFUSED = [
     ("has no 'Toi': did you mean 'Toy'?", {"toy_family:Toy": "^^toy_family:Toi"}),
     ("'toy_family:NOT_A_FAMILY' is no task family", {"toy_family:Toy": "^^toy_family:NOT_A_FAMILY"}),
     ("'toy_family:Param' is no task family", {"toy_family:Toy": "^^toy_family:Param"}),
-    ("cannot be imported: TypeError", {"toy_family:Toy": "^^.toy:Toy"}),
+    ("no family '.toy:Toy'", {"toy_family:Toy": "^^.toy:Toy"}),
     ("unknown option 'mod': did you mean 'mode'?", {"{mode: slow}": "{^^mod: slow}"}),
     ("'mode' must be 'slow' or 'fast', not the text 'fats'", {"{mode: slow}": "{mode: ^^fats}"}),
     ("'friction' must be a number, not the text '0.5'", {"{mode: slow}": "{friction: ^^'0.5'}"}),

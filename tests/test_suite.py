@@ -1,12 +1,14 @@
 import json
 import random
+import re
+from pathlib import Path
 
 import pytest
 from pydantic import TypeAdapter
 from yaml_kit import edited, marked, mutant
 
 from mrl_bench.errors import SourceError, UsageError
-from mrl_bench.scenario import find_scenario, scenarios_dir
+from mrl_bench.scenario import find_scenario, load, scenarios_dir
 from mrl_bench.scenario_form import ScenarioForm
 from mrl_bench.schema import scenario_schema, suite_schema
 from mrl_bench.suite import AgentSpec, find_suite, list_suites, load_suite, suites_dir
@@ -167,6 +169,17 @@ def test_mutated_suites_load_or_are_refused(tmp_path):
             refused.append(str(error))
     assert 70 < len(refused) < 200
     assert all(len(line.splitlines()) == 1 for line in refused)
+
+
+def test_the_examples_of_the_docs_load(tmp_path):
+    docs = (Path(__file__).parent.parent / "docs" / "scenarios.md").read_text(encoding="utf-8")
+    scenario, suite = re.findall(r"```yaml\n(.*?)```", docs, re.DOTALL)
+    (tmp_path / "cartpole-wiring-v1.yaml").write_text(scenario, encoding="utf-8")
+    assert load(tmp_path / "cartpole-wiring-v1.yaml").splits.keys() == {"train", "test", "ood"}
+    mine = edited(scenario, {"id: cartpole-wiring-v1": "id: my-scenario-v1"})
+    (tmp_path / "my-scenario-v1.yaml").write_text(mine, encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(suite, encoding="utf-8")
+    assert len(load_suite(tmp_path / "mine.yaml").entries) == 2
 
 
 # Schemas for editors. Whether they are valid JSON Schema was checked with jsonschema, which is no dependency.

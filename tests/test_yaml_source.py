@@ -6,7 +6,7 @@ import pytest
 from yaml_kit import marked, mutant
 
 from mrl_bench.errors import SourceError
-from mrl_bench.yaml_source import MAX_BYTES, read
+from mrl_bench.yaml_source import MAX_BYTES, parse, read
 
 
 @pytest.fixture
@@ -143,8 +143,9 @@ BROKEN = [
     ("list on the line of its key", "a: ^^- 1\n", "begin the list on a line of its own"),
     ("list not closed", "a: [1, 2\nb^^: 3\n", "a ']' at its end (what is unfinished began on line 1)"),
     ("list not closed at the end", "a: [1, 2\n^^", "a ']' at its end"),
-    ("mapping not closed", "a: {b: 1\n^^", "a '}' at its end"),
+    ("mapping not closed", "a: {b: 1\n^^", "'}' at its end"),
     ("list closed as a mapping", "a: [1^^}\n", "needs a ','"),
+    ("brackets in braces", "a: {b^^[c]: 1}\n", "quote text with brackets"),
     ("quotes not closed", "a: 'b\nc: 1\n^^", "add the closing quote (what is unfinished began on line 1)"),
     ("double quotes not closed", 'a: "b\n^^---\n', "add the closing quote"),
     ("unknown escape", 'a: "C:\\^^dir"\n', "use single quotes"),
@@ -180,6 +181,14 @@ def test_what_is_no_file_is_refused_in_one_line(tmp_path):
     assert "folder" in refusal(tmp_path).message
     assert "device" in refusal("/dev/zero").message
     assert "cannot be read" in refusal("x" * 300).message
+
+
+def test_text_that_is_no_file_is_read_alike():
+    assert parse("[1e3, no]", "--set x").data == [1000.0, "no"]
+    with pytest.raises(SourceError, match=r"^--set x:1:2: aliases are not allowed"):
+        parse("[*a]", "--set x")
+    with pytest.raises(SourceError, match=r"^--set x:1:3: character U\+0007"):
+        parse("ab\a", "--set x")
 
 
 def test_a_long_file_is_refused_without_reading_it(file):

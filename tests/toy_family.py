@@ -46,4 +46,8 @@ class Toy:
         raise NotImplementedError
 
 
+class Twin(Toy):
+    """The same under another name."""
+
+
 NOT_A_FAMILY = 3

@@ -26,7 +26,7 @@ def gae(
     """Generalised advantage estimates (Schulman et al. 2016), zero behind an episode's end.
 
     Args:
-        reward: (..., T), zero behind the end.
+        reward: (..., T).
         value: (..., T + 1) of the observations before each step, and of the last one.
         terminated: (..., T) bool: nothing follows this step. An episode that was cut bootstraps from `value`.
         mask: (..., T).
@@ -48,7 +48,7 @@ def linear_baseline(
 
     Args:
         obs: (B, E, T + 1, O).
-        reward: (B, E, T), zero behind the end.
+        reward: (B, E, T).
         mask: (B, E, T).
         discount: gamma.
         ridge: penalty per feature, relative to the number of samples.
@@ -61,8 +61,9 @@ def linear_baseline(
     clock = torch.arange(steps, device=obs.device, dtype=obs.dtype).expand(mask.shape)[..., None] / 100
     features = torch.cat([obs, obs**2, clock, clock**2, clock**3, torch.ones_like(clock)], -1)  # (B, E, T, F)
     inputs = (features * mask[..., None]).reshape(tasks, -1, features.shape[-1])
-    targets = discounted_sum(reward, discount).mul(mask).reshape(tasks, -1, 1)
-    penalty = ridge * mask.sum((1, 2))[:, None, None] * torch.eye(inputs.shape[-1], device=obs.device)
+    targets = discounted_sum(reward * mask, discount).mul(mask).reshape(tasks, -1, 1)
+    samples = mask.sum((1, 2)).clamp(min=1)  # a task that broke down in its first step has none
+    penalty = ridge * samples[:, None, None] * torch.eye(inputs.shape[-1], device=obs.device)
     weights = torch.linalg.solve(inputs.mT @ inputs + penalty, inputs.mT @ targets)  # (B, F, 1)
     values = (features @ weights[:, None]).squeeze(-1) * mask
     return torch.cat([values, torch.zeros_like(values[..., :1])], -1)

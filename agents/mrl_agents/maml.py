@@ -42,14 +42,14 @@ class MamlConfig:
     inner_lr: float = 0.1  # alpha
     learn_inner_lr: bool = False  # one rate a weight, meta-learned (Meta-SGD, Li et al. 2017)
     first_order: bool = False  # drop the derivative through the inner gradient
-    discount: float = 0.99
+    discount: float = 0.99  # gamma, of one control step
     trace: float = 1.0  # lambda of the advantage estimate; 1 gives return minus baseline
     outer: Literal["ppo", "trpo"] = "ppo"
     outer_lr: float = 2e-3  # ppo: of Adam
-    outer_lr_decay: bool = True  # ppo: let it fall linearly to zero over the budget
+    outer_lr_decay: bool = True  # ppo: let it fall linearly over the budget, to 5 %
     epochs: int = 5  # ppo: steps on one meta-batch
     clip: float = 0.2  # ppo: of the ratio
-    max_grad_norm: float = 1.0  # ppo
+    max_grad_norm: float = 1.0  # ppo: of the meta-gradient, cut to it where it is longer
     max_kl: float = 0.01  # trpo: size of the step
     cg_steps: int = 10  # trpo: conjugate-gradient iterations
     cg_damping: float = 1e-3  # trpo: added to the curvature
@@ -94,6 +94,8 @@ class Maml:
                 rollout, _ = tasks.collect(self.act, state)
                 before.append(self.batch(rollout))
                 state = self._adapt(state, before[-1])
+                if training.left <= 0:
+                    return
             rollout, _ = tasks.collect(self.act, state)
             after = self.batch(rollout)
             after = after | {"old": log_prob(state, after["obs"], after["action"])}
@@ -232,6 +234,7 @@ class Maml:
                     break
             else:
                 _assign(meta, origin)
+                new_kl = torch.zeros_like(kl)
         return {"losses/policy_loss": loss.detach(), "losses/approx_kl": new_kl} | self._diagnostics()
 
     def _diagnostics(self) -> dict[str, Tensor]:
@@ -257,7 +260,7 @@ def over_tasks(function: Callable[..., dict[str, Tensor]], *batched: dict[str, T
     """
     first = next(iter(batched[0].values()))
     samples = max(value.shape[1] for value in batched[-1].values() if value.ndim > 1)
-    if first.device.type == "cpu" and samples >= LOOP_FROM_SAMPLES:
+    if samples >= LOOP_FROM_SAMPLES.get(first.device.type, math.inf):
         results = [
             function(*({k: v[i] for k, v in data.items()} for data in batched)) for i in range(len(first))
         ]
@@ -266,7 +269,7 @@ def over_tasks(function: Callable[..., dict[str, Tensor]], *batched: dict[str, T
     return mapped
 
 
-LOOP_FROM_SAMPLES = 2000  # steps of a task from which a loop is faster on a CPU
+LOOP_FROM_SAMPLES = {"cpu": 2000}  # type of device -> steps of a task from which a loop is faster there
 
 
 def conjugate_gradient(product: Callable[[Tensor], Tensor], target: Tensor, steps: int) -> Tensor:

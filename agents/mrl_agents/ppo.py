@@ -25,13 +25,13 @@ class PpoConfig:
     sigma: float = 0.6  # initial deviation of the actions
     tasks: int = 200  # tasks in a batch
     episodes: int = 1  # episodes of each
-    discount: float = 0.99
+    discount: float = 0.99  # gamma, of one control step
     trace: float = 0.95  # lambda of the advantage estimate
-    learning_rate: float = 3e-3  # of Adam, falling linearly to zero over the budget
+    learning_rate: float = 3e-3  # of Adam, falling linearly over the budget, to 1 %
     epochs: int = 6  # passes over a batch
     minibatches: int = 6  # a pass is cut into so many, but none is smaller than 1,024 steps
-    clip: float = 0.2
-    max_grad_norm: float = 1.0
+    clip: float = 0.2  # of the ratio
+    max_grad_norm: float = 1.0  # the gradient is cut to it where it is longer
 
 
 class Ppo:

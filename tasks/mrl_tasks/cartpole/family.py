@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from mrl_tasks.cartpole.simulation import Carts
 
+DT = 0.02  # [s] a control step, and the integrator's
+
 # Defaults are those of Gymnasium's CartPole-v1, which knows the first five and none of the others. Bounds say
 # what is still a cart with a pole; that some corners of the box cannot be balanced is up to the scenario.
 _PARAMS: Mapping[str, Param] = {

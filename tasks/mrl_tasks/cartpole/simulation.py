@@ -13,7 +13,7 @@ from torch import Tensor
 from mrl_bench.errors import UsageError
 from mrl_bench.streams import uniforms
 from mrl_bench.types import Step, TaskBatch
-from mrl_tasks.cartpole.family import CartPole
+from mrl_tasks.cartpole.family import DT, CartPole
 
 TRACK_LIMIT = 2.4  # [m] from the middle of the track
 ANGLE_LIMIT = 12 * 2 * math.pi / 360  # [rad] from upright
@@ -36,7 +36,7 @@ class Physics(NamedTuple):
     wind_force: Tensor  # [N]
     cart_friction: Tensor  # [N]
     pole_friction: Tensor  # [N m s]
-    target_position: Tensor | None  # [m]; None: the reward is 1 a step
+    target_position: Tensor  # [m]
 
     @classmethod
     def of(cls, tasks: TaskBatch, device: torch.device, dtype: torch.dtype) -> Physics:
@@ -46,6 +46,7 @@ class Physics(NamedTuple):
         cart_mass, pole_mass = tasks.column("cart_mass"), tasks.column("pole_mass")
         half_length = tasks.column("pole_half_length")
         aimed = "target_position" in tasks.names
+        target = tasks.column("target_position") if aimed else np.zeros(len(tasks))
         return cls(
             gravity=tensor(tasks.column("gravity")),
             total_mass=tensor(pole_mass + cart_mass),
@@ -56,7 +57,7 @@ class Physics(NamedTuple):
             wind_force=tensor(tasks.column("wind_force")),
             cart_friction=tensor(tasks.column("cart_friction")),
             pole_friction=tensor(tasks.column("pole_friction")),
-            target_position=tensor(tasks.column("target_position")) if aimed else None,
+            target_position=tensor(target),
         )
 
 
@@ -86,7 +87,7 @@ def accelerations(
 
 
 def advance(
-    state: Tensor, fate: Tensor, command: Tensor, physics: Physics, control: str, dt: float
+    state: Tensor, fate: Tensor, command: Tensor, physics: Tensor, control: str, reward: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One explicit Euler step of every slot that lives. Pure, so that `torch.compile` can fuse it.
 
@@ -96,36 +97,36 @@ def advance(
         state: x, x_dot, theta and theta_dot in SI units, (4, B, E).
         fate: (B, E), `LIVES` or how the slot ended; what has ended stays as it is.
         command: the action that reaches the motor in this step, (B, E).
-        physics: of the tasks.
-        control: "force" or "bang_bang".
-        dt: length of the step [s].
+        physics: the entries of `Physics`, (10, B, 1); one tensor, because each argument costs a compiled call.
+        control, reward: the options of `CartPole`.
 
     Returns:
         State and fate after the step, and the reward of the slots that lived, (B, E). A step to a state that
         is not finite is not taken: the slot keeps its last sound state and is marked `BROKE`.
     """
+    task = Physics(*physics.unbind(0))
     x, x_dot, theta, theta_dot = before = state.unbind(0)
     throttle = command.clamp(-1.0, 1.0) if control == "force" else (command > 0).to(command) * 2.0 - 1.0
-    force = throttle * physics.motor_force + physics.wind_force
-    x_acc, theta_acc = accelerations(x_dot, theta, theta_dot, force, physics)
+    force = throttle * task.motor_force + task.wind_force
+    x_acc, theta_acc = accelerations(x_dot, theta, theta_dot, force, task)
     x, x_dot, theta, theta_dot = after = (
-        x + dt * x_dot,
-        x_dot + dt * x_acc,
-        theta + dt * theta_dot,
-        theta_dot + dt * theta_acc,
+        x + DT * x_dot,
+        x_dot + DT * x_acc,
+        theta + DT * theta_dot,
+        theta_dot + DT * theta_acc,
     )
-    if physics.target_position is None:
-        reward = torch.ones_like(x)
+    if reward == "balance":
+        earned = torch.ones_like(x)
     else:
-        reward = (1.0 - (x - physics.target_position).abs() / TARGET_REACH).clamp(0.0, 1.0)
+        earned = (1.0 - (x - task.target_position).abs() / TARGET_REACH).clamp(0.0, 1.0)
 
-    sound = (x + x_dot + theta + theta_dot + reward).abs() < math.inf  # neither inf nor NaN hides in a sum
+    sound = (x + x_dot + theta + theta_dot + earned).abs() < math.inf  # neither inf nor NaN hides in a sum
     fallen = torch.maximum(x.abs() - TRACK_LIMIT, theta.abs() - ANGLE_LIMIT) > 0
     verdict = torch.where(sound, torch.where(fallen, FELL, LIVES), BROKE)
     lives = fate == LIVES
     taken = lives & sound
     state = torch.stack([torch.where(taken, new, old) for new, old in zip(after, before, strict=True)])
-    return state, torch.where(lives, verdict, fate), reward
+    return state, torch.where(lives, verdict, fate), earned
 
 
 class Carts:
@@ -152,8 +153,8 @@ class Carts:
         legal = family.params["actuator_delay"].values or ()
         if not np.isin(delay, legal).all():
             raise UsageError(f"actuator_delay {delay.tolist()}: each must be one of {legal}")
-        self._control, self._dt = family.control, family.spec.dt
-        self._physics = Physics.of(tasks, device, dtype or torch.float32)
+        self._options = family.control, family.reward
+        self._physics = torch.stack(Physics.of(tasks, device, dtype or torch.float32))  # (10, B, 1)
         self._advance = torch.compile(advance) if compile else advance
         self._shape = (len(tasks), episodes)
         self._delay = torch.tensor(delay, dtype=torch.int64, device=device)  # (B,)
@@ -162,7 +163,7 @@ class Carts:
 
     def reset(self, seed: int) -> Tensor:
         start = START_LIMIT * (2.0 * uniforms(("reset", seed), *self._shape, 4) - 1.0)  # (B, E, 4)
-        self.state = torch.from_numpy(start).permute(2, 0, 1).contiguous().to(self._physics.gravity)
+        self.state = torch.from_numpy(start).permute(2, 0, 1).contiguous().to(self._physics)
         self.fate = torch.full_like(self.state[0], LIVES)
         self._sent = self.state.new_zeros(self._longest_delay + 1, *self._shape)  # a ring of commands
         self._t = 0
@@ -171,7 +172,7 @@ class Carts:
     def step(self, action: Tensor) -> Step:
         command = self._delayed(action[..., 0].to(self.state.dtype))
         self.state, self.fate, reward = self._advance(
-            self.state, self.fate, command, self._physics, self._control, self._dt
+            self.state, self.fate, command, self._physics, *self._options
         )
         return Step(self._observe(), reward, self.fate == FELL, self.fate == BROKE)
 
