@@ -2,12 +2,12 @@
 
     python benchmarks/cartpole_speed.py            # writes benchmarks/results/cartpole_speed.json
 
-What is compared. Every method plays CartPole-v1 under the same kind of random bang-bang actions, drawn beforehand,
-and every slot lives in every step that is counted: an episode lasts some 22 steps, and a slot whose episode has
-ended starts anew from a fresh random state. Gymnasium's and EnvPool's vectorised environments do that by themselves,
-in a call of its own that is counted as a step, though it simulates none. Ours has no autoreset, so `restart` below
-does it after each step, and its time counts. Ours is float32 and each slot has its own physics, with wind, friction
-friction and failure checks; theirs share one physics, and Gymnasium computes in float64.
+What is compared. Every method plays CartPole-v1 under random bang-bang actions that were drawn beforehand, and every
+slot is at work in every step that is counted: an episode lasts some 22 steps, and a slot whose episode has ended
+starts anew. The vectorised environments of Gymnasium and EnvPool do that by themselves, in a call of its own, which
+is counted as a step although it moves nothing. Ours has no autoreset: `restart` below does it after each step, from
+starts that were drawn beforehand too, and its time counts. In ours each slot has its own physics, and wind, friction
+and a check for broken numbers; in theirs all share one. Ours computes in float32, Gymnasium in float64.
 
 How. The methods of one size run in a process of their own, in interleaved slices; a figure is the median of the
 slices in which others took less than `QUIET` of the cores, or of all slices where too few were that quiet.
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from itertools import cycle
 from pathlib import Path
 from statistics import median
@@ -70,10 +71,11 @@ def gymnasium_vector(slots: int, threads: int) -> Play:
 
 
 def envpool(slots: int, threads: int) -> Play:
-    import envpool
     import numpy as np
 
-    env = envpool.make("CartPole-v1", env_type="gymnasium", num_envs=slots, num_threads=min(threads, slots))
+    env = import_module("envpool").make(
+        "CartPole-v1", env_type="gymnasium", num_envs=slots, num_threads=min(threads, slots)
+    )
     env.reset()
     actions = cycle(np.random.default_rng(0).integers(0, 2, (ACTIONS, slots), dtype=np.int32))
     return lambda: env.step(next(actions))
@@ -83,7 +85,7 @@ def ours(slots: int, threads: int, compile: bool) -> Play:
     import numpy as np
     import torch
     from mrl_tasks.cartpole import CartPole
-    from mrl_tasks.cartpole.simulation import LIVES, START_LIMIT, Carts
+    from mrl_tasks.cartpole.simulation import START_LIMIT, Carts
 
     from mrl_bench.types import TaskBatch
 
@@ -98,25 +100,32 @@ def ours(slots: int, threads: int, compile: bool) -> Play:
         family, TaskBatch(tuple(family.params), np.stack(values, 1)), 1, torch.device("cpu"), compile=compile
     )
     env.reset(0)
+    torch.set_grad_enabled(False)
     generator = torch.Generator().manual_seed(0)
     actions = cycle((2.0 * torch.randint(0, 2, (ACTIONS, slots, 1, 1), generator=generator) - 1.0).unbind())
 
-    def restart() -> None:
-        slot = (env.fate != LIVES).view(-1).nonzero().view(-1)
-        fresh = torch.empty(4, len(slot)).uniform_(-START_LIMIT, START_LIMIT, generator=generator)
-        env.state[:, slot, 0] = fresh
-        env.fate.fill_(LIVES)
+    fresh = torch.empty(4, 20 * max(slots, 1_000)).uniform_(-START_LIMIT, START_LIMIT, generator=generator)
+    used = 0
 
-    @torch.no_grad()
+    def restart(ended: torch.Tensor) -> None:
+        """Puts the slots that have ended into the next fresh states, as an autoreset would."""
+        nonlocal used
+        which = ended.view(-1).nonzero().view(-1)
+        used = used if used + len(which) <= fresh.shape[1] else 0
+        env.state.view(4, -1).index_copy_(1, which, fresh.narrow(1, used, len(which)))
+        env.ended.zero_()
+        used += len(which)
+
     def play() -> None:
-        env.step(next(actions))
-        restart()
+        step = env.step(next(actions))
+        restart(step.terminated | step.failed)
 
     return play
 
 
+SINGLE = "gymnasium CartPole-v1, one"
 METHODS: dict[str, Callable[[int, int], Play]] = {
-    "gymnasium CartPole-v1, one": gymnasium_single,
+    SINGLE: gymnasium_single,
     "gymnasium CartPoleVectorEnv": gymnasium_vector,
     "envpool": envpool,
     "ours, eager": lambda slots, threads: ours(slots, threads, compile=False),
@@ -124,42 +133,36 @@ METHODS: dict[str, Callable[[int, int], Play]] = {
 }
 
 
-def measure(slots: int, threads: int) -> dict[str, Any]:
-    """Slot steps a second of every method at one size, or None where a peer is not installed."""
-    plays: dict[str, Play | None] = {}
+def measure(slots: int, threads: int, patience: float) -> dict[str, Any]:
+    """Slot steps a second of every method at one size, None where a peer is not installed."""
+    plays: dict[str, Play] = {}
     for name, prepare in METHODS.items():
         try:
             plays[name] = prepare(slots, threads)
         except ModuleNotFoundError as error:
-            print(f"{name}: not installed ({error.name})", file=sys.stderr)
-            plays[name] = None
-    for play in filter(None, plays.values()):
-        for _ in range(100 if slots < 10_000 else 10):  # compiles, and spreads the slots over their episodes
+            print(f"{name}: {error.name} is not installed", file=sys.stderr)
+    for play in plays.values():
+        for _ in range(100 if slots < 10_000 else 30):  # compiles, and spreads the slots over their episodes
             play()
 
-    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in plays}  # (others' share, steps/s)
+    slices: dict[str, list[tuple[float, float]]] = {name: [] for name in plays}
+    deadline = time.monotonic() + patience
     for _ in range(MOST_ROUNDS):
         for name, play in plays.items():
-            if play is not None:
-                slots_a_call = 1 if play is plays["gymnasium CartPole-v1, one"] else slots
-                rates[name].append(slice_of(play, slots_a_call))
-        if all(len(quiet(slices)) >= ROUNDS for slices in rates.values() if slices):
+            wait_for_quiet(deadline)
+            slices[name].append(slice_of(play, 1 if name == SINGLE else slots))
+        if all(len(quiet(taken)) >= ROUNDS for taken in slices.values()):
             break
     return {
         "slots": slots,
         "threads": threads,
-        "steps_per_second": {
-            name: median(quiet(slices) if len(quiet(slices)) >= ROUNDS else [rate for _, rate in slices])
-            if slices
-            else None
-            for name, slices in rates.items()
-        },
-        "quiet_slices": {name: f"{len(quiet(slices))} of {len(slices)}" for name, slices in rates.items()},
+        "steps_per_second": {name: figure(slices[name]) if name in plays else None for name in METHODS},
+        "quiet_slices": {name: f"{len(quiet(taken))} of {len(taken)}" for name, taken in slices.items()},
     }
 
 
 def slice_of(play: Play, slots: int) -> tuple[float, float]:
-    """Plays for a slice of time: the share of the cores that others took, and the steps a second."""
+    """Plays for a slice of time: the share of the cores that others took meanwhile, and the steps a second."""
     others, calls, start = Bystanders(), 0, time.perf_counter()
     while (passed := time.perf_counter() - start) < SLICE:
         for _ in range(10 if slots < 10_000 else 1):
@@ -168,8 +171,21 @@ def slice_of(play: Play, slots: int) -> tuple[float, float]:
     return others.share(), calls * slots / passed
 
 
+def wait_for_quiet(deadline: float) -> None:
+    others = Bystanders()
+    while time.monotonic() < deadline:
+        time.sleep(SLICE / 2)
+        if others.share() < QUIET:
+            return
+
+
 def quiet(slices: list[tuple[float, float]]) -> list[float]:
     return [rate for share, rate in slices if share < QUIET]
+
+
+def figure(slices: list[tuple[float, float]]) -> float:
+    rates = quiet(slices)
+    return median(rates if len(rates) >= ROUNDS else [rate for _, rate in slices])
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -193,19 +209,25 @@ def main() -> None:
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--threads", type=int, nargs="+", default=THREADS)
+    parser.add_argument("--patience", type=float, default=60.0, help="seconds a size may wait for quiet")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument(
-        "--one", action="store_true", help=argparse.SUPPRESS
-    )  # this process measures, prints JSON
+    # Given to the process that measures one size at one number of threads, and prints it as JSON.
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
-        print(json.dumps(measure(args.sizes[0], args.threads[0])))
+        print(json.dumps(measure(args.sizes[0], args.threads[0], args.patience)))
         return
 
     results = []
     for threads in args.threads:
         for slots in args.sizes:
-            one = [sys.executable, __file__, "--one", "--sizes", str(slots), "--threads", str(threads)]
+            options = {"--sizes": slots, "--threads": threads, "--patience": args.patience}
+            one = [
+                sys.executable,
+                __file__,
+                "--one",
+                *(str(word) for pair in options.items() for word in pair),
+            ]
             run = subprocess.run(one, env=environment(threads), stdout=subprocess.PIPE, text=True, check=True)
             results.append(json.loads(run.stdout.splitlines()[-1]))
             print(

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from threading import Lock, Thread
+from typing import IO, Protocol
 
-from mrl_bench.errors import MrlBenchError
+from mrl_bench.errors import MrlBenchError, UsageError
 from mrl_bench.results import Evaluation
 from mrl_bench.store import Store
 from mrl_bench.suite import ANCHORS, AgentSpec, Suite
 from mrl_bench.unit import Unit, failure
 
 ATTEMPTS = 2  # a worker that was killed or hung gets one more chance
+LOG_HEAD, LOG_TAIL = (
+    2**20,
+    2**16,
+)  # bytes of what an attempt prints that its log keeps: the beginning and the end
+_STRAY = 5.0  # seconds to wait for the last output of a worker whose child escaped
 
 
 class Display(Protocol):
@@ -57,24 +64,29 @@ class Bench:
     display: Display
     workers: int
     time_limit: float  # seconds for one attempt at a unit
-    _running: set[subprocess.Popen[str]] = field(default_factory=set)
+    _running: set[subprocess.Popen[bytes]] = field(default_factory=set)
     _stopped: bool = False
+    _lock: Lock = field(default_factory=Lock)  # of the two above
 
     def run(self, units: Sequence[Unit]) -> list[Evaluation]:
-        """The results of all units, in their order. Ctrl-C stops the workers and comes through."""
-        for unit in units:
-            _ = unit.config  # a wrong setting is refused before anything runs
+        """The results of all units, which have passed `check`, in their order. Ctrl-C stops all workers.
+
+        Raises:
+            MrlBenchError: it makes no sense to go on, as when a result cannot be written.
+        """
         with ThreadPoolExecutor(self.workers) as pool:
             futures = [pool.submit(self._result, unit) for unit in units]
             try:
-                wait(futures, return_when=FIRST_EXCEPTION)
+                for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                    future.result()
                 return [future.result() for future in futures]
             except BaseException:
-                self._stopped = True
                 for future in futures:
                     future.cancel()
-                for process in list(self._running):
-                    process.kill()
+                with self._lock:
+                    self._stopped = True
+                    for process in self._running:
+                        _kill(process)
                 raise
 
     def _result(self, unit: Unit) -> Evaluation:
@@ -85,60 +97,137 @@ class Bench:
             return done
         self.display.started(unit)
         reason = ""
-        for _ in range(ATTEMPTS):
-            reason = self._attempt(unit)
+        for attempt in range(ATTEMPTS):
+            reason = self._attempt(unit, key, "ab" if attempt else "wb")
             done = self.store.evaluation(key)
-            if done or self._stopped:
+            if done:
                 break
-        if self._stopped:
-            raise MrlBenchError("stopped")
         if not done:
             done = failure(unit, reason)
             self.store.put_evaluation(key, done)
         self.display.finished(unit, done, fresh=True)
         return done
 
-    def _attempt(self, unit: Unit) -> str:
-        """Runs a worker to its end; returns how it ended, for the case that it left no result."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mrl_bench.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
+    def _attempt(self, unit: Unit, key: str, log_mode: str) -> str:
+        """Runs a worker to its end; returns how it ended, for the case that it left no result.
+
+        Raises:
+            MrlBenchError: it ended for a reason that is not the unit's, or because this bench was stopped.
+        """
+        with self._lock:
+            if self._stopped:
+                raise MrlBenchError("stopped")
+            process = _start_worker()
+            self._running.add(process)
         assert process.stdin
-        assert process.stdout
-        self._running.add(process)
-        out_of_time = threading.Event()
-
-        def kill() -> None:
-            out_of_time.set()
-            process.kill()
-
-        timer = threading.Timer(self.time_limit, kill)
-        timer.start()
+        request = {"folder": str(self.store.folder.resolve()), "unit": unit.to_json(), "key": key}
+        refusals: list[str] = []
+        readers = [
+            Thread(target=self._follow, args=(unit, process.stdout, refusals), daemon=True),
+            Thread(
+                target=_keep_output, args=(process.stderr, self.store.log_path(key), log_mode), daemon=True
+            ),
+        ]
+        in_time = True
         try:
-            request = {"folder": str(self.store.folder.resolve()), "unit": unit.to_json()}
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
-            for line in process.stdout:
-                report = json.loads(line)
-                self.display.advanced(unit, report["stage"], report["done"], report["total"])
-        except (BrokenPipeError, json.JSONDecodeError):
-            pass  # it died, before it read or while it wrote; its exit code says how
+            for reader in readers:
+                reader.start()
+            with suppress(BrokenPipeError):  # it died already: its exit code says how
+                process.stdin.write(json.dumps(request).encode() + b"\n")
+                process.stdin.flush()
+            process.wait(self.time_limit)
+        except subprocess.TimeoutExpired:
+            in_time = False
         finally:
-            timer.cancel()
-            with suppress(BrokenPipeError):
-                process.stdin.close()
-            process.stdout.close()
-            code = process.wait()
-            self._running.discard(process)
-        if out_of_time.is_set():
+            with self._lock:
+                self._running.discard(process)
+                _kill(process)  # if it has ended, then what it started and left behind
+        code = process.wait()
+        for reader in readers:
+            reader.join(_STRAY)
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+        if self._stopped:
+            raise MrlBenchError("stopped")
+        if refusals:
+            raise MrlBenchError(f"{unit.label}: {refusals[0]}")
+        if not in_time:
             return f"not finished within {self.time_limit:g} s"
         return (
             f"the worker was killed by signal {-code}" if code < 0 else f"the worker ended with code {code}"
         )
+
+    def _follow(self, unit: Unit, reports: IO[bytes], refusals: list[str]) -> None:
+        """Shows what a worker reports, and notes why it refused to work if it did."""
+        with reports:
+            while line := reports.readline(2**16):
+                with suppress(ValueError, KeyError, TypeError, OSError):  # the unit's code can write here too
+                    report = json.loads(line)
+                    if "stop" in report:
+                        refusals.append(str(report["stop"]))
+                    else:
+                        self.display.advanced(
+                            unit, str(report["stage"]), int(report["done"]), int(report["total"])
+                        )
+
+
+def _start_worker() -> subprocess.Popen[bytes]:
+    """A worker in a process group of its own, so that what it starts can be ended with it."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "mrl_bench.worker"],  # -P: a module finds here what it finds there
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        env=os.environ
+        | {
+            "OMP_NUM_THREADS": "1",
+            "PYTHONHASHSEED": "0",  # the order of a set of strings must not decide a result
+            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+        },
+    )
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kills a worker and all of its group."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _keep_output(output: IO[bytes], log: Path, mode: str) -> None:
+    """Copies what a unit prints to its log: no more than its beginning and its end, or it could fill the disk."""
+    with output:
+        with suppress(OSError):  # without a log the unit goes on all the same
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open(mode, buffering=0) as file:
+                room, tail, left_out = LOG_HEAD, b"", 0
+                while piece := output.read1(2**16):  # type: ignore[attr-defined]
+                    file.write(piece[:room])
+                    tail += piece[room:]
+                    room -= min(room, len(piece))
+                    left_out += max(len(tail) - LOG_TAIL, 0)
+                    tail = tail[-LOG_TAIL:]
+                if left_out:
+                    file.write(b"\n[%d bytes left out]\n" % left_out)
+                file.write(tail)
+        while output.read1(2**16):  # type: ignore[attr-defined]
+            pass
+
+
+def check(units: Iterable[Unit]) -> None:
+    """Refuses agents that cannot be imported and settings that do not fit, before anything runs.
+
+    Raises:
+        UsageError: the first of them.
+    """
+    for unit in units:
+        try:
+            unit.key("train")
+        except MrlBenchError:
+            raise
+        except Exception as error:  # the agent's module is anyone's code
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise UsageError(f"agent {unit.agent.agent!r} cannot be used: {reason}") from error
 
 
 def forget_failed(store: Store, units: Iterable[Unit]) -> None:

@@ -7,9 +7,13 @@ Exit codes: 0 fine, 1 the run or a check of results failed, 2 wrong usage or bad
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,19 +26,38 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that has no "±" gets a "?"
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has seen enough, as in `mrl-bench list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     try:
+        sys.path.append(str(Path.cwd()))  # so that module:Class finds what lies in the present folder
         result: int = options.command(options)
         return result
     except MrlBenchError as error:
-        print(f"mrl-bench: {error}", file=sys.stderr)
-        return error.exit_code
+        return _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        raise
     except OSError as error:  # a full disk, a folder that cannot be written
-        print(f"mrl-bench: {error}", file=sys.stderr)
-        return 1
+        return _fail(str(error), 1)
     except KeyboardInterrupt:
-        print("mrl-bench: stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+        return _fail("stopped; the same command goes on from here", 130)
+
+
+def _fail(message: str, exit_code: int) -> int:
+    with suppress(BrokenPipeError):
+        print(f"mrl-bench: {message}", file=sys.stderr)
+    return exit_code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         one = commands.add_parser(name, help=text)
         one.add_argument("scenario", help="id or YAML file")
         one.add_argument("agent", help="short name or module:Class")
-        one.add_argument("--seed", type=int, default=0)
+        one.add_argument("--seed", type=_seed, default=0, help="training seed (default: 0)")
         one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a hyperparameter")
         _add_device(one)
         one.add_argument(
@@ -102,37 +125,53 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return _whole(text, 1)
+
+
+def _seed(text: str) -> int:
+    return _whole(text, 0)
+
+
+def _whole(text: str, low: int) -> int:
+    if not (text.isdecimal() and len(text) < 10 and int(text) >= low):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to 999999999")
     return int(text)
 
 
 def _bench(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from mrl_bench.bench import Bench, forget_failed, pick_device, units_of
+    from mrl_bench.bench import Bench, check, forget_failed, pick_device, units_of
     from mrl_bench.display import make_display
     from mrl_bench.runs import write_plan
     from mrl_bench.store import Store
     from mrl_bench.suite import find_suite
     from mrl_bench.versions import cores
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leaves all in order too, as Ctrl-C
     suite = find_suite(options.suite)
     suite = replace(suite, seeds=options.seeds or suite.seeds)
     store = Store(options.out or Path("runs") / suite.id)
     units = units_of(suite, pick_device(options.device))
-    if options.retry_failed:
-        forget_failed(store, units)
-    write_plan(store, suite, units)
-    workers = options.workers or cores()
-    print(
-        f"{suite.id}: {len(units)} units, {workers} at a time on {units[0].device}, in {store.folder}",
-        flush=True,
-    )
-    with make_display(len(units)) as display:
-        results = Bench(store, display, workers, options.time_limit).run(units)
-    _show(store.folder, ("test",))
-    failed = sum(result.error is not None for result in results)
+    check(units)
+    with store.held():
+        if options.retry_failed:
+            forget_failed(store, units)
+        write_plan(store, suite, units)
+        workers = options.workers or cores()
+        print(
+            f"{suite.id}: {len(units)} units, {workers} at a time on {units[0].device}, in {store.folder}",
+            flush=True,
+        )
+        with make_display(len(units)) as display:
+            results = Bench(store, display, workers, options.time_limit).run(units)
+        failed = sum(result.error is not None for result in results)
+        try:
+            _show(store.folder, ("test",))
+        except MrlBenchError as error:
+            if not failed:
+                raise
+            _fail(str(error), 1)  # no scores without the anchors
     if failed:
         raise MrlBenchError(
             f"{failed} of {len(units)} units failed; their output is in {store.folder / 'logs'}"
@@ -147,11 +186,13 @@ def _report(options: argparse.Namespace) -> int:
 
 def _show(folder: Path, splits: Sequence[str]) -> None:
     from mrl_bench.report.table import print_boards
-    from mrl_bench.runs import read_boards, write_report
+    from mrl_bench.runs import read_run, write_report
 
-    boards, info = read_boards(folder)
-    print_boards(boards, info, splits)
-    print(f"report: {write_report(folder, boards, info)}")
+    run = read_run(folder)
+    print_boards(run.boards, run.info, splits)
+    print(f"report: {write_report(folder, run)}")
+    for line in run.missing:
+        print(f"mrl-bench: {line}", file=sys.stderr)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -165,12 +206,14 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from mrl_bench.bench import forget_failed
     from mrl_bench.display import summary
     from mrl_bench.store import Store
     from mrl_bench.unit import run
 
-    unit = _single(options)
-    evaluation = run(unit, Store(options.out), _print_progress)
+    unit, store = _single(options), Store(options.out)
+    forget_failed(store, [unit])
+    evaluation = run(unit, store, _print_progress)
     print(f"{unit.label}: {summary(evaluation)}")
     if evaluation.error:
         raise MrlBenchError(f"{unit.label} failed")
@@ -181,16 +224,19 @@ def _single(options: argparse.Namespace) -> Unit:
     """The unit that `train` and `evaluate` were asked for."""
     import torch
 
-    from mrl_bench.bench import pick_device
+    from mrl_bench.bench import check, pick_device
     from mrl_bench.scenario import find_scenario
     from mrl_bench.settings import parse_settings
-    from mrl_bench.suite import AgentSpec
+    from mrl_bench.suite import ANCHORS, AgentSpec
     from mrl_bench.unit import Unit
 
     torch.set_num_threads(1)  # as in a bench, so that the result is the same
-    agent = AgentSpec(options.agent.rpartition(":")[2].lower(), options.agent, parse_settings(options.set))
+    name = options.agent.rpartition(":")[2].lower()
+    if name in ANCHORS and name != options.agent:
+        name += "-agent"  # someone's class Oracle is not the oracle, which is shown the task
+    agent = AgentSpec(name, options.agent, parse_settings(options.set))
     unit = Unit(find_scenario(options.scenario), agent, options.seed, pick_device(options.device))
-    _ = unit.config  # refuses a wrong setting before anything runs
+    check([unit])
     return unit
 
 

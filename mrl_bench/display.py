@@ -58,13 +58,15 @@ class PlainDisplay:
         self._line(f"       {unit.label}: {stage} {done / total:.0%}{left}")
 
     def finished(self, unit: Unit, evaluation: Evaluation, fresh: bool) -> None:
+        took = f" in {time.monotonic() - self.begun[unit.label]:.0f} s" if fresh else " (was there)"
         with self.lock:
             self.count += 1
-        took = f" in {time.monotonic() - self.begun[unit.label]:.0f} s" if fresh else " (was there)"
-        self._line(f"[{self.count}/{self.total}]  {unit.label}{took}: {summary(evaluation)}")
+            count = self.count
+        self._line(f"[{count}/{self.total}]  {unit.label}{took}: {summary(evaluation)}")
 
     def _line(self, text: str) -> None:
-        print(text, flush=True)
+        with self.lock:  # `print` writes a line and its end one after the other
+            print(text, flush=True)
 
 
 class BarDisplay:

@@ -11,6 +11,7 @@ from mrl_bench.privileged import agent_spec, make_env
 from mrl_bench.results import Curve
 from mrl_bench.rollout import collect
 from mrl_bench.streams import seed_of
+from mrl_bench.types import State
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +51,7 @@ def evaluate(
             return {"seed": start, "noise_seed": seed_of(purpose, "noise", scenario.id, split, k, seed)}
 
         if k in protocol.rounds:
-            rollout, _ = collect(scored_env, spec, agent.act, state, explore=False, **seeds("scored"))
+            rollout, _ = collect(scored_env, spec, agent.act, _copy(state), explore=False, **seeds("scored"))
             returns.append(rollout.returns().double().cpu().numpy())
             steps.append(env_steps.copy())
             failed.append(broken + rollout.failed.sum(1).cpu().numpy())
@@ -70,6 +71,14 @@ def evaluate(
         env_steps=np.stack(steps, 1),  # (B, K)
         failed=np.stack(failed, 1),  # (B, K)
     )
+
+
+def _copy(state: State) -> State:
+    """The same tree with tensors of its own: an agent that writes into it learns nothing from scored episodes."""
+    import torch
+    from torch.utils._pytree import tree_map
+
+    return tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf, state)
 
 
 def _generator(device: torch.device, seed: int) -> torch.Generator:

@@ -43,7 +43,9 @@ def collect(
     ]  # a list over t for each (B, E, T, ...) of the rollout
     first = obs
     for t in range(spec.horizon):
-        action, state = act(state, Last(obs, action, reward, alive.to(obs.dtype), t), explore, rng)
+        # Copies, so that an agent that writes into what it sees changes no record, and no reward.
+        last = Last(obs.clone(), action.clone(), reward.clone(), alive.to(obs.dtype), t)
+        action, state = act(state, last, explore, rng)
         if action.shape != (*obs.shape[:2], spec.act_dim):
             raise ValueError(
                 f"act gave actions of shape {tuple(action.shape)}, not {(*obs.shape[:2], spec.act_dim)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mrl_bench.errors import UsageError
+from mrl_bench.errors import MrlBenchError, UsageError
 from mrl_bench.files import write_atomically
 from mrl_bench.report import RunInfo
 from mrl_bench.results import Evaluation, canonical_json
@@ -32,11 +32,16 @@ def write_plan(store: Store, suite: Suite, units: Sequence[Unit]) -> None:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": git_commit(),
         "machine": machine(),
-        "device": units[0].device,
+        "device": _device(units[0].device),
         "versions": package_versions() | {"simulators": sorted({u.scenario.family.simulator for u in units})},
         "docs": {entry.scenario.id: entry.scenario.doc for entry in suite.entries},
         "units": [
-            {**unit.to_json(), "train": unit.key("train"), "evaluate": unit.key("evaluate")}
+            {
+                **unit.to_json(),
+                "config": asdict(unit.config),
+                "train": unit.key("train"),
+                "evaluate": unit.key("evaluate"),
+            }
             for unit in sorted(units, key=lambda unit: order.index(unit.scenario.id))
         ],
     }
@@ -44,38 +49,68 @@ def write_plan(store: Store, suite: Suite, units: Sequence[Unit]) -> None:
     write_atomically(store.folder / "run.json", text.encode())
 
 
-def read_boards(folder: Path) -> tuple[list[ScenarioBoard], RunInfo]:
-    """The boards of all scenarios of a run that are complete enough to be scored.
+def _device(name: str) -> str:
+    """The device in a few words: of a GPU its model too."""
+    if name == "cpu":
+        return name
+    import torch
+
+    return f"{name} ({torch.cuda.get_device_name()})"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known of a run so far."""
+
+    boards: list[ScenarioBoard]  # of the scenarios that can be scored
+    info: RunInfo
+    missing: list[str]  # what is not on a board, and why; a line each
+
+
+def read_run(folder: Path) -> Run:
+    """Scores what is finished of a run.
 
     Raises:
-        UsageError: the folder holds no run, or not one scenario with its anchors.
+        UsageError: the folder holds no run.
+        MrlBenchError: there is no scenario yet that can be scored, or a file is damaged.
     """
     path = folder / "run.json"
     if not path.is_file():
         raise UsageError(f"{folder} holds no run: there is no run.json in it")
-    plan, store = json.loads(path.read_text()), Store(folder)
+    try:
+        plan = json.loads(path.read_bytes())
+        info, keys = _info(plan), [(unit["train"], unit["evaluate"]) for unit in plan["units"]]
+    except (ValueError, KeyError, TypeError):
+        raise MrlBenchError(f"{path} is damaged: the bench writes it anew") from None
+    store = Store(folder)
     evaluations: dict[str, list[Evaluation]] = {}
     seconds: dict[tuple[str, str], list[float]] = {}
-    for unit in plan["units"]:
-        evaluation = store.evaluation(unit["evaluate"])
+    for train, evaluate in keys:
+        evaluation = store.evaluation(evaluate)
         if evaluation is None:
             continue
         evaluations.setdefault(evaluation.scenario, []).append(evaluation)
-        measured = store.seconds(unit["train"])
+        measured = store.seconds(train)
         if measured is not None:
             seconds.setdefault((evaluation.scenario, evaluation.agent), []).append(measured)
-    boards, reasons = [], []
+    boards, missing = [], []
     for scored in evaluations.values():
         try:
             boards.append(score_scenario(scored))
         except UsageError as error:
-            reasons.append(str(error))
+            missing.append(str(error))
+    unfinished = len(keys) - sum(map(len, evaluations.values()))
+    if unfinished:
+        missing.append(f"{unfinished} of {len(keys)} units are not finished: run the bench again to go on")
     if not boards:
-        raise UsageError(
-            "; ".join(reasons) or f"no unit of {folder} is finished yet: run the bench again to go on"
-        )
+        raise MrlBenchError("; ".join(missing))
+    info = replace(info, seconds={where: mean(values) for where, values in seconds.items()})
+    return Run(boards, info, missing)
+
+
+def _info(plan: Mapping[str, Any]) -> RunInfo:
     versions: dict[str, Any] = plan["versions"]
-    info = RunInfo(
+    return RunInfo(
         suite=plan["suite"],
         doc=plan["doc"],
         created=plan["created"],
@@ -83,20 +118,18 @@ def read_boards(folder: Path) -> tuple[list[ScenarioBoard], RunInfo]:
         device=plan["device"],
         machine=plan["machine"],
         versions={**versions, "simulators": ", ".join(versions["simulators"])},
-        seconds={where: mean(values) for where, values in seconds.items()},
         docs=plan["docs"],
     )
-    return boards, info
 
 
-def write_report(folder: Path, boards: Sequence[ScenarioBoard], info: RunInfo) -> Path:
+def write_report(folder: Path, run: Run) -> Path:
     """Writes board.json, the figures and the page; returns the page's path."""
     from mrl_bench.report.figures import write_figures
     from mrl_bench.report.page import write_page
 
-    write_atomically(folder / "board.json", canonical_json([_plain(asdict(board)) for board in boards]))
-    write_figures(boards, folder / "figures")
-    write_page(boards, info, folder / "report.html")
+    write_atomically(folder / "board.json", canonical_json([_plain(asdict(board)) for board in run.boards]))
+    write_figures(run.boards, folder / "figures")
+    write_page(run.boards, run.info, folder / "report.html")
     return folder / "report.html"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from mrl_bench.errors import UsageError, nearest
-from mrl_bench.forms import whole
+from mrl_bench.forms import describe, whole
 from mrl_bench.yaml_source import parse
 
 
@@ -22,19 +22,23 @@ def make_config(agent: Any, settings: Mapping[str, Any]) -> Any:
         settings: name -> value of some of the Config's fields.
 
     Raises:
-        UsageError: there is no such setting, or the value does not fit it.
+        UsageError: there is no such setting, the value does not fit it, or `agent` is no agent.
     """
-    known = [field.name for field in dataclasses.fields(agent.Config)]
+    config = getattr(agent, "Config", None)
+    if not (isinstance(config, type) and dataclasses.is_dataclass(config)):
+        raise UsageError(f"{getattr(agent, '__name__', agent)} is no agent: it has no dataclass 'Config'")
+    known = [field.name for field in dataclasses.fields(config)]
     for name in settings:
         if name not in known:
             raise UsageError(f"{agent.__name__} has no setting {name!r}: {nearest(name, known)}")
     try:  # as JSON, because strictness spares the containers there: a list still fills a tuple
-        return TypeAdapter(agent.Config).validate_json(json.dumps(whole(dict(settings))), strict=True)
+        return TypeAdapter(config).validate_json(json.dumps(whole(dict(settings))), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         message = first["msg"][:1].lower() + first["msg"][1:]
-        raise UsageError(f"{agent.__name__}, setting {where!r}: {message}, not {first['input']!r}") from None
+        got = describe(first["input"])
+        raise UsageError(f"{agent.__name__}, setting {where!r}: {message}, not {got}") from None
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
@@ -46,7 +50,7 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
     settings = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if not (equals and name.isidentifier()):
+        if not (equals and name.isidentifier() and value.strip()):
             raise UsageError(f"--set takes name=value, not {pair!r}")
         settings[name] = parse(value, f"--set {name}").data
     return settings

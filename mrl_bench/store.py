@@ -4,7 +4,7 @@ run.json       what was asked for, and on what it ran
 units/         KEY.json: the canonical result of a stage; same unit, same bytes
 models/        KEY.safetensors: what an agent meta-learned
 times/         KEY.json: measured seconds, which are never the same twice
-logs/          KEY.log: what the code of the unit printed
+logs/          KEY.log: what the code of the unit printed, the middle left out where that is long
 tensorboard/   SCENARIO/AGENT-SEED/: scalars of meta-training
 board.json     scores of all units; canonical too
 report.html, figures/
@@ -12,13 +12,15 @@ report.html, figures/
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from mrl_bench.files import write_atomically
+from mrl_bench.errors import MrlBenchError
+from mrl_bench.files import remove_unfinished, write_atomically
 from mrl_bench.results import Evaluation, canonical_json
 
 if TYPE_CHECKING:
@@ -26,36 +28,64 @@ if TYPE_CHECKING:
 
     from mrl_bench.unit import Unit
 
+T = TypeVar("T")
+
+
+class StoreError(MrlBenchError):
+    """A result could not be written or read: no fault of the unit whose result it is."""
+
 
 class Store:
-    """The results in a run folder, by the keys of their units."""
+    """The results in a run folder, by the keys of their units. Its methods raise StoreError."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Makes the folder, keeps other benches out of it, and clears away what a killed one left half written."""
+        with _explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / ".lock").open("w")
+        with lock:  # whichever way this process ends, the system lets go of it
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StoreError(f"another bench runs in {self.folder}") from None
+            except OSError:
+                pass  # a file system that has no locks
+            remove_unfinished(self.folder)
+            yield
+
     def evaluation(self, key: str) -> Evaluation | None:
         """The result of an "evaluate" stage, if it is there."""
-        data = self._read("units", key)
-        return Evaluation.from_json(data) if data else None
+        return self._read("units", key, Evaluation.from_json)
 
     def put_evaluation(self, key: str, evaluation: Evaluation) -> None:
         self._write("units", key, evaluation.to_json())
 
     def forget(self, key: str) -> None:
         """Removes the result of a stage, so that it runs again."""
-        self._path("units", key).unlink(missing_ok=True)
+        with _explained(self._path("units", key)):
+            self._path("units", key).unlink(missing_ok=True)
 
     def trained(self, key: str) -> int | None:
-        """Env steps that a "train" stage used, if it is done."""
-        data = self._read("units", key)
-        return int(data["train_env_steps"]) if data else None
+        """Env steps that a "train" stage used, if it is done and its weights are there."""
+        done = self._read("units", key, lambda data: int(data["train_env_steps"]))
+        return done if self.model_path(key).exists() else None
 
     def put_trained(self, key: str, weights: Mapping[str, Tensor], env_steps: int) -> None:
         """Stores weights and then the result, so that a stage that is done has its weights."""
+        import torch
         from safetensors.torch import save
 
-        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        write_atomically(self.model_path(key), save(whole))
+        # Copies, because two names may stand for one tensor.
+        whole = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in weights.items()
+        }
+        with _explained(self.model_path(key)):
+            write_atomically(self.model_path(key), save(whole))
         self._write("units", key, {"train_env_steps": env_steps})
 
     def weights(self, key: str, device: str) -> dict[str, Tensor]:
@@ -72,8 +102,7 @@ class Store:
 
     def seconds(self, key: str) -> float | None:
         """Measured seconds of a stage."""
-        data = self._read("times", key)
-        return float(data["seconds"]) if data else None
+        return self._read("times", key, lambda data: float(data["seconds"]))
 
     def put_seconds(self, key: str, seconds: float) -> None:
         self._write("times", key, {"seconds": round(seconds, 3)})
@@ -84,25 +113,44 @@ class Store:
         from torch.utils.tensorboard import SummaryWriter
 
         folder = self.folder / "tensorboard" / unit.scenario.id / f"{unit.agent.name}-{unit.seed}"
-        for leftover in folder.glob("events.*"):  # of an attempt that was cut off
-            leftover.unlink()
-        writer = SummaryWriter(str(folder))
+        with _explained(folder):
+            for leftover in folder.glob("events.*"):  # of an attempt that was cut off
+                leftover.unlink()
+            writer = SummaryWriter(str(folder))
 
         def write(values: Mapping[str, float], step: int) -> None:
-            for tag, value in values.items():
-                writer.add_scalar(tag, value, step)
+            with _explained(folder):
+                for tag, value in values.items():
+                    writer.add_scalar(tag, value, step)
 
         try:
             yield write
         finally:
-            writer.close()
+            with _explained(folder):
+                writer.close()
 
     def _path(self, kind: str, key: str) -> Path:
         return self.folder / kind / f"{key}.json"
 
-    def _read(self, kind: str, key: str) -> Any:
+    def _read(self, kind: str, key: str, parse: Callable[[Any], T]) -> T | None:
         path = self._path(kind, key)
-        return json.loads(path.read_bytes()) if path.exists() else None
+        with _explained(path):
+            data = path.read_bytes() if path.exists() else None
+        try:
+            return None if data is None else parse(json.loads(data))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise StoreError(f"{path} is damaged: remove it, and its unit runs again") from None
 
     def _write(self, kind: str, key: str, data: Any) -> None:
-        write_atomically(self._path(kind, key), canonical_json(data))
+        text = canonical_json(data)
+        with _explained(self._path(kind, key)):
+            write_atomically(self._path(kind, key), text)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turns what can go wrong with a file into an error of one line."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{error.strerror or error}: {error.filename or path}") from error

@@ -33,7 +33,7 @@ class BudgetedTraining:
     def __init__(
         self, scenario: Scenario, *, budget: int, seed: int, device: torch.device, reveal: bool, log: Log
     ) -> None:
-        self.scenario, self.seed, self.device, self.reveal = scenario, seed, device, reveal
+        self._scenario, self._seed, self._device, self._reveal = scenario, seed, device, reveal
         self._budget, self._steps, self._log = budget, 0, log
         self._drawn = self._collected = 0
         self._started = time.perf_counter()
@@ -51,11 +51,11 @@ class BudgetedTraining:
         return self._budget - self._steps
 
     def tasks(self, count: int, episodes: int) -> PlayableTasks:
-        draw = self.scenario.oracle_stream if self.reveal else self.scenario.stream
-        batch = draw(self.seed * _TASKS_PER_SEED + self._drawn, count)
+        draw = self._scenario.oracle_stream if self._reveal else self._scenario.stream
+        batch = draw(self._seed * _TASKS_PER_SEED + self._drawn, count)
         self._drawn += count
-        env = make_env(self.scenario, batch, episodes, self.device, self.reveal)
-        return PlayableTasks(self, env, agent_spec(self.scenario, self.reveal))
+        env = make_env(self._scenario, batch, episodes, self._device, self._reveal)
+        return PlayableTasks(self, env, agent_spec(self._scenario, self._reveal))
 
     def log(self, values: Mapping[str, float | Tensor]) -> None:
         self._log({tag: float(value) for tag, value in values.items()}, self._steps)
@@ -74,7 +74,7 @@ class BudgetedTraining:
 
     def next_seeds(self) -> tuple[int, int]:
         """Seeds of the next collection: of its episodes' starts, and of the agent's noise."""
-        where = (self.scenario.id, self.seed, self._collected)
+        where = (self._scenario.id, self._seed, self._collected)
         return seed_of("train", "episodes", *where), seed_of("train", "noise", *where)
 
 

@@ -22,7 +22,7 @@ from mrl_bench.errors import BudgetSpent, UsageError
 from mrl_bench.results import Evaluation, canonical_json
 from mrl_bench.scenario import Budget, Protocol, Scenario, find_scenario
 from mrl_bench.settings import make_config
-from mrl_bench.store import Store
+from mrl_bench.store import Store, StoreError
 from mrl_bench.suite import ANCHORS, AgentSpec
 from mrl_bench.versions import package_versions
 
@@ -141,6 +141,8 @@ def run(unit: Unit, store: Store, progress: Progress) -> Evaluation:
     try:
         steps = train(unit, store, progress)
         evaluation = _evaluate(unit, store, steps, progress)
+    except StoreError:
+        raise  # as on a full disk: the unit did not fail
     except Exception as error:
         traceback.print_exc()
         evaluation = failure(unit, f"{type(error).__name__}: {error}")
@@ -168,6 +170,21 @@ def _agent(unit: Unit) -> MetaAgent:
     return agent
 
 
+def _seed_global_generators(seed: int) -> None:
+    """At the start of each stage, so that one that goes on from a file draws what it would have drawn.
+
+    For agents of others: ours draw from generators of their own.
+    """
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
 def train(unit: Unit, store: Store, progress: Progress) -> int:
     """Meta-trains the agent and stores its weights; returns the env steps that it used."""
     key = unit.key("train")
@@ -178,7 +195,7 @@ def train(unit: Unit, store: Store, progress: Progress) -> int:
 
     from mrl_bench.training import BudgetedTraining
 
-    torch.manual_seed(unit.seed)  # for agents of others: ours draw from generators of their own
+    _seed_global_generators(unit.seed)
     started = time.perf_counter()
     agent = _agent(unit)
     with store.tensorboard(unit) as write:
@@ -207,6 +224,7 @@ def _evaluate(unit: Unit, store: Store, train_steps: int, progress: Progress) ->
 
     from mrl_bench.evaluate import evaluate
 
+    _seed_global_generators(unit.seed)
     started = time.perf_counter()
     device = torch.device(unit.device)
     agent = _agent(unit)

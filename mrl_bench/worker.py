@@ -1,39 +1,37 @@
 """A process that runs one unit: `python -m mrl_bench.worker`, started by the bench and by nobody else.
 
-The unit comes as a line of JSON on standard input; progress goes out as lines of JSON on standard output. What
-the unit's own code prints goes to its log. When the bench dies, standard input ends, and so does this process.
+The unit comes as a line of JSON on standard input; reports go out as lines of JSON on standard output. What the
+unit's own code prints goes to standard error, and by way of the bench to its log. When the bench dies, standard
+input ends, and so does this process with all that it started.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from mrl_bench.errors import MrlBenchError, UsageError
 from mrl_bench.store import Store
 from mrl_bench.unit import Unit, run
 
 _PROGRESS_EVERY = 0.5  # seconds
+_GRACE = 10.0  # seconds for what the unit's code wants to do at the end
 
 
 def main() -> None:
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches every process of a terminal; the bench decides
     request = json.loads(sys.stdin.buffer.readline())
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    store = Store(Path(request["folder"]))
-    unit = Unit.from_json(request["unit"])
-    reports = os.fdopen(os.dup(1), "w", buffering=1)
-    _redirect_output(store.log_path(unit.key("evaluate")))
-
-    import torch
-
-    torch.set_num_threads(1)  # a result must not depend on how many cores a machine has
+    _end_with_the_bench()
+    report = _take_output()
+    faulthandler.enable()
     last = 0.0
 
     def progress(stage: str, done: int, total: int) -> None:
@@ -41,21 +39,56 @@ def main() -> None:
         now = time.monotonic()
         if now - last >= _PROGRESS_EVERY:
             last = now
-            reports.write(json.dumps({"stage": stage, "done": done, "total": total}) + "\n")
+            report({"stage": stage, "done": done, "total": total})
 
-    run(unit, store, progress)
+    try:
+        unit = Unit.from_json(request["unit"])
+        if unit.key("evaluate") != request["key"]:
+            raise UsageError(f"the code of {unit.agent.name}, or of what it ran on, was changed meanwhile")
+        import torch
+
+        torch.set_num_threads(1)  # a result must not depend on how many cores a machine has
+        run(unit, Store(Path(request["folder"])), progress)
+        _end_soon()
+    except MrlBenchError as error:  # the unit's own errors are its result; this is none of them
+        report({"stop": str(error)})
+        sys.exit(1)
 
 
-def _die_with_parent() -> None:
-    sys.stdin.buffer.read()
-    os._exit(1)
+def _end_with_the_bench() -> None:
+    """Leaves a process behind that kills this one, and all others of its group, when standard input ends.
+
+    A thread could not, while the unit's code holds the interpreter. The bench made the group, and a parent of
+    no one: so the unit's code, if it waits for its children, does not wait for this one.
+    """
+    if first := os.fork():
+        os.waitpid(first, 0)
+        return
+    if os.fork():
+        os._exit(0)
+    os.closerange(1, 3)  # the bench reads them to their ends
+    while os.read(0, 1):
+        pass
+    os.killpg(0, signal.SIGKILL)
 
 
-def _redirect_output(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+def _end_soon() -> None:
+    """Ends this process even if the unit's code left threads behind that go on and on."""
+    timer = threading.Timer(_GRACE, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
+
+
+def _take_output() -> Callable[[dict[str, Any]], None]:
+    """Keeps standard output for reports, and lets all that is printed from now on go to standard error."""
+    reports = os.dup(1)
+    os.dup2(2, 1)
+
+    def report(values: dict[str, Any]) -> None:
+        with suppress(OSError):  # the unit's code closed it: no reason to fail
+            os.write(reports, json.dumps(values).encode() + b"\n")
+
+    return report
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrl_bench.report import RunInfo, figures, text
 from mrl_bench.files import write_atomically
+from mrl_bench.report import RunInfo, figures, text
 from mrl_bench.report.page import render_page, write_page
 from mrl_bench.report.table import plain_text, print_boards
 from mrl_bench.scores import Estimate, Row, ScenarioBoard, SplitBoard

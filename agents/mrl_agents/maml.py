@@ -44,7 +44,7 @@ class MamlConfig:
     first_order: bool = False  # drop the derivative through the inner gradient
     discount: float = 0.99  # gamma, of one control step
     trace: float = 1.0  # lambda of the advantage estimate; 1 gives return minus baseline
-    outer: Literal["ppo", "trpo"] = "ppo"
+    outer: Literal["ppo", "trpo"] = "ppo"  # what takes the outer step
     outer_lr: float = 2e-3  # ppo: of Adam
     outer_lr_decay: bool = True  # ppo: let it fall linearly over the budget, to 5 %
     epochs: int = 5  # ppo: steps on one meta-batch

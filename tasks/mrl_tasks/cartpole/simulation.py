@@ -20,9 +20,6 @@ ANGLE_LIMIT = 12 * 2 * math.pi / 360  # [rad] from upright
 START_LIMIT = 0.05  # [m, m/s, rad, rad/s] each entry of the first state is uniform within it
 TARGET_REACH = 2.0  # [m] from the target, where the reward has fallen to 0
 
-# What has become of a slot. A number rather than a mask, because compiled CPU code is slow at writing masks.
-LIVES, FELL, BROKE = 0.0, 1.0, 2.0
-
 
 class Physics(NamedTuple):
     """What differs between tasks, each (B, 1), so that it broadcasts over a task's episodes."""
@@ -87,26 +84,28 @@ def accelerations(
 
 
 def advance(
-    state: Tensor, fate: Tensor, command: Tensor, physics: Tensor, control: str, reward: str
-) -> tuple[Tensor, Tensor, Tensor]:
+    state: Tensor, ended: Tensor, action: Tensor, physics: Tensor, control: str, reward: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """One explicit Euler step of every slot that lives. Pure, so that `torch.compile` can fuse it.
 
     No fused multiply-add (`addcmul`, `add(alpha=)`): they would round a slot by its place in the batch.
 
     Args:
         state: x, x_dot, theta and theta_dot in SI units, (4, B, E).
-        fate: (B, E), `LIVES` or how the slot ended; what has ended stays as it is.
-        command: the action that reaches the motor in this step, (B, E).
+        ended: 1 for the slots that fell and for those that broke down, else 0, (2, B, E). They stay as they are.
+        action: that reaches the motor in this step, (B, E, 1).
         physics: the entries of `Physics`, (10, B, 1); one tensor, because each argument costs a compiled call.
         control, reward: the options of `CartPole`.
 
     Returns:
-        State and fate after the step, and the reward of the slots that lived, (B, E). A step to a state that
-        is not finite is not taken: the slot keeps its last sound state and is marked `BROKE`.
+        `state` and `ended` after the step; and to give away the observation (B, E, 4), the reward of the slots
+        that lived (B, E), and `ended` as bytes, because compiled CPU code is slow at writing bools. A slot breaks
+        down if its step leads to a state that is not finite: it does not take that step.
     """
     task = Physics(*physics.unbind(0))
     x, x_dot, theta, theta_dot = before = state.unbind(0)
-    throttle = command.clamp(-1.0, 1.0) if control == "force" else (command > 0).to(command) * 2.0 - 1.0
+    command = action.squeeze(-1).to(x.dtype)
+    throttle = command.clamp(-1.0, 1.0) if control == "force" else 2.0 * (command > 0).to(x.dtype) - 1.0
     force = throttle * task.motor_force + task.wind_force
     x_acc, theta_acc = accelerations(x_dot, theta, theta_dot, force, task)
     x, x_dot, theta, theta_dot = after = (
@@ -122,21 +121,22 @@ def advance(
 
     sound = (x + x_dot + theta + theta_dot + earned).abs() < math.inf  # neither inf nor NaN hides in a sum
     fallen = torch.maximum(x.abs() - TRACK_LIMIT, theta.abs() - ANGLE_LIMIT) > 0
-    verdict = torch.where(sound, torch.where(fallen, FELL, LIVES), BROKE)
-    lives = fate == LIVES
+    fell, broke = ended.unbind(0)
+    lives = fell + broke == 0
     taken = lives & sound
     state = torch.stack([torch.where(taken, new, old) for new, old in zip(after, before, strict=True)])
-    return state, torch.where(lives, verdict, fate), earned
+    ended = torch.stack([torch.where(taken & fallen, 1.0, fell), torch.where(lives & ~sound, 1.0, broke)])
+    return state, ended, state.clone().permute(1, 2, 0), earned, ended.to(torch.uint8)
 
 
 class Carts:
     """B tasks x E episodes of CartPole; a `BatchEnv`.
 
-    `state` (4, B, E) and `fate` (B, E) are those of `advance`.
+    `state` (4, B, E) and `ended` (2, B, E) are those of `advance`.
     """
 
     state: Tensor
-    fate: Tensor
+    ended: Tensor
 
     def __init__(
         self,
@@ -164,30 +164,26 @@ class Carts:
     def reset(self, seed: int) -> Tensor:
         start = START_LIMIT * (2.0 * uniforms(("reset", seed), *self._shape, 4) - 1.0)  # (B, E, 4)
         self.state = torch.from_numpy(start).permute(2, 0, 1).contiguous().to(self._physics)
-        self.fate = torch.full_like(self.state[0], LIVES)
-        self._sent = self.state.new_zeros(self._longest_delay + 1, *self._shape)  # a ring of commands
+        self.ended = self.state.new_zeros(2, *self._shape)
+        self._sent = self.state.new_zeros(self._longest_delay + 1, *self._shape, 1)  # a ring of actions
         self._t = 0
-        return self._observe()
+        return self.state.clone().permute(1, 2, 0)
 
     def step(self, action: Tensor) -> Step:
-        command = self._delayed(action[..., 0].to(self.state.dtype))
-        self.state, self.fate, reward = self._advance(
-            self.state, self.fate, command, self._physics, *self._options
+        self.state, self.ended, obs, reward, ended = self._advance(
+            self.state, self.ended, self._delayed(action), self._physics, *self._options
         )
-        return Step(self._observe(), reward, self.fate == FELL, self.fate == BROKE)
+        terminated, failed = ended.view(torch.bool).unbind(0)
+        return Step(obs, reward, terminated, failed)
 
     def close(self) -> None:
         pass
 
-    def _observe(self) -> Tensor:
-        """(B, E, 4), of memory of its own, so that whoever writes into it does not move a cart."""
-        return self.state.clone().permute(1, 2, 0)
-
-    def _delayed(self, command: Tensor) -> Tensor:
-        """Sends a command on its way and gives the one that arrives, both (B, E)."""
+    def _delayed(self, action: Tensor) -> Tensor:
+        """Sends an action on its way and gives the one that arrives, both (B, E, 1)."""
         if self._longest_delay == 0:
-            return command
+            return action
         newest = self._t % len(self._sent)
-        self._sent[newest] = command
+        self._sent[newest] = action
         self._t += 1
         return self._sent[(newest - self._delay) % len(self._sent), self._rows]
