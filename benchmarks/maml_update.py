@@ -26,7 +26,6 @@ from typing import Any, NamedTuple
 import torch
 from machine import Bystanders, describe
 from mrl_agents import maml
-from mrl_agents.gaussian import log_prob
 from mrl_agents.maml import Maml, MamlConfig
 
 from mrl_bench.types import EnvSpec, Rollout
@@ -74,13 +73,12 @@ def updates(size: Size, device: torch.device) -> dict[str, Callable[[], Any]]:
             failed=torch.zeros(shape[:2], dtype=torch.bool, device=device),
         )
 
-    data = rollout()
-    before, after = agent.batch(data), agent.batch(rollout())
-    state = agent.adapt(agent.begin(size.tasks), data, rng)
-    after["old"] = log_prob(state, after["obs"], after["action"])
+    data, fresh = rollout(), agent.begin(size.tasks)
+    state = agent.adapt(fresh, data, rng)
+    before, after = agent.batch(fresh, data), agent.batch(state, rollout())
 
     def adapt() -> None:
-        agent.adapt(agent.begin(size.tasks), data, rng)
+        agent.adapt(fresh, data, rng)
 
     def ppo() -> None:
         agent.load_state_dict(weights)

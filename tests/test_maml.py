@@ -48,24 +48,29 @@ def make(**settings: Any) -> Maml:
     return agent
 
 
-def data(agent: Maml, inner_steps: int) -> tuple[list[Batch], Batch]:
-    """Made-up data of B tasks before and after inner steps, with ratios on both sides of the clip."""
+def data(agent: Maml, inner_steps: int, moved: float = 0.2) -> tuple[list[Batch], Batch]:
+    """Made-up data of B tasks before and after inner steps.
 
-    def batch(seed: int) -> Batch:
-        mask = (noise(B, N, seed=seed + 3) > -1).double()
+    Args:
+        moved: how far log densities are from those of the policies that acted, as they are after the first of
+            several outer steps on the same data; by default ratios lie on both sides of the clip.
+    """
+
+    def batch(state: Weights, seed: int) -> Batch:
+        obs, action = noise(B, N, O, seed=seed), noise(B, N, A, seed=seed + 1)
         return {
-            "obs": noise(B, N, O, seed=seed),
-            "action": noise(B, N, A, seed=seed + 1),
-            "advantage": noise(B, N, seed=seed + 2),
-            "mask": mask,
+            "obs": obs,
+            "action": action,
+            "old": log_prob(state, obs, action) + moved * noise(B, N, seed=seed + 2),
+            "advantage": noise(B, N, seed=seed + 3),
+            "mask": (noise(B, N, seed=seed + 4) > -1).double(),
         }
 
-    before, after = [batch(100 + 10 * step) for step in range(inner_steps)], batch(200)
-    state = agent.begin(B)
-    for one in before:
-        state = agent._adapt(state, one)
-    old = log_prob(state, after["obs"], after["action"]) + 0.2 * noise(B, N, seed=300)
-    return before, after | {"old": old}
+    state, before = agent.begin(B), []
+    for step in range(inner_steps):
+        before.append(batch(state, 100 + 10 * step))
+        state = agent._adapt(state, before[-1])
+    return before, batch(state, 200)
 
 
 def meta_gradient(agent: Maml, before: list[Batch], after: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -82,45 +87,32 @@ def unrolled(
     log_lr: Weights,
     before: list[Batch],
     after: Batch,
-    *,
-    drawn_at: list[list[Tensor]] | None = None,
     first_order: bool = False,
-) -> tuple[Tensor, list[list[Tensor]]]:
-    """The outer loss of MAML by nothing but autograd, in a loop over tasks and steps.
-
-    Args:
-        drawn_at: for each task and inner step the log density of the data under the policy that drew them, which
-            stays what it is when theta changes; None: they are drawn at theta, and its inner steps.
-
-    Returns:
-        The loss, and those log densities.
-    """
+) -> Tensor:
+    """The outer loss of MAML by nothing but autograd, in a loop over tasks and steps."""
 
     def density(weights: Weights, batch: Batch) -> Tensor:
         hidden = torch.tanh(batch["obs"] @ weights["w0"] + weights["b0"])
         mean = hidden @ weights["w1"] + weights["b1"]
         return Normal(mean, weights["log_sigma"].exp().expand_as(mean)).log_prob(batch["action"]).sum(-1)
 
-    total, densities = torch.zeros((), dtype=torch.float64), []
+    total = torch.zeros((), dtype=torch.float64)
     for b in range(B):
-        weights, of_task = dict(theta), []
-        for step, batches in enumerate(before):
+        weights = dict(theta)
+        for batches in before:
             batch = {key: value[b] for key, value in batches.items()}
-            now = density(weights, batch)
-            of_task.append(drawn_at[b][step] if drawn_at else now.detach())
-            ratio = (now - of_task[-1]).exp()
+            ratio = (density(weights, batch) - batch["old"]).exp()
             loss = -(ratio * batch["advantage"] * batch["mask"]).sum() / batch["mask"].sum()
             gradient = torch.autograd.grad(loss, list(weights.values()), create_graph=not first_order)
             weights = {
                 key: weight - log_lr[key].exp() * slope
                 for (key, weight), slope in zip(weights.items(), gradient, strict=True)
             }
-        densities.append(of_task)
         batch = {key: value[b] for key, value in after.items()}
         ratio = (density(weights, batch) - batch["old"]).exp()
         gain = torch.minimum(ratio * batch["advantage"], ratio.clamp(0.8, 1.2) * batch["advantage"])
         total = total - (gain * batch["mask"]).sum()
-    return total / after["mask"].sum(), densities
+    return total / after["mask"].sum()
 
 
 @pytest.mark.parametrize("inner_steps", [1, 2])
@@ -129,7 +121,7 @@ def test_the_meta_gradient_is_that_of_brute_force(inner_steps: int, first_order:
     agent = make(learn_inner_lr=True, first_order=first_order)
     before, after = data(agent, inner_steps)
     loss, gradient = meta_gradient(agent, before, after)
-    expected, _ = unrolled(agent.theta, agent.log_lr, before, after, first_order=first_order)
+    expected = unrolled(agent.theta, agent.log_lr, before, after, first_order)
     torch.testing.assert_close(loss, expected.detach(), rtol=0, atol=1e-12)
     meta = {"theta": agent.theta, "log_lr": agent.log_lr}
     for name, weights in meta.items():
@@ -141,12 +133,11 @@ def test_the_meta_gradient_is_that_of_brute_force(inner_steps: int, first_order:
 
 @pytest.mark.parametrize("inner_steps", [1, 2])
 def test_the_meta_gradient_is_that_of_finite_differences(inner_steps: int) -> None:
-    """With the policies that drew the inner data held fixed: that is what the likelihood ratio stands for."""
+    """The policies that gathered the data stay what they were when theta moves, and so do their log densities."""
     agent = make()
     before, after = data(agent, inner_steps)
     _, gradient = meta_gradient(agent, before, after)
-    _, drawn_at = unrolled(agent.theta, agent.log_lr, before, after)
-    size = 1e-5
+    size = 1e-6
     for key, weight in agent.theta.items():
         for where in {0, weight.numel() - 1}:
             losses = []
@@ -154,7 +145,7 @@ def test_the_meta_gradient_is_that_of_finite_differences(inner_steps: int) -> No
                 moved = weight.detach().clone()
                 moved.view(-1)[where] += sign * size
                 theta = agent.theta | {key: moved.requires_grad_()}
-                losses.append(unrolled(theta, agent.log_lr, before, after, drawn_at=drawn_at)[0].item())
+                losses.append(unrolled(theta, agent.log_lr, before, after).item())
             slope = (losses[0] - losses[1]) / (2 * size)
             assert gradient[f"theta.{key}"].view(-1)[where].item() == pytest.approx(slope, rel=1e-6, abs=1e-8)
 
@@ -214,9 +205,8 @@ def test_conjugate_gradients_solve_a_positive_definite_system() -> None:
 @pytest.mark.parametrize("settings", [{}, {"learn_inner_lr": True}, {"learn_sigma": False}, {"max_kl": 1.0}])
 def test_a_trpo_step_improves_the_surrogate_and_stays_close(settings: dict[str, bool]) -> None:
     agent = make(outer="trpo", **settings)
-    before, after = data(agent, 1)
+    before, after = data(agent, 1, moved=0.0)
     state = agent._adapt(agent.begin(B), before[0])
-    after["old"] = log_prob(state, after["obs"], after["action"])
 
     def lived_mean(x: Tensor) -> float:
         return ((x * after["mask"]).sum() / after["mask"].sum()).item()
@@ -362,6 +352,7 @@ def test_the_gaussian_example(baseline: float, of_log_density: float) -> None:
     batch = {
         "obs": torch.zeros(len(node), 1, dtype=torch.float64),
         "action": action[:, None],
+        "old": log_prob(weights, torch.zeros(len(node), 1).double(), action[:, None]).detach(),
         "advantage": len(node) * chance * (reward - baseline),  # so that a mean over nodes is an expectation
         "mask": torch.ones_like(node),
     }
@@ -396,6 +387,6 @@ def test_it_learns_to_adapt_on_cartpole() -> None:
     )
     curve = evaluate(agent, scenario, "test", seed=0, device=CPU)
     after = dict(zip(curve.rounds, curve.returns.mean((0, 2)), strict=True))
-    assert after[0] < 80  # seeds 0 to 4 gave 46 to 66,
-    assert after[1] > 150  # 169 to 188,
-    assert after[3] > 180  # and 187 to 196
+    assert after[0] < 110  # seeds 0 to 4 gave 45 to 90,
+    assert after[1] > 150  # 163 to 192,
+    assert after[3] > 185  # and 196 to 200

@@ -57,7 +57,7 @@ def test_what_was_there_survives_a_write_that_fails(
     write_atomically(path, b"before")
     with monkeypatch.context() as patch:
         patch.setattr(breaks, full_disk)
-        with pytest.raises(OSError, match="No space left on device: '.*/file'") as caught:
+        with pytest.raises(OSError, match=r"No space left on device: '.*/file'") as caught:
             write_atomically(path, b"after")
     assert caught.value.errno == errno.ENOSPC
     assert path.read_bytes() == b"before"
@@ -193,9 +193,9 @@ def test_a_result_that_cannot_be_written_is_one_line_and_spares_the_one_before(
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     store = Store(tmp_path / "file" / "run")
-    with pytest.raises(StoreError, match="^Not a directory: "), store.held():
+    with pytest.raises(StoreError, match=r"^Not a directory: "), store.held():
         pass
-    with pytest.raises(StoreError, match="^Not a directory: "):
+    with pytest.raises(StoreError, match=r"^Not a directory: "):
         store.put_evaluation(KEY, evaluation())
 
 

@@ -3,8 +3,9 @@
     adapted_i = theta - alpha * grad L_i(theta)         inner: one task's likelihood-ratio policy gradient
     theta    <- theta - beta * grad sum_i J_i(adapted_i)    outer: differentiates through the inner step
 
-The inner surrogate is the likelihood ratio pi / stop(pi) times the advantage (the LVC estimator of Rothfuss et al.
-2019, "ProMP"), whose second derivative keeps the credit of how the first data were gathered. The outer objective is
+The inner surrogate is the likelihood ratio pi / pi_old times the advantage (the LVC estimator of Rothfuss et al.
+2019, "ProMP"), whose second derivative keeps the credit of how the first data were gathered. pi_old is the policy that
+gathered them, and stays it while the outer steps on these data move theta. The outer objective is
 ProMP's clipped surrogate without its small KL penalty, or TRPO as in the first MAML. See docs/maml.md.
 """
 
@@ -26,8 +27,8 @@ from mrl_agents.networks import Weights, expand, obs_scaler
 from mrl_bench.agent import Training
 from mrl_bench.types import EnvSpec, Last, Rollout, State
 
-# What one task's steps look like to a loss: "obs" (N, O), "action" (N, A), "advantage" (N,), "mask" (N,); with a
-# leading B for a batch of tasks.
+# What one task's steps look like to a loss: "obs" (N, O), "action" (N, A), its log density "old" (N,) under the policy
+# that took it, "advantage" (N,), "mask" (N,); with a leading B for a batch of tasks.
 Batch = dict[str, Tensor]
 
 
@@ -92,13 +93,12 @@ class Maml:
             state, before = self.begin(config.tasks), []
             for _ in range(config.inner_steps):
                 rollout, _ = tasks.collect(self.act, state)
-                before.append(self.batch(rollout))
+                before.append(self.batch(state, rollout))
                 state = self._adapt(state, before[-1])
                 if training.left <= 0:
                     return
             rollout, _ = tasks.collect(self.act, state)
-            after = self.batch(rollout)
-            after = after | {"old": log_prob(state, after["obs"], after["action"])}
+            after = self.batch(state, rollout)
             if config.outer == "ppo":
                 losses = self._outer_ppo(before, after, optimiser)
             else:
@@ -112,7 +112,7 @@ class Maml:
         return sample(state, self.scaled(last.obs), explore, rng), state
 
     def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
-        return self._adapt(state, self.batch(rollout))
+        return self._adapt(state, self.batch(state, rollout))
 
     def state_dict(self) -> dict[str, Tensor]:
         return {
@@ -128,8 +128,8 @@ class Maml:
     # -- inner loop ---------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def batch(self, rollout: Rollout) -> Batch:
-        """What the losses need of B tasks' episodes: leaves (B, N, .) with N = E * T."""
+    def batch(self, state: State, rollout: Rollout) -> Batch:
+        """What the losses need of B tasks' episodes, played in `state`: leaves (B, N, .) with N = E * T."""
         obs, mask = self.scaled(rollout.obs), rollout.mask
         value = linear_baseline(obs, rollout.reward, mask, self.config.discount)
         advantage = gae(
@@ -141,7 +141,8 @@ class Maml:
             "advantage": standardise(advantage, mask),
             "mask": mask,
         }
-        return {key: value.flatten(1, 2) for key, value in leaves.items()}
+        flat = {key: value.flatten(1, 2) for key, value in leaves.items()}
+        return flat | {"old": log_prob(state, flat["obs"], flat["action"])}
 
     def inner_step(self, weights: Weights, lr: Weights, batch: Batch) -> Weights:
         """One task's policy-gradient step, differentiable in `weights` and `lr` unless `first_order`."""
@@ -246,9 +247,9 @@ class Maml:
 
 
 def inner_loss(weights: Weights, batch: Batch) -> Tensor:
-    """One task's negative surrogate: mean of pi / stop(pi) times advantage, over the steps that were lived."""
+    """One task's negative surrogate: mean of pi / pi_old times advantage, over the steps that were lived."""
     now = log_prob(weights, batch["obs"], batch["action"])
-    ratio = ((now - now.detach()) * batch["mask"]).exp()
+    ratio = ((now - batch["old"]) * batch["mask"]).exp()
     return -masked_mean(ratio * batch["advantage"], batch["mask"])
 
 

@@ -2,4 +2,5 @@
 
 TABLE = {
     "cartpole": "mrl_tasks.cartpole:CartPole",
+    "locomotion": "mrl_tasks.locomotion:Locomotion",
 }

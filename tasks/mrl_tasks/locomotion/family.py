@@ -1,0 +1,148 @@
+"""What may vary in locomotion. Imports no simulator: `make` does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal
+
+from mrl_bench.errors import MissingPart, UsageError
+from mrl_bench.family import Param
+from mrl_bench.types import EnvSpec, TaskBatch
+from mrl_tasks.locomotion.parameters import Task, parameters
+from mrl_tasks.locomotion.robots import ROBOTS, Cone, Integrator, Robot, Solver
+
+if TYPE_CHECKING:
+    import torch
+
+    from mrl_tasks.locomotion.gait import Gait
+
+INSTALL = "locomotion needs MuJoCo and the models of Gymnasium: pip install mujoco gymnasium"
+
+
+@dataclass(frozen=True)
+class Locomotion:
+    """A robot of MuJoCo that is to run, turn or go somewhere.
+
+    An option that is left None is as in Gymnasium's v5 environment of the robot, with
+    `include_cfrc_ext_in_observation=False` and no contact cost. The reward of a control step is
+
+        forward_reward * progress + healthy_reward * healthy - control_cost * sum(control^2)
+
+    with progress v_x (task "forward"), -|v_x - target_velocity| ("velocity"), direction * v_x ("direction"),
+    the velocity along the heading ("heading"), or minus the L1 distance from the goal ("goal"). The control
+    is what reaches the actuators, so a dead one costs nothing. An unhealthy robot ends the episode.
+
+    Observation: the coordinates but x (and y where the robot can turn), the velocities, and for the humanoid
+    inertia and velocity of its bodies and the forces in its joints; neither goal nor physics.
+    """
+
+    robot: Literal["half_cheetah", "ant", "walker2d", "hopper", "humanoid", "swimmer"] = "half_cheetah"
+    task: Task = "forward"
+    # Control steps of a full episode.
+    horizon: int = 1000
+    # Seconds a time step of the simulator, and time steps a control step.
+    timestep: float | None = None
+    frame_skip: int | None = None
+    # "Euler" computes a robot that is built for "RK4" some 3.5 times faster, and is another task.
+    integrator: Integrator | None = None
+    # The solver and its friction cones. A GPU has only "Newton", and agrees with the CPU on "elliptic" cones.
+    solver: Solver | None = None
+    cone: Cone | None = None
+    # Weights of the reward.
+    forward_reward: float | None = None
+    control_cost: float | None = None
+    healthy_reward: float | None = None
+    # Heights of the torso [m] between which the robot is healthy.
+    healthy_height: tuple[float, float] | None = None
+    # Whether an episode terminates when the robot is not healthy.
+    terminates: bool = True
+    # Of the first positions [m, rad] and velocities.
+    reset_noise: float | None = None
+    # Puts x (and y) in front of the observation, as `exclude_current_positions_from_observation=False` does.
+    observe_place: bool = False
+    # Puts the torso's position (3,) at the end of the observation, as PEARL and VariBAD do.
+    observe_torso: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.body.timestep, self.body.frame_skip) <= 0:
+            raise UsageError("timestep and frame_skip must be above 0")
+        if self.task in ("heading", "goal") and self.body.root.place < 2:
+            raise UsageError(f"task {self.task!r} asks for a robot that can turn: ant, humanoid or swimmer")
+
+    @property
+    def body(self) -> Robot:
+        """The robot, with the options that were given in place of Gymnasium's."""
+        options = (
+            *("timestep", "frame_skip", "integrator", "solver", "cone", "forward_reward", "control_cost"),
+            *("healthy_reward", "healthy_height", "reset_noise"),
+        )
+        given: dict[str, Any] = {name: getattr(self, name) for name in options}
+        return replace(
+            ROBOTS[self.robot], **{name: value for name, value in given.items() if value is not None}
+        )
+
+    @property
+    def params(self) -> Mapping[str, Param]:
+        return parameters(self.robot, self.task)
+
+    @property
+    def spec(self) -> EnvSpec:
+        body = self.body
+        scale = self._obs_scale()
+        return EnvSpec(
+            obs_dim=len(scale),
+            act_dim=len(body.actuators),
+            horizon=self.horizon,
+            dt=body.timestep * body.frame_skip,
+            obs_scale=scale,
+        )
+
+    def _obs_scale(self) -> tuple[float, ...]:
+        """What is large for each entry of the observation, in its order."""
+        body, place = self.body, 10.0  # [m]
+        scale = [place] * (body.root.place if self.observe_place else 0)
+        scale += [1.0] * (body.positions - body.root.place)
+        scale += [2.0] * body.root.velocities + [body.hinge_speed] * len(body.joints)
+        if body.observes_bodies:
+            scale += [*[1.0] * 9, 10.0] * len(body.bodies)  # inertia, first moment and mass
+            scale += [5.0] * 6 * len(body.bodies)  # velocity
+            scale += [50.0] * len(body.joints)  # force
+        if self.observe_torso:
+            scale += [place, place, 1.0]
+        return tuple(scale)
+
+    @property
+    def simulator(self) -> str:
+        try:
+            return f"mujoco {version('mujoco')}"
+        except PackageNotFoundError:
+            raise MissingPart(INSTALL) from None
+
+    def make(
+        self, tasks: TaskBatch, episodes: int, device: torch.device, dtype: torch.dtype | None = None
+    ) -> Gait:
+        """B x E robots, in float64 inside, on as many threads as torch is set to use.
+
+        A task with a parameter that is out of its bounds, or no number, fails in its first step.
+
+        Raises:
+            MissingPart: MuJoCo or Gymnasium is not installed.
+            UsageError: a parameter of whole numbers is not one of its legal values.
+        """
+        import torch
+
+        if find_spec("mujoco") is None:
+            raise MissingPart(INSTALL)
+        from mrl_tasks.locomotion.gait import Gait
+        from mrl_tasks.locomotion.physics import within_bounds
+        from mrl_tasks.locomotion.simulation import simulate
+
+        for name, param in self.params.items():
+            if param.values and not set(tasks.column(name).tolist()) <= set(param.values):
+                raise UsageError(f"{name} must be one of {param.values}")
+        tasks, possible = within_bounds(tasks, self.params)
+        simulation = simulate(self.body, tasks, episodes, device)
+        return Gait(self, tasks, possible, episodes, simulation, dtype or torch.float32)

@@ -1,0 +1,95 @@
+"""What a scenario may vary of a robot and of its task. Imports no simulator.
+
+A vector parameter is one `Param` an entry, named as `body_mass[torso]`; a scenario addresses all of them as
+`body_mass[*]` (independent draws) or `body_mass[=]` (one draw that all share).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from math import pi
+from types import MappingProxyType
+from typing import Literal
+
+from mrl_bench.family import Param
+from mrl_tasks.locomotion.robots import ROBOTS, Robot
+
+Task = Literal["forward", "velocity", "direction", "heading", "goal"]
+
+MAX_DELAY = 10  # control steps
+_GOALS: Mapping[Task, Mapping[str, Param]] = {
+    "forward": {},
+    "velocity": {"target_velocity": Param(1.0, -10.0, 10.0, "m/s", "the velocity along x that is asked for")},
+    "direction": {
+        "direction": Param(1.0, -1.0, 1.0, "1", "which way along x is rewarded", values=(-1.0, 1.0)),
+    },
+    "heading": {"heading": Param(0.0, -2 * pi, 2 * pi, "rad", "which way is rewarded, from +x towards +y")},
+    "goal": {
+        "goal_x": Param(2.0, -20.0, 20.0, "m", "where the reward is highest"),
+        "goal_y": Param(0.0, -20.0, 20.0, "m", "where the reward is highest"),
+    },
+}
+
+
+@lru_cache
+def parameters(robot_name: str, task: Task) -> Mapping[str, Param]:
+    """All that may vary of a robot at a task."""
+    robot = ROBOTS[robot_name]
+    return MappingProxyType({**_world(robot), **_build(robot), **_wiring(robot), **_GOALS[task]})
+
+
+def _world(robot: Robot) -> dict[str, Param]:
+    """Where gravity and ground matter, which is everywhere but in the plane that the swimmer stays in."""
+    if robot.root.height is None:
+        return {}
+    friction = Param(1.0, 0.01, 10.0, "1", "scale of the geom's friction")
+    world = {
+        "gravity": Param(9.81, 0.5, 30.0, "m/s^2", "acceleration of free fall"),
+        "terrain_slope": Param(0.0, -0.7, 0.7, "rad", "how steeply the ground rises along +x"),
+    }
+    if robot.root.place == 2:
+        world["gravity_tilt"] = Param(0.0, -0.7, 0.7, "rad", "how far gravity leans sideways, towards +y")
+    return world | _each("geom_friction", robot.soles, friction)
+
+
+def _build(robot: Robot) -> dict[str, Param]:
+    """How the robot is built."""
+    mass = Param(1.0, 0.05, 20.0, "1", "scale of the body's mass")
+    inertia = Param(1.0, 0.05, 20.0, "1", "scale of the body's inertia, independent of its mass")
+    length = Param(1.0, 0.5, 2.0, "1", "scale of the body's length; its mass and inertia follow")
+    damping = Param(1.0, 0.0, 20.0, "1", "scale of the joint's damping")
+    return {
+        **_each("body_mass", robot.bodies, mass),
+        **_each("body_inertia", robot.bodies, inertia),
+        **_each("limb_length", robot.limbs, length),
+        **_each("joint_damping", robot.joints if robot.damped else (), damping),
+    }
+
+
+def _wiring(robot: Robot) -> dict[str, Param]:
+    """How a command becomes torques."""
+    count = len(robot.actuators)
+    gear = Param(1.0, -3.0, 3.0, "1", "scale of the actuator's torque, negative if wired backwards")
+    disabled = Param(0.0, 0.0, 1.0, "1", "1 if the joint's actuator is dead", values=(0.0, 1.0))
+    wiring = {
+        **_each("actuator_gear", robot.actuators, gear),
+        **_each("joint_disabled", robot.actuators, disabled),
+        "crippled_joint": _number(count, "actuator", "the n-th actuator is dead; 0: none"),
+        "actuator_shift": _number(count - 1, "actuators", "command i drives actuator i + shift, in a ring"),
+        "action_delay": _number(MAX_DELAY, "control steps", "from an action to its torques"),
+    }
+    if robot.legs:
+        doc = "the n-th leg is shrunk and its actuators are dead; 0: none"
+        wiring["crippled_leg"] = _number(len(robot.legs), "leg", doc)
+    return wiring
+
+
+def _each(name: str, entries: Iterable[str], param: Param) -> dict[str, Param]:
+    """A vector parameter."""
+    return {f"{name}[{entry}]": param for entry in entries}
+
+
+def _number(last: int, unit: str, doc: str) -> Param:
+    """A whole number from 0, its default, to `last`."""
+    return Param(0.0, 0.0, float(last), unit, doc, values=tuple(float(n) for n in range(last + 1)))
