@@ -111,11 +111,12 @@ def envpool(robot: str) -> Play:
 def ours(robot: str) -> Play:
     import numpy as np
     import torch
-    from mrl_tasks.locomotion import Locomotion
+    from mrl_tasks.locomotion import Locomotion, cpu
 
     from mrl_bench.types import TaskBatch
 
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(1)  # what waits actively takes a core from what simulates
+    cpu.THREADS = THREADS
     family, rng = Locomotion(robot=robot), np.random.default_rng(0)
     values = [
         param.default

@@ -17,14 +17,18 @@ from mrl_tasks.locomotion.models import as_built, rest_state
 from mrl_tasks.locomotion.physics import Array, limb_lengths, model_fields, task_models
 from mrl_tasks.locomotion.robots import Robot
 
+# Threads that simulate; None for as many as torch is set to use. Torch's own threads wait actively, and take
+# the cores away from these: 1 for torch and the cores' number here is the fastest.
+THREADS: int | None = None
+
 
 class CpuSimulation:
     """See `Simulation`. Float64, and the same to the last bit on any number of threads."""
 
     def __init__(self, robot: Robot, tasks: TaskBatch, episodes: int, threads: int | None = None) -> None:
-        """`threads` is the number that torch is set to use, if not given."""
+        """`threads` is `THREADS`, if not given."""
         slots = len(tasks) * episodes
-        threads = min(threads or torch.get_num_threads(), slots)
+        threads = min(threads or THREADS or torch.get_num_threads(), slots)
         self._batch = batch.Batch(as_built(robot), slots, nthread=threads)
         self._frame_skip = robot.frame_skip
         with quiet():
