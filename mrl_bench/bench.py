@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,8 +75,9 @@ class Bench:
             MrlBenchError: it makes no sense to go on, as when a result cannot be written.
         """
         with ThreadPoolExecutor(self.workers) as pool:
-            futures = [pool.submit(self._result, unit) for unit in units]
+            futures: list[Future[Evaluation]] = []
             try:
+                futures += [pool.submit(self._result, unit) for unit in units]
                 for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                     future.result()
                 return [future.result() for future in futures]

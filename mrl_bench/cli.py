@@ -101,6 +101,16 @@ def _parser() -> argparse.ArgumentParser:
         )
         one.set_defaults(command=command)
 
+    film = commands.add_parser("play", help="film an agent on a held-out task, before and after it adapts")
+    film.add_argument("scenario", help="id or YAML file")
+    film.add_argument("--agent", default="random", help="name or module:Class (default: random)")
+    film.add_argument("--seed", type=_seed, default=0, help="its training seed (default: 0)")
+    film.add_argument("--run", type=Path, help="folder with its weights (default: runs/quick, runs/single)")
+    film.add_argument("--task", type=_seed, default=0, help="which test task (default: 0)")
+    film.add_argument("--rounds", type=_positive, default=1, help="rounds of adaptation (default: 1)")
+    film.add_argument("--out", type=Path, required=True, metavar="FILE", help=".mp4 or .gif")
+    film.set_defaults(command=_play)
+
     listing = commands.add_parser("list", help="what there is: scenarios, suites, families, agents")
     listing.set_defaults(command=_list)
 
@@ -243,6 +253,19 @@ def _single(options: argparse.Namespace) -> Unit:
 def _print_progress(stage: str, done: int, total: int) -> None:
     if sys.stderr.isatty():
         print(f"\r{stage} {done / total:4.0%}", end="\r", file=sys.stderr, flush=True)
+
+
+def _play(options: argparse.Namespace) -> int:
+    import torch
+
+    from mrl_bench.play import find_player, play
+
+    torch.set_num_threads(1)
+    unit, weights = find_player(options.scenario, options.agent, options.seed, options.run)
+    episodes = play(unit, weights, task=options.task, rounds=options.rounds, out=options.out)
+    scores = ", ".join(f"{episode.total:.1f} at k = {episode.rounds}" for episode in episodes)
+    print(f"{unit.label}, test task {options.task}: return {scores}; {options.out}")
+    return 0
 
 
 def _list(options: argparse.Namespace) -> int:

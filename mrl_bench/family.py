@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from mrl_bench.types import EnvSpec, Step, TaskBatch
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -73,3 +75,18 @@ class BatchEnv(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Pictured(BatchEnv, Protocol):
+    """A `BatchEnv` that can show itself. Optional: without it there is no `mrl-bench play`, and all else works."""
+
+    def picture(self, task: int, episode: int, width: int, height: int) -> NDArray[np.uint8]:
+        """What slot (task, episode) looks like now, (height, width, 3) in RGB. Changes nothing.
+
+        What it draws with is imported, and opened, when it is first called; `close` closes it.
+
+        Raises:
+            MissingPart: what it draws with is not installed.
+        """
+        ...

@@ -6,12 +6,14 @@ together is for `scenario.load` and `suite.load_suite` to tell.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import product
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter
 
 from mrl_bench import registry
+from mrl_bench.errors import UsageError
 from mrl_bench.scenario import list_scenarios
 from mrl_bench.scenario_form import ID_PATTERN, Budget, Protocol, ScenarioForm
 from mrl_bench.suite import ANCHORS, SuiteForm
@@ -73,7 +75,9 @@ def _parameters(cls: Any) -> list[str]:
     options = {
         name: get_args(hint) for name, hint in get_type_hints(cls).items() if get_origin(hint) is Literal
     }
-    families = [cls(**dict(zip(options, values, strict=True))) for values in product(*options.values())]
-    names = {name for family in families for name in family.params}
+    names: set[str] = set()
+    for values in product(*options.values()):
+        with suppress(UsageError):  # some options exclude each other
+            names |= cls(**dict(zip(options, values, strict=True))).params.keys()
     stems = {name.partition("[")[0] for name in names if "[" in name}
     return sorted(names | {stem + pattern for stem in stems for pattern in ("[*]", "[=]")})

@@ -335,7 +335,7 @@ def test_a_hanging_unit_is_ended_by_the_time_limit_with_what_it_started(
     begun = time.monotonic()
     (result,) = run_units(tmp_path, [toy_unit(make_scenario(tmp_path), "Hangs")], time_limit=1)
     assert result.error == "not finished within 1 s"
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
 
 
 # -- when the bench itself cannot go on ---------------------------------------------------------------------------
@@ -350,7 +350,7 @@ def test_a_result_that_cannot_be_written_stops_the_bench_and_marks_no_unit_as_fa
     begun = time.monotonic()
     with pytest.raises(MrlBenchError, match=r"^tiny-v1 learner 0: File exists: .*models"):
         run_units(folder, [slow, toy_unit(scenario, "Learner")])
-    assert time.monotonic() - begun < 60, "the other unit was not waited for"
+    assert time.monotonic() - begun < 100, "the other unit was waited for"
     assert not list(folder.glob("units/*"))
 
 

@@ -478,7 +478,7 @@ def test_every_scenario_loads_by_id_and_by_path(name):
     scenario = find_scenario(name)
     assert scenario.id == name
     assert load(scenario.path).digest == scenario.digest
-    assert len(scenario.tasks("test")) >= 20
+    assert len(scenario.tasks("test")) >= 10  # rand-params, as published, has 10
     assert np.isfinite(scenario.features(scenario.stream(0, 5))).all()
 
 

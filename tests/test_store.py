@@ -210,7 +210,11 @@ def test_a_damaged_result_is_one_line_that_says_what_to_do(tmp_path: Path, data:
 
 def test_a_folder_is_held_by_one_bench_at_a_time(tmp_path: Path) -> None:
     store = Store(tmp_path / "run")
-    with store.held(), pytest.raises(StoreError, match="another bench runs in"), Store(tmp_path / "run").held():
+    with (
+        store.held(),
+        pytest.raises(StoreError, match="another bench runs in"),
+        Store(tmp_path / "run").held(),
+    ):
         pass
     with Store(tmp_path / "run").held():
         pass

@@ -176,6 +176,15 @@ class Carts:
         terminated, failed = ended.view(torch.bool).unbind(0)
         return Step(obs, reward, terminated, failed)
 
+    def picture(self, task: int, episode: int, width: int, height: int) -> NDArray[np.uint8]:
+        """See `mrl_bench.family.Pictured`."""
+        from mrl_tasks.cartpole.picture import draw
+
+        x, _, theta, _ = self.state[:, task, episode].tolist()
+        physics = Physics(*self._physics[:, task, 0])
+        target = physics.target_position.item() if self._options[1] == "target" else None
+        return draw(x, theta, physics.pole_half_length.item(), target, width, height)
+
     def close(self) -> None:
         pass
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from mrl_tasks.locomotion.family import Locomotion
 from mrl_tasks.locomotion.robots import Robot
 from mrl_tasks.locomotion.simulation import Simulation
 from mrl_tasks.locomotion.wiring import Wiring
+
+if TYPE_CHECKING:
+    from mrl_tasks.locomotion.film import Film
 
 
 class Gait:
@@ -37,7 +41,8 @@ class Gait:
         """`possible` (B,) says which tasks there can be; the others fail in their first step."""
         self.robot, self.simulation = family.body, simulation
         self._family, self._dt, self._dtype = family, family.spec.dt, dtype
-        self._shape = (len(tasks), episodes)
+        self._shape, self._tasks = (len(tasks), episodes), tasks
+        self._films: dict[tuple[int, int, int], Film] = {}  # (task, width, height) ->
         self._derived = {name: simulation.derived(name) for name in _quantities(family)}
         self._wiring = Wiring(self.robot, tasks, episodes, like=simulation.state)
         self._goal = simulation.state.new_tensor(_goals(family.task, tasks).repeat(episodes, 0))  # (N, ...)
@@ -79,8 +84,21 @@ class Gait:
             failed.view(self._shape),
         )
 
+    def picture(self, task: int, episode: int, width: int, height: int) -> NDArray[np.uint8]:
+        """See `mrl_bench.family.Pictured`."""
+        from mrl_tasks.locomotion.film import Film
+
+        key = (task, width, height)
+        if key not in self._films:
+            own = TaskBatch(self._tasks.names, self._tasks.values[task : task + 1])
+            self._films[key] = Film(self.robot, own, width, height)
+        slot = task * self._shape[1] + episode
+        return self._films[key].picture(self.simulation.state[slot, : self.robot.positions].cpu().numpy())
+
     def close(self) -> None:
-        pass
+        for film in self._films.values():
+            film.close()
+        self._films.clear()
 
     def place(self) -> Tensor:
         """Where on the ground the robots are: x, or x and y where they can turn, (N, 1 or 2) [m]."""

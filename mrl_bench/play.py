@@ -1,0 +1,317 @@
+"""Films an agent on one held-out task: a scored episode before it has adapted, and one after.
+
+The numbers of a board come from `evaluate`; this only shows what they look like. One task is played by itself, so
+its episodes start as those of task 0 do there.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch.utils._pytree import tree_map
+
+from mrl_bench import registry
+from mrl_bench.agent import MetaAgent
+from mrl_bench.errors import MissingPart, MrlBenchError, UsageError, nearest
+from mrl_bench.family import Param, Pictured, TaskFamily
+from mrl_bench.files import write_atomically
+from mrl_bench.privileged import agent_spec, make_env
+from mrl_bench.rollout import collect
+from mrl_bench.scenario import find_scenario
+from mrl_bench.store import Store
+from mrl_bench.streams import seed_of
+from mrl_bench.suite import ANCHORS, AgentSpec
+from mrl_bench.types import EnvSpec, State, Step, TaskBatch
+from mrl_bench.unit import Unit
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RUNS = (Path("runs/quick"), Path("runs/single"))  # where weights are looked for if no run folder is given
+PANEL = (400, 300)  # [px] width and height of an episode's picture
+HEADER, CAPTION, GAP = 44, 24, 4  # [px] heights of the text over both pictures and over each; between them
+FPS = 25  # pictures a second at most; those of shorter control steps are left out
+
+Weights = Mapping[str, "Tensor"]
+
+
+def find_player(scenario: str, agent: str, seed: int, run: Path | None) -> tuple[Unit, Weights]:
+    """The unit of an agent on a scenario, and what it meta-learned.
+
+    Args:
+        scenario: id or YAML file.
+        agent: its name on the board, or as `evaluate` was told.
+        seed: the training seed.
+        run: folder of a bench, or of `train` and `evaluate`; by default the first of `RUNS` that has the weights.
+
+    Raises:
+        UsageError: there is no such scenario or agent, or no such weights.
+    """
+    found = find_scenario(scenario)
+    name = agent.rpartition(":")[2].lower()  # as `train` and `evaluate` name it
+    if name in ANCHORS and name != agent:
+        name += "-agent"
+    unit = Unit(found, AgentSpec(name, agent, {}), seed, "cpu")
+    if agent == "random":
+        return unit, {}
+    folders = RUNS if run is None else (run,)
+    known, boards = agent in registry.names("agent") or ":" in agent, set(registry.names("agent"))
+    for store in map(Store, folders):
+        for entry in _planned(store.folder):
+            boards.add(entry["agent"]["name"])
+            fits = (Path(entry["scenario"]).stem, entry["seed"]) == (found.id, seed)
+            fits = fits and agent in (entry["agent"]["name"], entry["agent"]["agent"])
+            if fits and store.trained(entry["train"]) is not None:
+                planned = Unit.from_json({**entry, "scenario": str(found.path)})
+                return replace(planned, device="cpu"), store.weights(entry["train"], "cpu")
+        if known and store.folder.is_dir():  # `train` and `evaluate` write no plan
+            key = unit.key("train")
+            if store.trained(key) is not None:
+                return unit, store.weights(key, "cpu")
+    if not known and agent not in boards:
+        raise UsageError(f"no agent {agent!r}: {nearest(agent, boards)} (or give 'module:Class')")
+    raise UsageError(
+        f"no weights of {agent!r} with seed {seed} on {found.id} in {' or '.join(map(str, folders))}: "
+        "train it, or give another --run"
+    )
+
+
+def _planned(folder: Path) -> list[dict[str, Any]]:
+    """The units of a bench, as its run.json has them."""
+    path = folder / "run.json"
+    if not path.is_file():
+        return []
+    try:
+        units: list[dict[str, Any]] = json.loads(path.read_bytes())["units"]
+        for unit in units:
+            _ = unit["scenario"], unit["seed"], unit["agent"]["name"], unit["agent"]["agent"], unit["train"]
+    except (ValueError, KeyError, TypeError):
+        raise MrlBenchError(f"{path} is damaged: the bench writes it anew") from None
+    return units
+
+
+@dataclass
+class Episode:
+    """What was filmed of one episode."""
+
+    rounds: int  # of adaptation before it
+    total: float = 0.0  # its return so far
+    steps: int = 0
+    ended: bool = False  # before the horizon
+    # Packed picture, steps, return so far.
+    frames: list[tuple[bytes, int, float]] = field(default_factory=list)
+
+    def add(self, picture: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+        self.frames.append((zlib.compress(picture.tobytes(), 1), self.steps, self.total))
+
+    def frame(self, index: int) -> tuple[Image.Image, str]:
+        """A picture and its caption; the last ones if the episode was over by then."""
+        packed, steps, total = self.frames[min(index, len(self.frames) - 1)]
+        when = "before adaptation" if self.rounds == 0 else f"after {_count(self.rounds, 'round')}"
+        over = ", ended" if self.ended and index >= len(self.frames) - 1 else ""
+        caption = f"k = {self.rounds}, {when}: return {total:.1f}, step {steps}{over}"
+        return Image.frombytes("RGB", PANEL, zlib.decompress(packed)), caption
+
+
+class _Filmed:
+    """An environment of one slot, of which every so many steps a picture is taken while its episode lives."""
+
+    def __init__(self, env: Pictured, every: int) -> None:
+        self._env, self._every = env, every
+        self.episode: Episode | None = None  # set while there is to be filmed
+
+    def reset(self, seed: int) -> Tensor:
+        obs = self._env.reset(seed)
+        self._shoot()
+        return obs
+
+    def step(self, action: Tensor) -> Step:
+        step = self._env.step(action)
+        episode = self.episode
+        if episode and not episode.ended:
+            reward = step.reward.item()
+            broken = bool(step.failed) or not np.isfinite(reward) or not bool(step.obs.isfinite().all())
+            episode.ended = broken or bool(step.terminated)
+            if not broken:  # as `collect` counts: a step that broke down gives nothing
+                episode.steps, episode.total = episode.steps + 1, episode.total + reward
+                if episode.ended or episode.steps % self._every == 0:
+                    self._shoot()
+        return step
+
+    def close(self) -> None:
+        self._env.close()
+
+    def _shoot(self) -> None:
+        if self.episode:
+            self.episode.add(self._env.picture(0, 0, *PANEL))
+
+
+@dataclass(frozen=True)
+class _FilmedFamily:
+    """A family whose environments are filmed, so that `make_env` reveals to the oracle what it always does."""
+
+    family: TaskFamily
+    made: list[_Filmed] = field(default_factory=list)
+
+    @property
+    def params(self) -> Mapping[str, Param]:
+        return self.family.params
+
+    @property
+    def spec(self) -> EnvSpec:
+        return self.family.spec
+
+    @property
+    def simulator(self) -> str:
+        return self.family.simulator
+
+    def make(
+        self, tasks: TaskBatch, episodes: int, device: torch.device, dtype: torch.dtype | None = None
+    ) -> _Filmed:
+        env = self.family.make(tasks, episodes, device, dtype)
+        if not isinstance(env, Pictured):
+            name = type(self.family).__name__
+            raise UsageError(f"family {name} draws no pictures: see Pictured in mrl_bench/family.py")
+        self.made.append(_Filmed(env, stride(self.spec)))
+        return self.made[-1]
+
+
+def stride(spec: EnvSpec) -> int:
+    """Control steps between two pictures."""
+    return max(1, round(1 / (FPS * spec.dt)))
+
+
+def play(unit: Unit, weights: Weights, *, task: int, rounds: int, out: Path) -> list[Episode]:
+    """Films one scored episode before adaptation and one after `rounds` rounds, side by side, into `out`.
+
+    Raises:
+        UsageError: there is no such task, the family draws no pictures, or `out` is no .mp4 and no .gif.
+        MissingPart: what encodes the film, or what draws the pictures, is not installed.
+    """
+    _check_out(out)
+    tasks = unit.scenario.tasks("test")
+    if task >= len(tasks):
+        raise UsageError(f"task {task}: the test tasks of {unit.scenario.id} are 0 to {len(tasks) - 1}")
+    torch.manual_seed(unit.seed)  # for agents of others: ours draw from generators of their own
+    episodes = _episodes(
+        unit, _agent(unit, weights), TaskBatch(tasks.names, tasks.values[task : task + 1]), rounds
+    )
+    who = f"{unit.agent.name}, seed {unit.seed}"
+    title = f"{who}: {unit.scenario.id}, test task {task}. {_varying(tasks, task)}"
+    spec = unit.scenario.family.spec
+    _write(out, _pages(episodes, title), spec.dt * stride(spec))
+    return episodes
+
+
+def _agent(unit: Unit, weights: Weights) -> MetaAgent:
+    spec = agent_spec(unit.scenario, unit.reveal)
+    agent: MetaAgent = registry.find("agent", unit.agent.agent)(
+        spec, unit.config, unit.seed, torch.device("cpu")
+    )
+    try:
+        agent.load_state_dict(dict(weights))
+    except (RuntimeError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"the weights of {unit.agent.name} do not fit its present code: {reason}") from error
+    return agent
+
+
+def _episodes(unit: Unit, agent: MetaAgent, tasks: TaskBatch, rounds: int) -> list[Episode]:
+    """Adapts as `evaluate` does, to one task, and films the scored episodes."""
+    scenario, protocol, device = unit.scenario, unit.scenario.protocol, torch.device("cpu")
+    spec, studio = agent_spec(scenario, unit.reveal), _FilmedFamily(scenario.family)
+    scored_env = make_env(replace(scenario, family=studio), tasks, 1, device, unit.reveal)
+    adapt_env = make_env(scenario, tasks, protocol.episodes_per_round, device, unit.reveal)
+    (filmed,) = studio.made
+
+    def seeds(purpose: str, k: int) -> dict[str, int]:
+        start = seed_of(purpose, scenario.id, "test", 0 if purpose == "scored" else k)
+        return {"seed": start, "noise_seed": seed_of(purpose, "noise", scenario.id, "test", k, unit.seed)}
+
+    def film(k: int, state: State) -> Episode:
+        filmed.episode = Episode(k)
+        collect(scored_env, spec, agent.act, tree_map(_copy, state), explore=False, **seeds("scored", k))
+        return filmed.episode
+
+    state = agent.begin(1)
+    episodes = [film(0, state)]
+    for k in range(rounds):
+        rollout, state = collect(adapt_env, spec, agent.act, state, explore=True, **seeds("adapt", k))
+        update = torch.Generator(device).manual_seed(seed_of("update", scenario.id, "test", k, unit.seed))
+        state = agent.adapt(state, rollout, update)
+    episodes.append(film(rounds, state))
+    scored_env.close()
+    adapt_env.close()
+    return episodes
+
+
+def _copy(leaf: Any) -> Any:
+    return leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf
+
+
+def _varying(tasks: TaskBatch, task: int) -> str:
+    """The parameters in which the test tasks differ, and this task's values."""
+    differ = np.ptp(tasks.values, axis=0) > 0
+    named = zip(tasks.names, tasks.values[task].tolist(), differ.tolist(), strict=True)
+    return ", ".join(f"{name} {value:.3g}" for name, value, varies in named if varies)
+
+
+def _pages(episodes: list[Episode], title: str) -> Iterator[Image.Image]:
+    """The film: the title, and under it the episodes side by side with a caption each."""
+    font = ImageFont.load_default(13)
+    width = (PANEL[0] + GAP) * len(episodes) - GAP
+    lines = textwrap.wrap(title, width // 7, max_lines=2, placeholder=" ...")
+    blank = Image.new("RGB", (width, HEADER + CAPTION + PANEL[1]), "white")
+    ImageDraw.Draw(blank).multiline_text((8, 5), "\n".join(lines), fill="black", font=font)
+    for index in range(max(len(episode.frames) for episode in episodes)):
+        page = blank.copy()
+        for column, episode in enumerate(episodes):
+            picture, caption = episode.frame(index)
+            left = column * (PANEL[0] + GAP)
+            page.paste(picture, (left, HEADER + CAPTION))
+            ImageDraw.Draw(page).text((left + 8, HEADER + 3), caption, fill="black", font=font)
+        yield page
+
+
+def _check_out(out: Path) -> None:
+    """Refuses what could not be written once all is played."""
+    if out.suffix not in (".mp4", ".gif"):
+        raise UsageError(f"--out {out}: a film is an .mp4 or a .gif")
+    if out.suffix == ".mp4" and not (find_spec("imageio") and find_spec("imageio_ffmpeg")):
+        raise MissingPart("an .mp4 needs imageio and ffmpeg: pip install 'mrl-bench[video]', or give a .gif")
+
+
+def _write(out: Path, pages: Iterator[Image.Image], seconds: float) -> None:
+    """Encodes the film, each page shown for so many seconds."""
+    if out.suffix == ".gif":
+        memory = BytesIO()
+        first = next(pages)
+        duration = max(20, round(100 * seconds) * 10)  # [ms] a GIF knows hundredths of a second
+        first.save(memory, "GIF", save_all=True, append_images=pages, duration=duration, loop=0)
+        write_atomically(out, memory.getvalue())
+        return
+    import imageio.v2 as imageio
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "film.mp4"
+        writer: Any = imageio.get_writer(path, format="FFMPEG", fps=1 / seconds, macro_block_size=2)
+        with writer:
+            for page in pages:
+                writer.append_data(np.asarray(page))
+        write_atomically(out, path.read_bytes())
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
