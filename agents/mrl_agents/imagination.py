@@ -1,0 +1,89 @@
+"""Policy improvement inside a world model, by analytic gradients: the return is differentiated through the model.
+
+    G_t = r_t + gamma c_t ((1 - lambda) V(s_{t+1}) + lambda G_{t+1}),    G_H = V(s_H)          c_t: goes on after t
+
+s_{t+1}, r_t and c_t come from the model and depend on the action pi(s_t, z), so grad G reaches the policy through all
+later states (Hafner et al. 2020, "Dream to Control"; Clavera, Fu & Abbeel 2020, "Model-augmented actor-critic").
+Functions here work on rows (..., M, N, .) as `mrl_agents.world_model` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mrl_agents.world_model import Scales, advance, outcome
+
+# (obs (..., N, O), standard normal noise (..., N, A)) -> action (..., N, A)
+Actor = Callable[[Tensor, Tensor], Tensor]
+
+_LEAK = 0.05  # slope of the clamp beyond the bounds
+
+
+class Dream(NamedTuple):
+    """Imagined episodes of H steps. Time stands before the rows, so that one product serves all steps of a member."""
+
+    obs: Tensor  # (..., M, H + 1, N, O)
+    reward: Tensor  # (..., M, H, N)
+    going: Tensor  # (..., M, H, N) probability that the episode goes on after the step, if it came that far
+
+
+def imagine(
+    weights: Mapping[str, Tensor], scales: Scales, actor: Actor, start: Tensor, z: Tensor, noise: Tensor
+) -> Dream:
+    """Follows a policy through the model.
+
+    Args:
+        weights: of the world model.
+        scales: of the world model.
+        actor: chooses the actions.
+        start: observations to begin from, (..., M, N, O).
+        z: contexts, (..., M, N, C).
+        noise: standard normal, (..., M, H, N, A + O), of the actions and of the observations.
+    """
+    obs, actions = [start], []
+    of_action, of_obs = noise.split([noise.shape[-1] - start.shape[-1], start.shape[-1]], -1)
+    for action_noise, obs_noise in zip(of_action.unbind(-3), of_obs.unbind(-3), strict=True):
+        actions.append(leaky_clamp(actor(obs[-1], action_noise)))
+        obs.append(advance(weights, scales, obs[-1], actions[-1], z, obs_noise))
+    before, action, after = (torch.stack(x, -3) for x in (obs[:-1], actions, obs[1:]))
+    context = z.unsqueeze(-3).expand(*action.shape[:-1], -1)
+    steps = (x.flatten(-3, -2) for x in (before, action, after, context))  # (..., M, H * N, .)
+    reward, going = (x.unflatten(-1, action.shape[-3:-1]) for x in outcome(weights, scales, *steps))
+    return Dream(torch.cat([before, after[..., -1:, :, :]], -3), reward, going)
+
+
+def leaky_clamp(action: Tensor) -> Tensor:
+    """Clamps to [-1, 1] but for a slight slope, so that a gradient leads back from beyond the bounds."""
+    within = action.clamp(-1.0, 1.0)
+    return within + _LEAK * (action - within)
+
+
+def lambda_returns(reward: Tensor, going: Tensor, value: Tensor, discount: float, trace: float) -> Tensor:
+    """G_t of the module's equation, for each imagined step.
+
+    Args:
+        reward: (..., H, N).
+        going: (..., H, N) probability that the episode goes on after a step.
+        value: (..., H + 1, N) of the observations before each step, and of the last one.
+        discount: gamma.
+        trace: lambda.
+
+    Returns:
+        (..., H, N).
+    """
+    ahead, returns = value[..., -1, :], []
+    for t in reversed(range(reward.shape[-2])):
+        following = torch.lerp(value[..., t + 1, :], ahead, trace)
+        ahead = reward[..., t, :] + discount * going[..., t, :] * following
+        returns.append(ahead)
+    return torch.stack(returns[::-1], -2)
+
+
+def alive(going: Tensor) -> Tensor:
+    """Probability that an imagined episode is alive before each step, (..., H, N), as a weight without gradient."""
+    going = going.detach()
+    return torch.cat([torch.ones_like(going[..., :1, :]), going[..., :-1, :].cumprod(-2)], -2)

@@ -1,0 +1,297 @@
+"""Model-based meta-learning: one world model of all tasks, told apart by a context, and a policy trained inside it.
+
+    meta-training, in rounds:
+        gather   new tasks: an episode before anything is known, then episodes of pi(s, z) with z of what was seen
+        model    fit dynamics, reward and termination given z, and through them the encoder of z
+        policy   raise the imagined return of pi(s, z) from replayed states, over the contexts of replayed tasks
+    test:
+        adapt    remember the episodes, infer z from all of them
+
+The encoder is PEARL's mean over a set (Rakelly et al. 2019), trained on prediction as in CaDM (Lee et al. 2020);
+the policy's gradient is Dreamer's (Hafner et al. 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+from torch.nn.functional import silu
+
+from mrl_agents.imagination import Dream, alive, imagine, lambda_returns
+from mrl_agents.networks import Weights, init_mlp, mlp, obs_scaler
+from mrl_agents.replay import (
+    Replay,
+    empty_memory,
+    everything,
+    remember,
+    sample_by_task,
+    sample_contexts,
+    sample_uniformly,
+)
+from mrl_agents.world_model import (
+    fit_scales,
+    infer_context,
+    init_world_model,
+    model_errors,
+    unit_scales,
+)
+from mrl_bench.agent import Training
+from mrl_bench.types import EnvSpec, Last, Rollout, State
+
+
+@dataclass(frozen=True)
+class MbmlConfig:
+    # experience
+    env_steps: int = 80_000  # of meta-training, at most; the scenario's budget holds too
+    rounds: int = 6  # of gathering and learning; of learning alone when the steps are used up
+    tasks: int = 60  # new tasks a round
+    episodes: int = 3  # of each new task; the first is played before anything is known of it
+    first_sigma: float = 0.75  # deviation of the actions in that first episode
+    sigma: float = 0.3  # deviation of the actions in later episodes, and in imagination
+    memory: int = 2000  # transitions of a task that an adapting agent keeps
+    # world model
+    members: int = 1  # of the ensemble; divides model_samples and policy_starts
+    width: int = 128  # of the hidden layers of dynamics and outcome
+    context: int = 8  # size of z
+    context_width: int = 96  # of the hidden layers of the context encoder
+    context_lengths: tuple[int, ...] = (8, 16, 32, 64, 128)  # transitions that z is inferred from in training
+    first_share: float = 0.6  # of training contexts that come from a task's first episode, as at test
+    model_iterations: int = 500  # a round; twice as many in the first
+    model_tasks: int = 24  # tasks of a batch
+    model_samples: int = 64  # transitions of each
+    model_lr: float = 2e-3  # of Adam, falling linearly to a tenth
+    adapt_steps: int = 0  # gradient steps that the model takes on a task's data, beside inferring z
+    adapt_rate: float = 0.01  # of these steps in the beginning; one a weight is meta-learned
+    adapt_every: int = 4  # model iterations from one that meta-learns them to the next
+    # policy
+    hidden: tuple[int, ...] = (64, 64)  # widths of the hidden layers of policy and critic
+    policy_iterations: int = 200  # a round
+    policy_tasks: int = 64  # tasks of an imagined batch
+    policy_starts: int = 4  # imagined episodes of each
+    blind_share: float = 0.2  # of these tasks that the policy plays with z = 0, as before anything is known
+    imagined_steps: int = 16  # of an imagined episode
+    discount: float = 0.99
+    trace: float = 0.95  # lambda of the imagined returns
+    policy_lr: float = 1e-3  # of Adam, falling linearly to a third
+    critic_lr: float = 2e-3  # of Adam
+    critic_updates: int = 2  # a policy update
+    critic_lag: float = 0.1  # how far the target critic moves towards the critic each time
+    max_grad_norm: float = 1.0
+
+
+class Mbml:
+    Config = MbmlConfig
+
+    def __init__(self, spec: EnvSpec, config: MbmlConfig, seed: int, device: torch.device) -> None:
+        self.spec, self.config, self.device = spec, config, device
+        rng = torch.Generator().manual_seed(seed)
+        C, inputs = config.context, spec.obs_dim + config.context
+        model = init_world_model(spec, config.members, config.width, config.context_width, C, rng)
+        policy = init_mlp([inputs, *config.hidden, spec.act_dim], rng, last_gain=0.01)
+        critic = init_mlp([inputs, *config.hidden, 1], rng, last_gain=0.1)
+        self.model, self.policy, self.critic = (
+            {key: value.to(device).requires_grad_() for key, value in weights.items()}
+            for weights in (model, policy, critic)
+        )
+        self.target_critic = {key: value.detach().clone() for key, value in self.critic.items()}
+        self.scales = unit_scales(spec, device)
+        self.scaled = obs_scaler(spec, device)
+        first_round, later_rounds = 2, config.episodes
+        capacity = max(first_round, later_rounds) * spec.horizon
+        self.replay = Replay(config.rounds * config.tasks, capacity, spec, device)
+        self.rng = torch.Generator(device).manual_seed(seed)
+        self.host_rng = torch.Generator().manual_seed(seed)
+
+    # -- what the harness calls ---------------------------------------------------------------------------------
+
+    def meta_train(self, training: Training) -> None:
+        config = self.config
+        model_adam = torch.optim.Adam(self.model.values(), lr=config.model_lr)
+        policy_adam = torch.optim.Adam(self.policy.values(), lr=config.policy_lr)
+        critic_adam = torch.optim.Adam(self.critic.values(), lr=config.critic_lr)
+        for number in range(config.rounds):
+            progress = number / config.rounds
+            model_adam.param_groups[0]["lr"] = config.model_lr * (1 - 0.9 * progress)
+            policy_adam.param_groups[0]["lr"] = config.policy_lr * (1 - 0.7 * progress)
+            losses = self._gather(training)
+            self.scales = fit_scales(self.replay.memory)
+            for _ in range(config.model_iterations * (2 if number == 0 else 1)):
+                losses |= self._improve_model(model_adam)
+            for _ in range(config.policy_iterations):
+                losses |= self._improve_policy(policy_adam, critic_adam)
+            training.log({f"losses/{key}": value for key, value in losses.items()})
+
+    def begin(self, tasks: int) -> State:
+        memory = empty_memory(tasks, self.config.memory, self.spec, self.device)
+        return {"memory": memory, "z": torch.zeros(tasks, self.config.context, device=self.device)}
+
+    def act(self, state: State, last: Last, explore: bool, rng: Generator) -> tuple[Tensor, State]:
+        z = state["z"][:, None].expand(-1, last.obs.shape[1], -1)  # (B, E, C)
+        mean = self._mean(self.policy, last.obs, z).detach()
+        if not explore:
+            return mean, state
+        known = (state["memory"]["written"] > 0)[:, None, None]
+        sigma = torch.where(known, self.config.sigma, self.config.first_sigma)
+        return mean + sigma * torch.randn(mean.shape, generator=rng, device=mean.device), state
+
+    @torch.no_grad()
+    def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
+        memory = remember(state["memory"], rollout)
+        return {"memory": memory, "z": infer_context(self.model, self.scales, *everything(memory))}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        parts = {**self._networks(), "scales": self.scales, "replay": self.replay.state_dict()}
+        return {f"{part}.{key}": x.detach() for part, tensors in parts.items() for key, x in tensors.items()}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        for part, weights in self._networks().items():
+            for key, value in weights.items():
+                value.data.copy_(tensors[f"{part}.{key}"])
+        self.scales = {key: tensors[f"scales.{key}"].clone() for key in self.scales}
+        self.replay.load_state_dict({key: tensors[f"replay.{key}"] for key in self.replay.state_dict()})
+
+    def _networks(self) -> dict[str, Weights]:
+        return {
+            "model": self.model,
+            "policy": self.policy,
+            "critic": self.critic,
+            "target_critic": self.target_critic,
+        }
+
+    # -- experience ---------------------------------------------------------------------------------------------
+
+    def _gather(self, training: Training) -> dict[str, Tensor]:
+        """Plays new tasks, as many as the steps that are left allow; the model's errors on them, before it learns.
+
+        While there is no policy yet, two first episodes of each task are played and none after.
+        """
+        config, blank = self.config, self.replay.seen == 0
+        first, later = (2, 0) if blank else (1, config.episodes - 1)
+        left = min(training.left, config.env_steps - training.steps)
+        count = min(config.tasks, left // ((first + later) * self.spec.horizon))
+        if blank:
+            count = max(count, 1)  # something has to be learned from
+        if count == 0 or training.left <= 0:
+            return {}
+        played, known = training.tasks(count, first), self.replay.new_tasks(count)
+        state = self.begin(count)
+        for _ in range(1 + later):
+            rollout, _ = played.collect(self.act, state)
+            self.replay.add(known, rollout)
+            state = self.adapt(state, rollout, self.rng)
+        return {} if blank else self._held_out_errors(known)
+
+    # -- world model --------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _held_out_errors(self, tasks: Tensor) -> dict[str, Tensor]:
+        """Of predictions on tasks (T,) that the model has not learned from, given their first episode."""
+        errors = self._errors(tasks, max(self.config.context_lengths), first_share=1.0)
+        return {f"held_out_{key}": value for key, value in errors.items()}
+
+    def _improve_model(self, adam: torch.optim.Optimizer) -> dict[str, Tensor]:
+        """One step on prediction errors, through the context that the predictions are given."""
+        tasks = self.replay.draw_tasks(self.config.model_tasks, self.rng)
+        errors = self._errors(tasks, self._length(), self.config.first_share)
+        adam.zero_grad()
+        errors["loss"].backward()
+        torch.nn.utils.clip_grad_norm_(self.model.values(), self.config.max_grad_norm)
+        adam.step()
+        return {f"model_{key}": value.detach() for key, value in errors.items()}
+
+    def _errors(self, tasks: Tensor, length: int, first_share: float) -> dict[str, Tensor]:
+        """Mean prediction errors on transitions of tasks (T,), given contexts of a length from the same tasks."""
+        samples = self.config.model_samples
+        z = self._contexts(tasks, length, first_share)[:, None].expand(-1, samples, -1)  # (T, N, C)
+        batch = sample_by_task(self.replay.memory, tasks, samples, self.rng)
+        rows = {key: self._deal(value) for key, value in batch.items()}
+        errors = model_errors(self.model, self.scales, rows, self._deal(z))
+        return {key: value.mean() for key, value in errors.items()}
+
+    def _contexts(self, tasks: Tensor, length: int, first_share: float) -> Tensor:
+        """z of a stretch of each task's replay, (T,) -> (T, C)."""
+        batch, mask = sample_contexts(self.replay.memory, tasks, length, first_share, self.rng)
+        return infer_context(self.model, self.scales, batch, mask)
+
+    def _length(self) -> int:
+        lengths = self.config.context_lengths
+        return lengths[int(torch.randint(len(lengths), (), generator=self.host_rng))]
+
+    def _deal(self, x: Tensor) -> Tensor:
+        """Deals the N samples of each task out to the members: (T, N, ...) -> rows (M, T * N / M, ...)."""
+        hands = x.view(len(x), self.config.members, -1, *x.shape[2:])
+        return hands.transpose(0, 1).flatten(1, 2)
+
+    # -- policy -------------------------------------------------------------------------------------------------
+
+    def _improve_policy(
+        self, policy_adam: torch.optim.Optimizer, critic_adam: torch.optim.Optimizer
+    ) -> dict[str, Tensor]:
+        """One step up the imagined return, over contexts of replayed tasks, and steps of the critic after it."""
+        config = self.config
+        tasks = self.replay.draw_tasks(config.policy_tasks, self.rng)
+        with torch.no_grad():
+            z = self._contexts(tasks, self._length(), config.first_share)
+            blind = torch.rand(len(z), 1, generator=self.rng, device=self.device) < config.blind_share
+            z, told = (  # rows (M, N, C): what the model knows, what policy and critic are told
+                self._deal(x[:, None].expand(-1, config.policy_starts, -1))
+                for x in (z, torch.where(blind, 0.0, z))
+            )
+            start = sample_uniformly(self.replay.memory, z.shape[:-1].numel(), self.rng)["obs"]
+        dream = self._imagine(self.policy, start.view(*z.shape[:-1], -1), z, told)
+        told = told[:, None].expand(-1, config.imagined_steps + 1, -1, -1)  # (M, H + 1, N, C)
+        unit, weight = self._value_unit(), alive(dream.going)
+        value = unit * self._value(self.target_critic, dream.obs, told)
+        returns = lambda_returns(dream.reward, dream.going, value, config.discount, config.trace)
+        policy_loss = -(returns * weight).mean() / unit
+        policy_adam.zero_grad()
+        policy_loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.policy.values(), config.max_grad_norm)
+        policy_adam.step()
+
+        obs, target = dream.obs[:, :-1].detach(), returns.detach() / unit
+        for _ in range(config.critic_updates):
+            miss = self._value(self.critic, obs, told[:, :-1]) - target
+            critic_loss = (miss**2 * weight).mean()
+            critic_adam.zero_grad()
+            critic_loss.backward()
+            critic_adam.step()
+        with torch.no_grad():
+            for key, weights in self.target_critic.items():
+                weights.lerp_(self.critic[key], config.critic_lag)
+        return {
+            "imagined_return": returns[:, 0].mean().detach(),
+            "policy_loss": policy_loss.detach(),
+            "critic_loss": critic_loss.detach(),
+        }
+
+    def _imagine(self, policy: Weights, start: Tensor, z: Tensor, told: Tensor) -> Dream:
+        """Imagined episodes of a policy that is `told` a context, in the task that z stands for: rows (M, N, .)."""
+        config, spec = self.config, self.spec
+
+        def actor(obs: Tensor, noise: Tensor) -> Tensor:
+            return self._mean(policy, obs, told) + config.sigma * noise
+
+        shape = (*z.shape[:-2], config.imagined_steps, z.shape[-2], spec.act_dim + spec.obs_dim)
+        noise = torch.randn(shape, generator=self.rng, device=self.device)
+        return imagine(_frozen(self.model), self.scales, actor, start, z, noise)
+
+    def _mean(self, policy: Weights, obs: Tensor, z: Tensor) -> Tensor:
+        """Of the actions: (..., O) and (..., C) -> (..., A)."""
+        return mlp(policy, torch.cat([self.scaled(obs), z], -1))
+
+    def _value(self, critic: Weights, obs: Tensor, z: Tensor) -> Tensor:
+        """(..., O) and (..., C) -> (...), in value units."""
+        return mlp(critic, torch.cat([self.scaled(obs), z], -1), activation=silu).squeeze(-1)
+
+    def _value_unit(self) -> Tensor:
+        """What an imagined episode pays, in size; values are learned in this unit."""
+        typical: Tensor = (self.scales["reward_mean"] ** 2 + self.scales["reward_std"] ** 2).sqrt()
+        return self.config.imagined_steps * typical
+
+
+def _frozen(weights: Weights) -> Weights:
+    return {key: value.detach() for key, value in weights.items()}

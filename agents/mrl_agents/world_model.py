@@ -1,0 +1,243 @@
+"""A model of all tasks at once: what a step does, what it pays and whether it ends the episode, given a context.
+
+    z = mean over a set of transitions of  e([u, standardised u, log spread, centre])        who is this task?
+    next_obs - obs ~ N(f_m(obs, action, z), sigma_m(obs, action, z)^2)                        m = 1 ... M members
+    (reward, termination) = g_m(obs, action, next_obs, z)
+
+Members share the context and are told apart by their initial weights and by the data of their own that each trains
+on. Rewards are learned: nothing here knows what a family pays for.
+
+Weights are those of `mrl_agents.networks` with the names below; a member's lead with M, and inputs too.
+
+    encoder_  (in, out)      dynamics_, outcome_  (M, in, out)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Generator, Tensor
+from torch.func import grad
+from torch.nn.functional import binary_cross_entropy_with_logits, silu
+
+from mrl_agents.networks import Weights, init_mlp, mlp
+from mrl_agents.replay import Memory, Transitions, everything
+from mrl_bench.types import EnvSpec
+
+# Centres and spreads of what was seen, which bring the networks' inputs and outputs to the size of 1:
+# "obs_mean", "obs_std", "delta_mean", "delta_std" (O,), "reward_mean", "reward_std", "reward_low", "reward_high" ().
+Scales = dict[str, Tensor]
+
+_SPREAD_FLOOR = 1e-3  # added to spreads, in scaled units: what varies less than that counts as constant
+_LOG_SIGMA_RANGE = (-5.0, 1.0)  # of predicted deviations, in deviations of the seen changes
+_DELTA_LIMIT = 6.0  # predicted changes of the observation stay within so many deviations of the seen ones
+_TERMINATION_WEIGHT = 0.3  # of the cross entropy, beside squared errors of size 1
+
+
+def init_world_model(
+    spec: EnvSpec, members: int, width: int, context_width: int, context: int, rng: Generator
+) -> Weights:
+    """Networks with two hidden layers.
+
+    Args:
+        spec: sizes of observation and action.
+        members: M.
+        width: of the hidden layers of dynamics and outcome.
+        context_width: of the hidden layers of the context encoder.
+        context: size C of the context.
+        rng: on the CPU.
+    """
+    obs, act = spec.obs_dim, spec.act_dim
+    described = 2 * obs + act + 1  # size of u: obs, action, change, reward
+    sizes = {
+        "dynamics_": [obs + act + context, width, width, 2 * obs],
+        "outcome_": [obs + act + obs + context, width, width, 2],
+    }
+    encoder = [4 * described + 1, context_width, context_width, context]
+    weights = init_mlp(encoder, rng, name="encoder_")
+    for name, layers in sizes.items():
+        drawn = [init_mlp(layers, rng, last_gain=0.1, name=name) for _ in range(members)]
+        weights |= {key: torch.stack([member[key] for member in drawn]) for key in drawn[0]}
+    return weights
+
+
+def unit_scales(spec: EnvSpec, device: torch.device) -> Scales:
+    """What stands in before anything was seen: the magnitudes that the environment declares."""
+    obs_std = torch.tensor(spec.obs_scale, device=device)
+    zero, one = torch.zeros((), device=device), torch.ones((), device=device)
+    return {
+        "obs_mean": torch.zeros_like(obs_std),
+        "obs_std": obs_std,
+        "delta_mean": torch.zeros_like(obs_std),
+        "delta_std": obs_std,
+        "reward_mean": zero,
+        "reward_std": one,
+        "reward_low": -one,
+        "reward_high": one,
+    }
+
+
+def fit_scales(memory: Memory) -> Scales:
+    """Means and deviations over all transitions of a memory."""
+    batch, mask = everything(memory)
+    count = mask.sum()
+
+    def centre_and_spread(x: Tensor) -> tuple[Tensor, Tensor]:
+        weight = mask.reshape(*mask.shape, *[1] * (x.ndim - 2))
+        mean = (x * weight).sum((0, 1)) / count
+        return mean, (((x - mean) ** 2 * weight).sum((0, 1)) / count).sqrt() + _SPREAD_FLOOR
+
+    scales = {}
+    for name, x in {
+        "obs": batch["obs"],
+        "delta": batch["next_obs"] - batch["obs"],
+        "reward": batch["reward"],
+    }.items():
+        scales[f"{name}_mean"], scales[f"{name}_std"] = centre_and_spread(x)
+    seen = mask > 0
+    scales["reward_low"] = torch.where(seen, batch["reward"], torch.inf).min()
+    scales["reward_high"] = torch.where(seen, batch["reward"], -torch.inf).max()
+    return scales
+
+
+def infer_context(weights: Mapping[str, Tensor], scales: Scales, batch: Transitions, mask: Tensor) -> Tensor:
+    """The context of each set of transitions: leaves (..., N, .), mask (..., N) -> z (..., C); 0 of an empty set.
+
+    Each transition is described in four ways before the mean is taken: u = (obs, action, change, reward) scaled over
+    all tasks, u standardised within the set, and the set's centre and spread. The second one is what shows how the
+    reward falls along the observation within one short episode; a plain mean of u hides it (learning.md: return
+    130 against 160 on cartpole-target).
+    """
+    u = torch.cat(
+        [
+            _scaled(batch["obs"], scales, "obs"),
+            batch["action"],
+            _scaled(batch["next_obs"] - batch["obs"], scales, "delta"),
+            _scaled(batch["reward"], scales, "reward")[..., None],
+        ],
+        -1,
+    )
+    weight = mask[..., None]
+    count = weight.sum(-2, keepdim=True).clamp(min=1)
+    centre = (u * weight).sum(-2, keepdim=True) / count
+    spread = (((u - centre) ** 2 * weight).sum(-2, keepdim=True) / count).sqrt() + _SPREAD_FLOOR
+    described = torch.cat(
+        [
+            u,
+            batch["terminated"][..., None],
+            ((u - centre) / spread).clamp(-5, 5),
+            spread.log().expand_as(u),
+            centre.expand_as(u),
+        ],
+        -1,
+    )
+    embedded = mlp(weights, described, "encoder_", silu) * weight
+    return (embedded.sum(-2, keepdim=True) / count).squeeze(-2)
+
+
+def predict_change(
+    weights: Mapping[str, Tensor], scales: Scales, obs: Tensor, action: Tensor, z: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean and log deviation of next_obs - obs, in deviations of the seen changes: (..., M, N, .) -> (..., M, N, O)."""
+    inputs = torch.cat([_scaled(obs, scales, "obs"), action, z], -1)
+    mean, log_sigma = mlp(weights, inputs, "dynamics_", silu).chunk(2, -1)
+    return mean, log_sigma.clamp(*_LOG_SIGMA_RANGE)
+
+
+def predict_outcome(
+    weights: Mapping[str, Tensor], scales: Scales, obs: Tensor, action: Tensor, next_obs: Tensor, z: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Scaled reward and logit of termination of a step, rows (..., M, N, .) -> (..., M, N) each."""
+    obs, next_obs = _scaled(obs, scales, "obs"), _scaled(next_obs, scales, "obs")
+    outcome = mlp(weights, torch.cat([obs, action, next_obs, z], -1), "outcome_", silu)
+    return outcome[..., 0], outcome[..., 1]
+
+
+def advance(
+    weights: Mapping[str, Tensor], scales: Scales, obs: Tensor, action: Tensor, z: Tensor, noise: Tensor
+) -> Tensor:
+    """The observation after an imagined step: rows (..., M, N, .) -> (..., M, N, O).
+
+    It changes by no more than what was seen: where the model errs, a policy must not profit without bound.
+    `noise` is standard normal, (..., M, N, O).
+    """
+    mean, log_sigma = predict_change(weights, scales, obs, action, z)
+    change = (mean + log_sigma.exp() * noise).clamp(-_DELTA_LIMIT, _DELTA_LIMIT)
+    return obs + change * scales["delta_std"] + scales["delta_mean"]
+
+
+def outcome(
+    weights: Mapping[str, Tensor], scales: Scales, obs: Tensor, action: Tensor, next_obs: Tensor, z: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Reward of a step, within the range of those seen, and probability that the episode goes on after it.
+
+    Rows (..., M, N, .) -> (..., M, N) each.
+    """
+    reward, end = predict_outcome(weights, scales, obs, action, next_obs, z)
+    reward = reward * scales["reward_std"] + scales["reward_mean"]
+    reward = torch.minimum(torch.maximum(reward, scales["reward_low"]), scales["reward_high"])
+    return reward, torch.sigmoid(-end)
+
+
+def model_errors(weights: Mapping[str, Tensor], scales: Scales, batch: Transitions, z: Tensor) -> Weights:
+    """How far predictions are from what happened, for each transition: rows (..., M, N, .) -> (..., M, N) each.
+
+    "dynamics" and "reward" are squared errors in units of the seen variance (1 is what predicting the mean scores),
+    "termination" is a cross entropy, "loss" their weighted sum.
+    """
+    obs, action, next_obs = batch["obs"], batch["action"], batch["next_obs"]
+    mean, log_sigma = predict_change(weights, scales, obs, action, z)
+    miss = _scaled(next_obs - obs, scales, "delta") - mean
+    reward, end = predict_outcome(weights, scales, obs, action, next_obs, z)
+    errors = {
+        "dynamics": (miss**2).mean(-1),
+        "likelihood": (0.5 * (miss.detach() / log_sigma.exp()) ** 2 + log_sigma).mean(-1),
+        "reward": (reward - _scaled(batch["reward"], scales, "reward")) ** 2,
+        "termination": binary_cross_entropy_with_logits(end, batch["terminated"], reduction="none"),
+    }
+    errors["loss"] = (
+        errors["dynamics"]
+        + 0.1 * errors["likelihood"]
+        + errors["reward"]
+        + _TERMINATION_WEIGHT * errors["termination"]
+    )
+    return errors
+
+
+def adapt_model(
+    weights: Weights, rates: Weights, scales: Scales, batch: Transitions, mask: Tensor, z: Tensor, steps: int
+) -> Weights:
+    """One task's model after gradient steps on its transitions (Nagabandi et al. 2019, "GrBAL"), differentiable.
+
+    Each member steps down its own mean error; the encoder stays. `vmap` over the last three makes it B tasks'.
+
+    Args:
+        weights: of the world model.
+        rates: how far each weight of dynamics and outcome moves, shaped as they are.
+        scales: of the world model.
+        batch: leaves (N, .).
+        mask: (N,).
+        z: context (C,) that the task's predictions are given.
+        steps: how many.
+
+    Returns:
+        Weights of dynamics and outcome.
+    """
+    members = len(weights["dynamics_w0"])
+    rows = {key: x.expand(members, *x.shape) for key, x in batch.items()}
+    told = z.expand(members, len(mask), -1)  # (M, N, C)
+    share = mask / mask.sum().clamp(min=1)
+
+    def error(heads: Weights) -> Tensor:
+        return (model_errors(heads, scales, rows, told)["loss"] * share).sum()
+
+    heads = {key: weights[key] for key in rates}
+    for _ in range(steps):
+        slope = grad(error)(heads)
+        heads = {key: value - rates[key] * slope[key] for key, value in heads.items()}
+    return heads
+
+
+def _scaled(x: Tensor, scales: Scales, name: str) -> Tensor:
+    return (x - scales[f"{name}_mean"]) / scales[f"{name}_std"]

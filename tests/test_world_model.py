@@ -1,0 +1,140 @@
+"""The world model against a linear system whose matrices are known, and the context against its promises."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mrl_agents.networks import Weights
+from mrl_agents.replay import Memory, Transitions, empty_memory
+from mrl_agents.world_model import (
+    advance,
+    fit_scales,
+    infer_context,
+    init_world_model,
+    model_errors,
+    outcome,
+    unit_scales,
+)
+from torch import Generator, Tensor
+
+from mrl_bench.types import EnvSpec
+
+CPU = torch.device("cpu")
+O, A, C, M = 3, 2, 4, 2  # noqa: E741 - the letter of the observation axis
+SPEC = EnvSpec(obs_dim=O, act_dim=A, horizon=10, dt=0.1, obs_scale=(1.0, 2.0, 0.5))
+
+# next_obs = F obs + G action, reward = w . obs + u . action, as one would write a system down in a lecture.
+F = torch.tensor([[1.0, 0.1, 0.0], [0.0, 0.9, 0.1], [-0.2, 0.0, 1.0]])
+G = torch.tensor([[0.0, 0.1], [0.3, 0.0], [0.0, -0.2]])
+REWARD_OBS, REWARD_ACTION = torch.tensor([0.5, -1.0, 0.2]), torch.tensor([0.1, 0.3])
+
+
+def rng(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def linear_transitions(*shape: int, seed: int = 0) -> Transitions:
+    obs = torch.randn(*shape, O, generator=rng(seed)) * torch.tensor(SPEC.obs_scale)
+    action = 2 * torch.rand(*shape, A, generator=rng(seed + 1)) - 1
+    return {
+        "obs": obs,
+        "action": action,
+        "next_obs": obs @ F.mT + action @ G.mT,
+        "reward": obs @ REWARD_OBS + action @ REWARD_ACTION,
+        "terminated": torch.zeros(shape),
+    }
+
+
+def memory_of(batch: Transitions) -> Memory:
+    """Of transitions (B, N, .), each ring filled to the brim."""
+    B, N = batch["reward"].shape
+    memory = empty_memory(B, N, SPEC, CPU) | batch
+    return memory | {"written": torch.full((B,), N), "first": torch.full((B,), N)}
+
+
+def model(members: int = M, seed: int = 0) -> Weights:
+    return init_world_model(SPEC, members, width=32, context_width=16, context=C, rng=rng(seed))
+
+
+def test_the_context_does_not_depend_on_the_order_of_transitions() -> None:
+    batch, mask = linear_transitions(5, 40), (torch.rand(5, 40, generator=rng(3)) < 0.7).float()
+    weights, scales = model(), fit_scales(memory_of(batch))
+    z = infer_context(weights, scales, batch, mask)
+    assert z.shape == (5, C)
+    assert z.std(0).min() > 1e-3, "different sets have different contexts"
+    order = torch.randperm(40, generator=rng(4))
+    shuffled = infer_context(weights, scales, {key: x[:, order] for key, x in batch.items()}, mask[:, order])
+    torch.testing.assert_close(shuffled, z, rtol=1e-5, atol=1e-6)
+
+
+def test_the_context_ignores_what_is_masked_and_is_zero_of_nothing() -> None:
+    batch, mask = linear_transitions(5, 40), torch.ones(5, 40)
+    weights, scales = model(), fit_scales(memory_of(batch))
+    mask[:, 25:] = 0
+    z = infer_context(weights, scales, batch, mask)
+    first = {key: x[:, :25] for key, x in batch.items()}
+    torch.testing.assert_close(
+        infer_context(weights, scales, first, torch.ones(5, 25)), z, rtol=1e-5, atol=1e-6
+    )
+    assert infer_context(weights, scales, batch, 0 * mask).eq(0).all()
+
+
+def test_a_context_depends_on_its_own_set_alone() -> None:
+    batch, mask = linear_transitions(5, 40), torch.ones(5, 40)
+    weights, scales = model(), fit_scales(memory_of(batch))
+    z = infer_context(weights, scales, batch, mask)
+    batch["reward"][3] += 1
+    changed = infer_context(weights, scales, batch, mask)
+    assert torch.equal(changed[:3], z[:3])
+    assert torch.equal(changed[4], z[4])
+    assert not torch.equal(changed[3], z[3])
+
+
+def test_scales_are_those_of_the_lived_transitions() -> None:
+    batch = linear_transitions(2, 50)
+    memory = memory_of(batch)
+    memory["written"] = torch.tensor([50, 20])
+    lived = {key: torch.cat([batch[key][0], batch[key][1, :20]]) for key in batch}
+    scales = fit_scales(memory)
+    delta = lived["next_obs"] - lived["obs"]
+    for name, x in {"obs": lived["obs"], "delta": delta, "reward": lived["reward"]}.items():
+        torch.testing.assert_close(scales[f"{name}_mean"], x.mean(0))
+        torch.testing.assert_close(scales[f"{name}_std"], x.std(0, correction=0) + 1e-3)
+    assert scales["reward_low"] == lived["reward"].min()
+    assert scales["reward_high"] == lived["reward"].max()
+
+
+def test_predicting_the_mean_scores_an_error_of_one() -> None:
+    batch = linear_transitions(M, 5000)
+    scales = fit_scales(memory_of(batch))
+    blank = {key: torch.zeros_like(value) for key, value in model().items()}
+    errors = model_errors(blank, scales, batch, torch.zeros(M, 5000, C))
+    assert errors["dynamics"].mean() == pytest.approx(1, abs=0.02)
+    assert errors["reward"].mean() == pytest.approx(1, abs=0.02)
+    assert errors["termination"].mean() == pytest.approx(0.6931, abs=1e-3)  # log 2: even odds
+
+
+def test_imagined_steps_do_not_leave_what_was_seen_by_far() -> None:
+    weights, scales = model(), unit_scales(SPEC, CPU)
+    wild = {key: 100 * value for key, value in weights.items()}
+    obs, action, z = torch.randn(M, 9, O), torch.randn(M, 9, A), torch.randn(M, 9, C)
+    after = advance(wild, scales, obs, action, z, torch.randn(M, 9, O))
+    assert ((after - obs).abs() <= 6 * torch.tensor(SPEC.obs_scale) + 1e-5).all()
+    reward, going = outcome(wild, scales, obs, action, after, z)
+    assert reward.abs().max() <= 1
+    assert ((going >= 0) & (going <= 1)).all()
+
+
+def test_members_learn_from_rows_of_their_own() -> None:
+    weights = {key: value.requires_grad_() for key, value in model().items()}
+    batch, z = linear_transitions(M, 8), torch.zeros(M, 8, C)
+    errors = model_errors(weights, unit_scales(SPEC, CPU), batch, z)
+    errors["loss"][0].sum().backward()
+
+    def gradient(member: int) -> Tensor:
+        return torch.cat(
+            [w.grad[member].flatten() for key, w in weights.items() if not key.startswith("encoder_")]
+        )
+
+    assert gradient(0).abs().max() > 0
+    assert gradient(1).abs().max() == 0
