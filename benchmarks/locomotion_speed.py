@@ -126,17 +126,17 @@ def ours(robot: str) -> Play:
     env = family.make(TaskBatch(tuple(family.params), np.stack(values, 1)), 1, torch.device("cpu"))
     drawn = torch.empty(ACTIONS, SLOTS, 1, family.spec.act_dim)
     actions = cycle(drawn.uniform_(-1, 1, generator=torch.Generator().manual_seed(0)).unbind())
-    seed, t, alive = 0, 0, torch.zeros(SLOTS, 1, dtype=torch.bool)
+    seed, t, alive = 0, 0, np.zeros((SLOTS, 1), dtype=bool)
 
     @torch.no_grad()
     def play() -> int:
         nonlocal seed, t, alive
-        living = int(alive.sum())
+        living = int(np.count_nonzero(alive))
         if 2 * living < SLOTS or t == family.horizon:
             env.reset(seed)
-            seed, t, living, alive = seed + 1, 0, SLOTS, torch.ones_like(alive)
+            seed, t, living, alive = seed + 1, 0, SLOTS, np.ones_like(alive)
         step = env.step(next(actions))
-        alive, t = alive & ~(step.terminated | step.failed), t + 1
+        alive, t = alive & ~(step.terminated | step.failed).numpy(), t + 1
         return living
 
     return play

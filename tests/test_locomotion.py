@@ -98,11 +98,15 @@ def test_every_parameter_changes_trajectory_or_reward(name: str, task: str) -> N
     family = Locomotion(robot=name, task=task, reset_noise=0.0)  # so that all tasks start alike
     physics = Locomotion(robot=name).params  # is checked once, under the task "forward"
     checked = {key: param for key, param in family.params.items() if task == "forward" or key not in physics}
-    rows = [(key, end) for key, param in checked.items() for end in (param.low, param.high)]
+    rows = [
+        (key, value)
+        for key, param in checked.items()
+        for value in (param.low, param.high, *(() if param.values else (0.7 * param.low + 0.3 * param.high,)))
+    ]  # not the ends alone: the largest heading is the least one again
     default = [param.default for param in family.params.values()]
     tasks = tasks_of(family, np.tile(default, (1 + len(rows), 1)))
-    for row, (key, end) in enumerate(rows, start=1):
-        tasks.values[row, tasks.names.index(key)] = end
+    for row, (key, value) in enumerate(rows, start=1):
+        tasks.values[row, tasks.names.index(key)] = value
     shared = actions(family, 60, (1, 2)).expand(-1, len(tasks), -1, -1)
     obs, rewards, alive = play(family.make(tasks, 2, CPU, torch.float64), shared)
     changed = ((obs[1:] != obs[1:, :1]).any(-1) | (rewards != rewards[:, :1])) & alive & alive[:, :1]

@@ -109,7 +109,7 @@ REFUSED = [
         "'cartpole-target-v1' is in this suite already",
         {"wiring-v1\n  - scenario: ": "target-v1\n  - scenario: ^^"},
     ),
-    ("no agent 'mml': did you mean 'maml'?", {"{maml: {}": "{^^mml: {}"}),
+    ("no agent 'mmal': did you mean 'maml'?", {"{maml: {}": "{^^mmal: {}"}),
     ("no agent 'mamll': did you mean 'maml'? (or give 'module:Class')", {"agent: maml": "agent: ^^mamll"}),
     ("'oracle' is an anchor, which every scenario has", {"{maml: {}": "{^^oracle: {}"}),
     ("'random' is an anchor, which every scenario has", {"{theirs:": "{^^random:"}),

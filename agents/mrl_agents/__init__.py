@@ -5,4 +5,6 @@ TABLE = {
     "blind": "mrl_agents.ppo:Ppo",
     "oracle": "mrl_agents.ppo:Ppo",
     "maml": "mrl_agents.maml:Maml",
+    "mbml": "mrl_agents.mbml:Mbml",
+    "maml-mbml": "mrl_agents.maml_mbml:MamlMbml",
 }

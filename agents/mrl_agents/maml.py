@@ -23,7 +23,7 @@ from torch.func import grad, vmap
 
 from mrl_agents.advantage import clipped_surrogate, gae, linear_baseline, masked_mean, standardise
 from mrl_agents.gaussian import init_policy, kl_divergence, log_prob, mean_and_sigma, sample
-from mrl_agents.networks import Weights, expand, obs_scaler
+from mrl_agents.networks import Weights, expand, frozen, obs_scaler
 from mrl_bench.agent import Training
 from mrl_bench.types import EnvSpec, Last, Rollout, State
 
@@ -77,18 +77,9 @@ class Maml:
     # -- what the harness calls ---------------------------------------------------------------------------------
 
     def meta_train(self, training: Training) -> None:
-        config = self.config
-        optimiser = torch.optim.Adam(
-            [
-                {"params": [w for w in self.theta.values() if w.requires_grad], "lr": config.outer_lr},
-                {"params": [w for w in self.log_lr.values() if w.requires_grad], "lr": 5 * config.outer_lr},
-            ]
-        )
-        rates = [group["lr"] for group in optimiser.param_groups]
+        config, optimiser = self.config, self.optimiser()
         while training.left > 0:
-            if config.outer_lr_decay:
-                for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                    group["lr"] = rate * max(training.left / training.budget, 0.05)
+            self.set_rates(optimiser, training.left / training.budget)
             tasks = training.tasks(config.tasks, config.episodes)
             state, before = self.begin(config.tasks), []
             for _ in range(config.inner_steps):
@@ -98,15 +89,10 @@ class Maml:
                 if training.left <= 0:
                     return
             rollout, _ = tasks.collect(self.act, state)
-            after = self.batch(state, rollout)
-            if config.outer == "ppo":
-                losses = self._outer_ppo(before, after, optimiser)
-            else:
-                losses = self._outer_trpo(before, after, state)
-            training.log({"charts/learning_rate": optimiser.param_groups[0]["lr"], **losses})
+            training.log(self.outer_step(before, self.batch(state, rollout), state, optimiser))
 
     def begin(self, tasks: int) -> State:
-        return expand({key: value.detach() for key, value in self.theta.items()}, tasks)
+        return expand(frozen(self.theta), tasks)
 
     def act(self, state: State, last: Last, explore: bool, rng: Generator) -> tuple[Tensor, State]:
         return sample(state, self.scaled(last.obs), explore, rng), state
@@ -160,6 +146,40 @@ class Maml:
         return over_tasks(lambda weights, data: step(weights, batch=data), state, batch)
 
     # -- outer loop ---------------------------------------------------------------------------------------------
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Of the meta-weights, and of the logarithms of the inner rates, which move five times as fast."""
+        theta, log_lr = (
+            [weight for weight in weights.values() if weight.requires_grad]
+            for weights in (self.theta, self.log_lr)
+        )
+        groups = [(theta, self.config.outer_lr), (log_lr, 5 * self.config.outer_lr)]
+        return torch.optim.Adam([{"params": w, "lr": rate, "initial_lr": rate} for w, rate in groups])
+
+    def set_rates(self, optimiser: torch.optim.Optimizer, left: float) -> None:
+        """The outer rates when a share of the budget is left."""
+        for group in optimiser.param_groups if self.config.outer_lr_decay else ():
+            group["lr"] = group["initial_lr"] * max(left, 0.05)
+
+    def outer_step(
+        self, before: list[Batch], after: Batch, state: Weights, optimiser: torch.optim.Optimizer
+    ) -> dict[str, Tensor]:
+        """Moves the meta-weights.
+
+        Args:
+            before: what B tasks' inner steps were taken on, in their order.
+            after: episodes that were played with the adapted weights.
+            state: those weights.
+            optimiser: ppo: what takes the steps.
+
+        Returns:
+            Scalars to log.
+        """
+        if self.config.outer == "ppo":
+            losses = self._outer_ppo(before, after, optimiser)
+        else:
+            losses = self._outer_trpo(before, after, state)
+        return {"charts/learning_rate": optimiser.param_groups[0]["lr"], **losses}
 
     def adapted(self, theta: Weights, log_lr: Weights, before: list[Batch]) -> Weights:
         """One task's weights after its inner steps, as a function of the meta-weights."""

@@ -5,7 +5,7 @@
         model    fit dynamics, reward and termination given z, and through them the encoder of z
         policy   raise the imagined return of pi(s, z) from replayed states, over the contexts of replayed tasks
     test:
-        adapt    remember the episodes, infer z from all of them
+        adapt    remember the episodes, infer z from all of them, and raise the imagined return in this task further
 
 The encoder is PEARL's mean over a set (Rakelly et al. 2019), trained on prediction as in CaDM (Lee et al. 2020);
 the policy's gradient is Dreamer's (Hafner et al. 2020).
@@ -21,8 +21,9 @@ from torch import Generator, Tensor
 from torch.nn.functional import silu
 
 from mrl_agents.imagination import Dream, alive, imagine, lambda_returns
-from mrl_agents.networks import Weights, init_mlp, mlp, obs_scaler
+from mrl_agents.networks import Weights, expand, frozen, init_mlp, mlp, obs_scaler
 from mrl_agents.replay import (
+    Memory,
     Replay,
     empty_memory,
     everything,
@@ -63,9 +64,6 @@ class MbmlConfig:
     model_tasks: int = 24  # tasks of a batch
     model_samples: int = 64  # transitions of each
     model_lr: float = 2e-3  # of Adam, falling linearly to a tenth
-    adapt_steps: int = 0  # gradient steps that the model takes on a task's data, beside inferring z
-    adapt_rate: float = 0.01  # of these steps in the beginning; one a weight is meta-learned
-    adapt_every: int = 4  # model iterations from one that meta-learns them to the next
     # policy
     hidden: tuple[int, ...] = (64, 64)  # widths of the hidden layers of policy and critic
     policy_iterations: int = 200  # a round
@@ -80,6 +78,10 @@ class MbmlConfig:
     critic_updates: int = 2  # a policy update
     critic_lag: float = 0.1  # how far the target critic moves towards the critic each time
     max_grad_norm: float = 1.0
+    # adaptation
+    test_updates: int = 0  # policy updates in imagination after each round of data, of each task's own policy
+    test_starts: int = 64  # imagined episodes of an update; divided by members
+    test_lr: float = 1e-3  # of Adam
 
 
 class Mbml:
@@ -122,15 +124,18 @@ class Mbml:
                 losses |= self._improve_model(model_adam)
             for _ in range(config.policy_iterations):
                 losses |= self._improve_policy(policy_adam, critic_adam)
-            training.log({f"losses/{key}": value for key, value in losses.items()})
+            training.log(losses)
 
     def begin(self, tasks: int) -> State:
-        memory = empty_memory(tasks, self.config.memory, self.spec, self.device)
-        return {"memory": memory, "z": torch.zeros(tasks, self.config.context, device=self.device)}
+        return {
+            "memory": empty_memory(tasks, self.config.memory, self.spec, self.device),
+            "z": torch.zeros(tasks, self.config.context, device=self.device),
+            "policy": expand(frozen(self.policy), tasks),
+        }
 
     def act(self, state: State, last: Last, explore: bool, rng: Generator) -> tuple[Tensor, State]:
         z = state["z"][:, None].expand(-1, last.obs.shape[1], -1)  # (B, E, C)
-        mean = self._mean(self.policy, last.obs, z).detach()
+        mean = self._mean(state["policy"], last.obs, z)
         if not explore:
             return mean, state
         known = (state["memory"]["written"] > 0)[:, None, None]
@@ -140,7 +145,9 @@ class Mbml:
     @torch.no_grad()
     def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
         memory = remember(state["memory"], rollout)
-        return {"memory": memory, "z": infer_context(self.model, self.scales, *everything(memory))}
+        z = infer_context(self.model, self.scales, *everything(memory))
+        policy = self.improved(state["policy"], self.model, memory, z, rng)
+        return {"memory": memory, "z": z, "policy": policy}
 
     def state_dict(self) -> dict[str, Tensor]:
         parts = {**self._networks(), "scales": self.scales, "replay": self.replay.state_dict()}
@@ -190,7 +197,7 @@ class Mbml:
     def _held_out_errors(self, tasks: Tensor) -> dict[str, Tensor]:
         """Of predictions on tasks (T,) that the model has not learned from, given their first episode."""
         errors = self._errors(tasks, max(self.config.context_lengths), first_share=1.0)
-        return {f"held_out_{key}": value for key, value in errors.items()}
+        return {f"model/held_out_{key}": errors[key] for key in ("dynamics", "reward", "termination")}
 
     def _improve_model(self, adam: torch.optim.Optimizer) -> dict[str, Tensor]:
         """One step on prediction errors, through the context that the predictions are given."""
@@ -200,7 +207,7 @@ class Mbml:
         errors["loss"].backward()
         torch.nn.utils.clip_grad_norm_(self.model.values(), self.config.max_grad_norm)
         adam.step()
-        return {f"model_{key}": value.detach() for key, value in errors.items()}
+        return {f"losses/model_{key}": value.detach() for key, value in errors.items()}
 
     def _errors(self, tasks: Tensor, length: int, first_share: float) -> dict[str, Tensor]:
         """Mean prediction errors on transitions of tasks (T,), given contexts of a length from the same tasks."""
@@ -241,20 +248,20 @@ class Mbml:
                 for x in (z, torch.where(blind, 0.0, z))
             )
             start = sample_uniformly(self.replay.memory, z.shape[:-1].numel(), self.rng)["obs"]
-        dream = self._imagine(self.policy, start.view(*z.shape[:-1], -1), z, told)
-        told = told[:, None].expand(-1, config.imagined_steps + 1, -1, -1)  # (M, H + 1, N, C)
+        dream, returns = self.imagined(
+            self.policy, self.model, start.view(*z.shape[:-1], -1), z, told, self.rng
+        )
         unit, weight = self._value_unit(), alive(dream.going)
-        value = unit * self._value(self.target_critic, dream.obs, told)
-        returns = lambda_returns(dream.reward, dream.going, value, config.discount, config.trace)
         policy_loss = -(returns * weight).mean() / unit
         policy_adam.zero_grad()
         policy_loss.backward()
         torch.nn.utils.clip_grad_norm_(self.policy.values(), config.max_grad_norm)
         policy_adam.step()
 
+        told = told[:, None].expand(-1, config.imagined_steps, -1, -1)  # (M, H, N, C)
         obs, target = dream.obs[:, :-1].detach(), returns.detach() / unit
         for _ in range(config.critic_updates):
-            miss = self._value(self.critic, obs, told[:, :-1]) - target
+            miss = self._value(self.critic, obs, told) - target
             critic_loss = (miss**2 * weight).mean()
             critic_adam.zero_grad()
             critic_loss.backward()
@@ -263,21 +270,63 @@ class Mbml:
             for key, weights in self.target_critic.items():
                 weights.lerp_(self.critic[key], config.critic_lag)
         return {
-            "imagined_return": returns[:, 0].mean().detach(),
-            "policy_loss": policy_loss.detach(),
-            "critic_loss": critic_loss.detach(),
+            "losses/imagined_return": returns[:, 0].mean().detach(),
+            "losses/policy_loss": policy_loss.detach(),
+            "losses/critic_loss": critic_loss.detach(),
         }
 
-    def _imagine(self, policy: Weights, start: Tensor, z: Tensor, told: Tensor) -> Dream:
-        """Imagined episodes of a policy that is `told` a context, in the task that z stands for: rows (M, N, .)."""
+    @torch.enable_grad()
+    def improved(self, policy: Weights, model: Weights, memory: Memory, z: Tensor, rng: Generator) -> Weights:
+        """The policies of B tasks after `test_updates` steps up their imagined returns, each in its own task.
+
+        Args:
+            policy: leads with B.
+            model: shared by the tasks, or with leading B in the weights of dynamics and outcome.
+            memory: of the tasks; imagined episodes begin in what it holds.
+            z: contexts (B, C).
+            rng: of starts and noise.
+        """
+        config = self.config
+        policy = {key: weights.detach().clone().requires_grad_() for key, weights in policy.items()}
+        adam = torch.optim.Adam(policy.values(), lr=config.test_lr)  # elementwise, so each task has its own
+        tasks, members = torch.arange(len(z), device=self.device), config.members
+        told = z[:, None, None].expand(-1, members, config.test_starts // members, -1)  # (B, M, N, C)
+        for _ in range(config.test_updates):
+            start = sample_by_task(memory, tasks, told.shape[1:3].numel(), rng)["obs"]
+            own = {key: weights[:, None] for key, weights in policy.items()}  # the same for all members
+            dream, returns = self.imagined(own, model, start.view(*told.shape[:3], -1), told, told, rng)
+            adam.zero_grad()
+            (-(returns * alive(dream.going)).mean((1, 2, 3)).sum() / self._value_unit()).backward()
+            adam.step()
+        return frozen(policy)
+
+    def imagined(
+        self, policy: Weights, model: Weights, start: Tensor, z: Tensor, told: Tensor, rng: Generator
+    ) -> tuple[Dream, Tensor]:
+        """Imagined episodes of a policy that is `told` a context, in the task that z stands for; and their returns.
+
+        Args:
+            policy: its gradient is that of the returns.
+            model: of the world; gets no gradient.
+            start: (..., M, N, O).
+            z: (..., M, N, C) what the model is given.
+            told: (..., M, N, C) what policy and critic are given.
+            rng: of the noise.
+
+        Returns:
+            The dream, and the lambda returns from each of its steps, (..., M, H, N).
+        """
         config, spec = self.config, self.spec
 
         def actor(obs: Tensor, noise: Tensor) -> Tensor:
             return self._mean(policy, obs, told) + config.sigma * noise
 
         shape = (*z.shape[:-2], config.imagined_steps, z.shape[-2], spec.act_dim + spec.obs_dim)
-        noise = torch.randn(shape, generator=self.rng, device=self.device)
-        return imagine(_frozen(self.model), self.scales, actor, start, z, noise)
+        noise = torch.randn(shape, generator=rng, device=self.device)
+        dream = imagine(frozen(model), self.scales, actor, start, z, noise)
+        told = told.unsqueeze(-3).expand(*dream.obs.shape[:-1], -1)  # (..., M, H + 1, N, C)
+        value = self._value_unit() * self._value(self.target_critic, dream.obs, told)
+        return dream, lambda_returns(dream.reward, dream.going, value, config.discount, config.trace)
 
     def _mean(self, policy: Weights, obs: Tensor, z: Tensor) -> Tensor:
         """Of the actions: (..., O) and (..., C) -> (..., A)."""
@@ -291,7 +340,3 @@ class Mbml:
         """What an imagined episode pays, in size; values are learned in this unit."""
         typical: Tensor = (self.scales["reward_mean"] ** 2 + self.scales["reward_std"] ** 2).sqrt()
         return self.config.imagined_steps * typical
-
-
-def _frozen(weights: Weights) -> Weights:
-    return {key: value.detach() for key, value in weights.items()}

@@ -57,6 +57,11 @@ def expand(weights: Mapping[str, Tensor], tasks: int) -> Weights:
     return {key: value.expand(tasks, *value.shape) for key, value in weights.items()}
 
 
+def frozen(weights: Mapping[str, Tensor]) -> Weights:
+    """The same weights, without gradient."""
+    return {key: value.detach() for key, value in weights.items()}
+
+
 def obs_scaler(spec: EnvSpec, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Divides observations (..., O) by the magnitudes that the environment declares."""
     factor = 1.0 / torch.tensor(spec.obs_scale, device=device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,12 +22,14 @@ from mrl_tasks.locomotion.wiring import Wiring
 if TYPE_CHECKING:
     from mrl_tasks.locomotion.film import Film
 
+# What numpy and torch write alike: numpy's arrays where the simulation is on the CPU, tensors elsewhere. A
+# simulation leaves nothing of ours in the processor's caches, and there an operation of numpy takes a fifth of
+# the time of torch's.
+Array = Any
+
 
 class Gait:
-    """B tasks x E robots, see `mrl_bench.family.BatchEnv`. Inside, the slots are one axis, N = B x E.
-
-    A simulation leaves nothing of this in the processor's caches: few operations are what makes a step fast.
-    """
+    """B tasks x E robots, see `mrl_bench.family.BatchEnv`. Inside, the slots are one axis, N = B x E."""
 
     def __init__(
         self,
@@ -43,13 +45,26 @@ class Gait:
         self._family, self._dt, self._dtype = family, family.spec.dt, dtype
         self._shape, self._tasks = (len(tasks), episodes), tasks
         self._films: dict[tuple[int, int, int], Film] = {}  # (task, width, height) ->
-        self._derived = {name: simulation.derived(name) for name in _quantities(family)}
-        self._wiring = Wiring(self.robot, tasks, episodes, like=simulation.state)
-        self._goal = simulation.state.new_tensor(_goals(family.task, tasks).repeat(episodes, 0))  # (N, ...)
-        self._healthy = [simulation.state.new_tensor(bound) for bound in _healthy_states(self.robot)]
-        self._largest = torch.full_like(self._healthy[0], torch.inf)  # (nq + nv,) as observed
-        self._largest[self.robot.positions :] = self.robot.observed_velocity or torch.inf
-        self._impossible = torch.from_numpy(~possible.repeat(episodes)).to(simulation.state.device)  # (N,)
+        self._state = _native(simulation.state)
+        self._derived = {name: _native(simulation.derived(name)) for name in _quantities(family)}
+        self._mass = _native(simulation.body_mass)
+        self._wiring = Wiring(self.robot, tasks, episodes, like=self._state)
+
+        def constant(values: NDArray[Any]) -> Array:
+            like = simulation.state
+            tensor = torch.from_numpy(values).to(like.device)
+            return _native(tensor.to(like.dtype) if tensor.is_floating_point() else tensor)
+
+        self._goal = constant(_goals(family.task, tasks).repeat(episodes, 0))  # (N, ...)
+        low, high = _healthy_states(self.robot)
+        bounded = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
+        self._bounded = slice(bounded[0], bounded[-1] + 1) if len(bounded) else None  # coordinates
+        self._healthy = [constant(bound[self._bounded]) for bound in (low, high)]
+        largest = np.full(len(low), np.inf)  # (nq + nv,) as observed
+        largest[self.robot.positions :] = self.robot.observed_velocity or np.inf
+        self._largest = constant(largest)
+        self._impossible = constant(~possible.repeat(episodes))  # (N,)
+        self._everyone, self._nobody = (constant(np.full(len(possible) * episodes, x)) for x in (True, False))
 
     def reset(self, seed: int) -> Tensor:
         robot = self.robot
@@ -61,28 +76,28 @@ class Gait:
         rest = self.simulation.rest
         self.simulation.start(rest + rest.new_tensor(robot.reset_noise * noise))
         self._wiring.reset()
-        self._place = self.place()
-        self._alive = torch.ones_like(self._impossible)
+        self._place, self._alive = self.place(), self._everyone
         return self.observation()
 
     def step(self, action: Tensor) -> Step:
-        control = self._wiring.control(action.flatten(0, 1))
-        failed = self.simulation.advance(control, self._alive) | self._impossible
+        control = self._wiring.control(_native(action.flatten(0, 1)))
+        advanced = self.simulation.advance(torch.as_tensor(control), torch.as_tensor(self._alive))
+        failed = _native(advanced) | self._impossible
         before, self._place = self._place, self.place()
         healthy = self.is_healthy()
         reward = (
             self.robot.forward_reward * self.progress((self._place - before) / self._dt)
             + self.robot.healthy_reward * healthy
-            - self.robot.control_cost * control.square().sum(-1)
+            - self.robot.control_cost * (control * control).sum(-1)
         )
-        terminated = ~(healthy | failed) if self._family.terminates else torch.zeros_like(failed)
+        terminated = ~(healthy | failed) if self._family.terminates else self._nobody
         self._alive = self._alive & ~(terminated | failed)
-        return Step(
-            self.observation(),
-            reward.to(self._dtype).view(self._shape),
-            terminated.view(self._shape),
-            failed.view(self._shape),
-        )
+        return Step(self.observation(), *(self._given(x) for x in (reward, terminated, failed)))
+
+    def _given(self, values: Array) -> Tensor:
+        """Values of slots, (N,), as the caller gets them: (B, E), in memory of their own."""
+        tensor = torch.as_tensor(values).view(self._shape)
+        return tensor.clone() if tensor.dtype == torch.bool else tensor.to(self._dtype)
 
     def picture(self, task: int, episode: int, width: int, height: int) -> NDArray[np.uint8]:
         """See `mrl_bench.family.Pictured`."""
@@ -100,49 +115,51 @@ class Gait:
             film.close()
         self._films.clear()
 
-    def place(self) -> Tensor:
+    def place(self) -> Array:
         """Where on the ground the robots are: x, or x and y where they can turn, (N, 1 or 2) [m]."""
         axes = self.robot.root.place
         match self.robot.tracked:
             case "root":
-                return self.simulation.state[:, :axes].clone()
+                return self._state[:, :axes] + 0.0  # a copy
             case "torso":
-                return self._derived["xpos"][:, 1, :axes].clone()
+                return self._derived["xpos"][:, 1, :axes] + 0.0
             case "mass_center":
-                mass, points = self.simulation.body_mass, self._derived["xipos"]
-                moment = torch.stack([(mass * points[..., axis]).sum(-1) for axis in range(axes)], -1)
-                return moment / mass.sum(-1, True)
+                points = self._derived["xipos"][..., :axes]
+                return (self._mass[..., None] * points).sum(1) / self._mass.sum(-1)[:, None]
 
-    def progress(self, velocity: Tensor) -> Tensor:
+    def progress(self, velocity: Array) -> Array:
         """What the task rewards, (N,), of a velocity (N, 1 or 2) [m/s] and of the present place."""
         goal = self._goal
         match self._family.task:
             case "forward":
                 return velocity[:, 0]
             case "velocity":
-                return -(velocity[:, 0] - goal).abs()
+                return -abs(velocity[:, 0] - goal)
             case "direction":
                 return velocity[:, 0] * goal
             case "heading":
                 return velocity[:, 0] * goal[:, 0] + velocity[:, 1] * goal[:, 1]
             case "goal":
-                distance = (self._place - goal).abs()
+                distance = abs(self._place - goal)
                 return -(distance[:, 0] + distance[:, 1])
 
-    def is_healthy(self) -> Tensor:
+    def is_healthy(self) -> Array:
         """(N,) bool: the torso is as high and as upright as it should be."""
+        if self._bounded is None:
+            return self._everyone
         low, high = self._healthy
-        return ((self.simulation.state > low) & (self.simulation.state < high)).all(-1)
+        state = self._state[:, self._bounded]
+        return ((state > low) & (state < high)).all(-1)
 
     def observation(self) -> Tensor:
         """(B, E, O), in memory of its own."""
-        robot, state = self.robot, self.simulation.state
+        robot, state = self.robot, self._state
         if robot.observed_velocity is not None:
-            state = state.clamp(-self._largest, self._largest)
+            state = state.clip(-self._largest, self._largest)
         parts = [state if self._family.observe_place else state[:, robot.root.place :]]
         if robot.observes_bodies:
-            parts += [self._derived["cinert"].flatten(1)[:, 10:], self._derived["cvel"].flatten(1)[:, 6:]]
-            parts.append(self._derived["qfrc_actuator"][:, robot.root.velocities :])
+            cinert, cvel = (self._derived[name].reshape(len(state), -1) for name in ("cinert", "cvel"))
+            parts += [cinert[:, 10:], cvel[:, 6:], self._derived["qfrc_actuator"][:, robot.root.velocities :]]
         if self._family.observe_torso:
             parts.append(self._derived["xpos"][:, 1])
         return _join(parts, self._dtype).view(*self._shape, -1)
@@ -189,10 +206,14 @@ def _healthy_states(robot: Robot) -> tuple[NDArray[np.float64], NDArray[np.float
     return low, high
 
 
-def _join(parts: list[Tensor], dtype: torch.dtype) -> Tensor:
+def _native(tensor: Tensor) -> Array:
+    """What to compute with where a tensor is; the memory is the same."""
+    return tensor.numpy() if tensor.device.type == "cpu" else tensor
+
+
+def _join(parts: list[Array], dtype: torch.dtype) -> Tensor:
     """Columns side by side, in a new tensor of another type."""
-    if parts[0].device.type != "cpu":
+    if isinstance(parts[0], Tensor):
         return torch.cat(parts, -1).to(dtype)
-    # By numpy, since torch wakes its threads for some 30 microseconds of copying, and waits for them.
-    columns = [part.numpy() for part in parts]
-    return torch.from_numpy(np.concatenate(columns, -1, dtype=torch.empty(0, dtype=dtype).numpy().dtype))
+    number = np.float32 if dtype == torch.float32 else np.float64
+    return torch.from_numpy(np.concatenate(parts, -1, dtype=number, casting="same_kind"))

@@ -1,0 +1,242 @@
+"""MAML, then MBML: a task's real gradient first, then imagined improvement in a model that has adapted to the task.
+
+    stage 1   MBML: a world model of all tasks and pi(s, z)                               mrl_agents.mbml
+    stage 2   the model learns to adapt: rates with which a few gradient steps on a task's
+              transitions lower its error on others of them (Nagabandi et al. 2019)       mrl_agents.world_model
+    stage 3   MAML: pi is meta-trained on real returns after adaptation                   mrl_agents.maml
+
+    adapt     theta <- theta - alpha * grad L(theta)         one policy-gradient step on real data, as MAML's
+              z, model <- of all data of the task            as MBML's, and gradient steps of the model
+              theta <- theta + beta * grad J(theta), n times J: return imagined in that model
+
+The outer gradient of stage 3 goes through the real step; what imagination added is held constant in it. See
+docs/algorithms.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Generator, Tensor
+from torch.func import vmap
+
+from mrl_agents.advantage import masked_mean
+from mrl_agents.maml import Batch, Maml, MamlConfig
+from mrl_agents.mbml import Mbml, MbmlConfig
+from mrl_agents.networks import Weights
+from mrl_agents.replay import Memory, everything, remember, sample_by_task, sample_contexts, transitions_of
+from mrl_agents.world_model import adapt_model, infer_context, model_errors
+from mrl_bench.agent import Training
+from mrl_bench.types import EnvSpec, Last, Rollout, State
+
+
+@dataclass(frozen=True)
+class MamlMbmlConfig:
+    mbml: MbmlConfig = field(
+        default_factory=lambda: MbmlConfig(test_updates=5)
+    )  # of stage 1 and of imagination
+    maml: MamlConfig = field(
+        default_factory=lambda: MamlConfig(
+            tasks=40, episodes=1, learn_sigma=False, learn_inner_lr=True, outer_lr=3e-4, trace=0.95
+        )
+    )  # of stage 3; its sigma and hidden are those of mbml
+    env_steps: int = 1_000_000  # of meta-training, at most; the scenario's budget holds too
+    model_steps: int = 2  # gradient steps that the model takes on a task's data after each round
+    model_rate: float = 0.01  # of these steps in the beginning; one a weight is learned
+    model_context: int = 128  # transitions that they are taken on
+    model_iterations: int = 200  # of stage 2
+    model_lr: float = 3e-4  # of Adam there, for the weights; 30 times it for the logarithms of the rates
+
+
+class MamlMbml:
+    Config = MamlMbmlConfig
+
+    def __init__(self, spec: EnvSpec, config: MamlMbmlConfig, seed: int, device: torch.device) -> None:
+        self.spec, self.config, self.device = spec, config, device
+        self.mbml = Mbml(spec, config.mbml, seed, device)
+        told = replace(
+            spec,
+            obs_dim=spec.obs_dim + config.mbml.context,
+            obs_scale=(*spec.obs_scale, *[1.0] * config.mbml.context),
+        )
+        maml = replace(config.maml, hidden=config.mbml.hidden, sigma=config.mbml.first_sigma)
+        self.maml = _RealThenImagined(told, maml, config.mbml.sigma, seed, device)
+        self.log_rates = {
+            key: torch.full_like(value, math.log(config.model_rate)).requires_grad_()
+            for key, value in self.mbml.model.items()
+            if not key.startswith("encoder_")
+        }
+
+    # -- what the harness calls ---------------------------------------------------------------------------------
+
+    def meta_train(self, training: Training) -> None:
+        self.mbml.meta_train(training)
+        self._learn_to_adapt_the_model(training)
+        with torch.no_grad():
+            for key, value in self.mbml.policy.items():
+                self.maml.theta[key].copy_(value)
+        config = self.config
+        optimiser, left = self.maml.optimiser(), min(training.left, config.env_steps - training.steps)
+        end = training.left - left
+        while training.left > end:
+            self.maml.set_rates(optimiser, (training.left - end) / left)
+            tasks = training.tasks(config.maml.tasks, config.maml.episodes)
+            state, before = self.begin(config.maml.tasks), []
+            for _ in range(max(config.maml.inner_steps, 1)):
+                rollout, _ = tasks.collect(self.act, state)
+                batch = self._batch(state, rollout)
+                state, imagined = self._adapted(state, rollout, batch, self.mbml.rng)
+                before.append(batch | {f"imagined_{key}": value for key, value in imagined.items()})
+                if training.left <= 0:
+                    return
+            rollout, _ = tasks.collect(self.act, state)
+            losses = self.maml.outer_step(before, self._batch(state, rollout), state["policy"], optimiser)
+            training.log(losses | self._model_errors(state, rollout))
+
+    def begin(self, tasks: int) -> State:
+        return self.mbml.begin(tasks) | {"policy": self.maml.begin(tasks)}
+
+    def act(self, state: State, last: Last, explore: bool, rng: Generator) -> tuple[Tensor, State]:
+        told = last._replace(obs=_told(last.obs, state["z"]))
+        return self.maml.act(state["policy"], told, explore, rng)[0], state
+
+    def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
+        return self._adapted(state, rollout, self._batch(state, rollout), rng)[0]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        parts = {"mbml": self.mbml.state_dict(), "maml": self.maml.state_dict(), "log_rates": self.log_rates}
+        return {f"{part}.{key}": x.detach() for part, tensors in parts.items() for key, x in tensors.items()}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        def part(name: str) -> dict[str, Tensor]:
+            return {key.removeprefix(name): x for key, x in tensors.items() if key.startswith(name)}
+
+        self.mbml.load_state_dict(part("mbml."))
+        self.maml.load_state_dict(part("maml."))
+        for key, rate in part("log_rates.").items():
+            self.log_rates[key].data.copy_(rate)
+
+    # -- adaptation ---------------------------------------------------------------------------------------------
+
+    def _batch(self, state: State, rollout: Rollout) -> Batch:
+        """What MAML's losses need of episodes that were played in `state`."""
+        return self.maml.batch(state["policy"], replace(rollout, obs=_told(rollout.obs, state["z"])))
+
+    @torch.no_grad()
+    def _adapted(self, state: State, rollout: Rollout, batch: Batch, rng: Generator) -> tuple[State, Weights]:
+        """The state after a round of B tasks' episodes, and what imagination added to their policies."""
+        memory = remember(state["memory"], rollout)
+        transitions, mask = everything(memory)
+        z = infer_context(self.mbml.model, self.mbml.scales, transitions, mask)
+        real = self.maml.adapt_to(state["policy"], batch)
+        sample = sample_by_task(
+            memory, torch.arange(len(z), device=self.device), self.config.model_context, rng
+        )
+        model = self._adapted_model(sample, torch.ones_like(sample["reward"]), z)
+        mean = {key: value for key, value in real.items() if key != "log_sigma"}
+        policy = real | self.mbml.improved(mean, model, memory, z, rng)
+        return (
+            {"memory": memory, "z": z, "model": model, "policy": policy},
+            {key: policy[key] - real[key] for key in policy},
+        )
+
+    def _adapted_model(self, transitions: dict[str, Tensor], mask: Tensor, z: Tensor) -> Weights:
+        """The world models of B tasks after gradient steps on transitions (B, N, .) of theirs."""
+        rates = {key: rate.exp() for key, rate in self.log_rates.items()}
+
+        def adapted(one: dict[str, Tensor], its_mask: Tensor, its_z: Tensor) -> Weights:
+            return adapt_model(
+                self.mbml.model, rates, self.mbml.scales, one, its_mask, its_z, self.config.model_steps
+            )
+
+        heads: Weights = vmap(adapted)(transitions, mask, z)
+        return heads
+
+    # -- stage 2 ------------------------------------------------------------------------------------------------
+
+    def _learn_to_adapt_the_model(self, training: Training) -> None:
+        """Adam on the error of adapted models on transitions that they did not adapt to. The encoder stays."""
+        config, mbml = self.config, self.mbml
+        heads = [mbml.model[key] for key in self.log_rates]
+        adam = torch.optim.Adam(
+            [
+                {"params": heads, "lr": config.model_lr},
+                {"params": self.log_rates.values(), "lr": 30 * config.model_lr},
+            ]
+        )
+        if config.model_steps == 0:
+            return
+        for _ in range(config.model_iterations):
+            tasks = mbml.replay.draw_tasks(config.mbml.model_tasks, mbml.rng)
+            before, after = self._adaptation_errors(mbml.replay.memory, tasks)
+            adam.zero_grad()
+            (before["loss"].mean() + after["loss"].mean()).backward()
+            torch.nn.utils.clip_grad_norm_(heads, config.mbml.max_grad_norm)
+            adam.step()
+        training.log(
+            {
+                "losses/model_before_adaptation": before["loss"].mean().detach(),
+                "losses/model_after_adaptation": after["loss"].mean().detach(),
+            }
+        )
+
+    def _adaptation_errors(self, memory: Memory, tasks: Tensor) -> tuple[Weights, Weights]:
+        """Errors (T, M, N) of the shared model and of adapted ones, on transitions of tasks (T,), given a context."""
+        mbml, samples = self.mbml, self.config.mbml.model_samples
+        context, mask = sample_contexts(
+            memory, tasks, self.config.model_context, self.config.mbml.first_share, mbml.rng
+        )
+        with torch.no_grad():
+            z = infer_context(mbml.model, mbml.scales, context, mask)
+        batch = sample_by_task(memory, tasks, samples, mbml.rng)
+        return (
+            self._errors(mbml.model, batch, z),
+            self._errors(self._adapted_model(context, mask, z), batch, z),
+        )
+
+    def _errors(self, model: Weights, batch: dict[str, Tensor], z: Tensor) -> Weights:
+        """Prediction errors of each member on transitions (T, N, .) of each task, (T, M, N)."""
+        members = self.config.mbml.members
+        rows = {key: x[:, None].expand(-1, members, *x.shape[1:]) for key, x in batch.items()}
+        told = z[:, None, None].expand(-1, members, batch["reward"].shape[1], -1)
+        return model_errors(model, self.mbml.scales, rows, told)
+
+    @torch.no_grad()
+    def _model_errors(self, state: State, rollout: Rollout) -> dict[str, Tensor]:
+        """Of the shared model and of adapted ones, on episodes after those that they adapted to, of new tasks."""
+        batch, mask = transitions_of(rollout)
+        models = {"": self.mbml.model, "_adapted": state["model"]}
+        errors = {name: self._errors(model, batch, state["z"]) for name, model in models.items()}
+        return {
+            f"model/held_out_{kind}{name}": masked_mean(error[kind].mean(1), mask)
+            for name, error in errors.items()
+            for kind in ("dynamics", "reward")
+        }
+
+
+class _RealThenImagined(Maml):
+    """MAML whose inner step ends with what imagination added, and with the deviation of later episodes."""
+
+    def __init__(
+        self, spec: EnvSpec, config: MamlConfig, later_sigma: float, seed: int, device: torch.device
+    ) -> None:
+        super().__init__(spec, config, seed, device)
+        self.later = math.log(later_sigma)
+
+    def adapt_to(self, policy: Weights, batch: Batch) -> Weights:
+        """The policies of B tasks after a real step alone."""
+        still = {f"imagined_{key}": torch.zeros_like(value) for key, value in policy.items()}
+        return self._adapt(policy, batch | still)
+
+    def inner_step(self, weights: Weights, lr: Weights, batch: Batch) -> Weights:
+        stepped = super().inner_step(weights, lr, batch) if self.config.inner_steps else weights
+        moved = {key: value + batch[f"imagined_{key}"] for key, value in stepped.items()}
+        return moved | {"log_sigma": torch.full_like(moved["log_sigma"], self.later)}
+
+
+def _told(obs: Tensor, z: Tensor) -> Tensor:
+    """Observations (B, ..., O) with the context (B, C) of their task: (B, ..., O + C)."""
+    return torch.cat([obs, z.view(len(z), *[1] * (obs.ndim - 2), -1).expand(*obs.shape[:-1], -1)], -1)
