@@ -7,8 +7,8 @@ import inspect
 import json
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -26,7 +26,7 @@ from mrl_bench import registry
 from mrl_bench.agent import MetaAgent
 from mrl_bench.privileged import agent_spec
 from mrl_bench.scenario import find_scenario, list_scenarios
-from mrl_bench.settings import make_config
+from mrl_bench.settings import make_config, parse_settings
 from mrl_bench.training import BudgetedTraining
 from mrl_bench.types import EnvSpec, Last, Rollout
 
@@ -36,16 +36,70 @@ B, E = 3, 2
 AGENTS = sorted(TABLE)
 
 # Where an agent's defaults would take long: settings for a meta-training of a second.
-QUICK: dict[str, dict[str, Any]] = {"maml": {"hidden": [16], "tasks": 6, "episodes": 5}}
+_QUICK_MBML = {
+    "env_steps": 900,
+    "rounds": 3,
+    "tasks": 6,
+    "memory": 30,
+    "hidden": [16],
+    "width": 16,
+    "context_width": 16,
+    "context_lengths": [8, 16],
+    "model_iterations": 4,
+    "model_tasks": 6,
+    "model_samples": 8,
+    "policy_iterations": 4,
+    "policy_tasks": 6,
+    "imagined_steps": 4,
+    "test_updates": 1,
+    "test_starts": 4,
+}
+QUICK: dict[str, dict[str, Any]] = {
+    "maml": {"hidden": [16], "tasks": 6, "episodes": 5},
+    "mbml": _QUICK_MBML,
+    "maml-mbml": {
+        "mbml": _QUICK_MBML,
+        "maml": {"tasks": 6, "episodes": 2},
+        "env_steps": 2_500,
+        "model_context": 8,
+        "model_iterations": 3,
+    },
+}
 # Settings that a short meta-training need not feel.
-INERT = {("maml", "backtracks")}  # the line search takes its first step there
+INERT = {
+    ("maml", "backtracks"),  # the line search takes its first step there
+    ("maml-mbml", "maml.backtracks"),
+    ("maml-mbml", "maml.hidden"),  # that of mbml, as is
+    ("maml-mbml", "maml.sigma"),
+}
 
-SETTINGS = [(name, field.name) for name in AGENTS for field in fields(registry.find("agent", name).Config)]
+
+def settings_of(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Name, value and type of every setting; those inside others have dotted names."""
+    hints = get_type_hints(type(config))
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            yield from settings_of(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, value, hints[field.name]
+
+
+SETTINGS = [
+    (name, setting) for name in AGENTS for setting, _, _ in settings_of(registry.find("agent", name).Config())
+]
 
 
 def make(name: str, spec: EnvSpec = SPEC, seed: int = 0, **settings: Any) -> MetaAgent:
-    cls = registry.find("agent", name)
-    return cls(spec, make_config(cls, QUICK.get(name, {}) | settings), seed, CPU)
+    return registry.find("agent", name)(spec, config_of(name, settings), seed, CPU)
+
+
+def config_of(name: str, settings: Mapping[str, Any]) -> Any:
+    """The quick settings of an agent, but for some, named with dots."""
+    quick = make_config(registry.find("agent", name), QUICK.get(name, {}))
+    merged = {setting: value for setting, value, _ in settings_of(quick)} | dict(settings)
+    nested = parse_settings([f"{setting}={json.dumps(value)}" for setting, value in merged.items()])
+    return make_config(registry.find("agent", name), nested)
 
 
 def noise(seed: int = 0) -> torch.Generator:
@@ -235,11 +289,9 @@ def another(value: Any, words: Sequence[str]) -> Any:
 @pytest.mark.parametrize(("name", "setting"), [pair for pair in SETTINGS if pair not in INERT])
 def test_every_setting_is_alive(name: str, setting: str) -> None:
     """Under some choice of the settings that are words, another value gives other weights."""
-    Config = registry.find("agent", name).Config
-    words = {
-        key: get_args(hint) for key, hint in get_type_hints(Config).items() if get_origin(hint) is Literal
-    }
-    default = getattr(make_config(registry.find("agent", name), QUICK.get(name, {})), setting)
+    listed = list(settings_of(config_of(name, {})))
+    words = {key: get_args(hint) for key, _, hint in listed if get_origin(hint) is Literal}
+    default = next(value for key, value, _ in listed if key == setting)
     changed = {setting: another(default, words.pop(setting, ()))}
     assert any(
         weights_after_a_game(name, json.dumps(chosen))

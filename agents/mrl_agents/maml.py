@@ -72,6 +72,7 @@ class Maml:
             self.log_lr = {key: value.requires_grad_() for key, value in self.log_lr.items()}
         if not config.learn_sigma:
             self.theta["log_sigma"].requires_grad_(False)
+            self.log_lr["log_sigma"].requires_grad_(False)
         self.scaled = obs_scaler(spec, device)
 
     # -- what the harness calls ---------------------------------------------------------------------------------

@@ -71,13 +71,13 @@ class MbmlConfig:
     policy_starts: int = 4  # imagined episodes of each
     blind_share: float = 0.2  # of these tasks that the policy plays with z = 0, as before anything is known
     imagined_steps: int = 16  # of an imagined episode
-    discount: float = 0.99
+    discount: float = 0.99  # gamma, of one control step
     trace: float = 0.95  # lambda of the imagined returns
     policy_lr: float = 1e-3  # of Adam, falling linearly to a third
     critic_lr: float = 2e-3  # of Adam
     critic_updates: int = 2  # a policy update
     critic_lag: float = 0.1  # how far the target critic moves towards the critic each time
-    max_grad_norm: float = 1.0
+    max_grad_norm: float = 1.0  # of model and policy, cut to it where it is longer
     # adaptation
     test_updates: int = 0  # policy updates in imagination after each round of data, of each task's own policy
     test_starts: int = 64  # imagined episodes of an update; divided by members

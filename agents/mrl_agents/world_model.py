@@ -32,6 +32,7 @@ Scales = dict[str, Tensor]
 _SPREAD_FLOOR = 1e-3  # added to spreads, in scaled units: what varies less than that counts as constant
 _LOG_SIGMA_RANGE = (-5.0, 1.0)  # of predicted deviations, in deviations of the seen changes
 _DELTA_LIMIT = 6.0  # predicted changes of the observation stay within so many deviations of the seen ones
+_LONGEST_STEP = 10.0  # gradients that are longer are cut to it when a model adapts
 _TERMINATION_WEIGHT = 0.3  # of the cross entropy, beside squared errors of size 1
 
 
@@ -65,16 +66,16 @@ def init_world_model(
 def unit_scales(spec: EnvSpec, device: torch.device) -> Scales:
     """What stands in before anything was seen: the magnitudes that the environment declares."""
     obs_std = torch.tensor(spec.obs_scale, device=device)
-    zero, one = torch.zeros((), device=device), torch.ones((), device=device)
+    one = torch.ones((), device=device)
     return {
         "obs_mean": torch.zeros_like(obs_std),
         "obs_std": obs_std,
         "delta_mean": torch.zeros_like(obs_std),
-        "delta_std": obs_std,
-        "reward_mean": zero,
+        "delta_std": obs_std.clone(),
+        "reward_mean": torch.zeros_like(one),
         "reward_std": one,
         "reward_low": -one,
-        "reward_high": one,
+        "reward_high": one.clone(),
     }
 
 
@@ -227,15 +228,21 @@ def adapt_model(
     members = len(weights["dynamics_w0"])
     rows = {key: x.expand(members, *x.shape) for key, x in batch.items()}
     told = z.expand(members, len(mask), -1)  # (M, N, C)
-    share = mask / mask.sum().clamp(min=1)
+    part = mask / mask.sum().clamp(min=1)
 
     def error(heads: Weights) -> Tensor:
-        return (model_errors(heads, scales, rows, told)["loss"] * share).sum()
+        return (model_errors(heads, scales, rows, told)["loss"] * part).sum()
 
     heads = {key: weights[key] for key in rates}
     for _ in range(steps):
         slope = grad(error)(heads)
-        heads = {key: value - rates[key] * slope[key] for key, value in heads.items()}
+        # What is far from all that was seen must not throw the model away.
+        length = torch.stack([x.square().sum() for x in slope.values()]).sum().sqrt()
+        share = (_LONGEST_STEP / length.clamp(min=_LONGEST_STEP)).nan_to_num()
+        heads = {
+            key: value - rates[key] * (share * slope[key]).nan_to_num(0.0, 0.0, 0.0)
+            for key, value in heads.items()
+        }
     return heads
 
 
