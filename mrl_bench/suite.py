@@ -60,10 +60,12 @@ def _check_id(text: str) -> str:
 
 @dataclass(frozen=True)
 class AgentForm(Form):
-    """An agent: by default the one of its name on the board. `set` changes its hyperparameters."""
+    """An agent: by default the one of its name on the board. `set` changes its hyperparameters, `families` does so
+    on the scenarios of one family."""
 
     agent: Text | None = None
     set: dict[str, Any] = field(default_factory=dict)
+    families: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,6 @@ def load_suite(path: Path | str) -> Suite:
     document = read(path)
     form = fill(SuiteForm, document)
     check_file_name(document, form.id)
-    default = _agents(document, ("agents",), form.agents)
     entries: list[Entry] = []
     for i, entry_form in enumerate(form.scenarios):
         at: Loc = ("scenarios", i)
@@ -128,8 +129,8 @@ def load_suite(path: Path | str) -> Suite:
         if scenario.id in (entry.scenario.id for entry in entries):
             raise document.error((*at, "scenario"), f"scenario {scenario.id!r} is in this suite already")
         own = entry_form.agents
-        agents = default if own is None else _agents(document, (*at, "agents"), own)
-        entries.append(Entry(scenario, agents))
+        where, agents = (("agents",), form.agents) if own is None else ((*at, "agents"), own)
+        entries.append(Entry(scenario, _agents(document, where, agents, scenario.family_name)))
     return Suite(form.id, form.doc, form.seeds, tuple(entries), document.path)
 
 
@@ -148,11 +149,13 @@ def _scenario(document: Document, at: Loc, form: EntryForm) -> Scenario:
     )
 
 
-def _agents(document: Document, at: Loc, forms: Mapping[str, AgentForm]) -> tuple[AgentSpec, ...]:
-    return tuple(_agent(document, (*at, name), name, form) for name, form in forms.items())
+def _agents(
+    document: Document, at: Loc, forms: Mapping[str, AgentForm], family: str
+) -> tuple[AgentSpec, ...]:
+    return tuple(_agent(document, (*at, name), name, form, family) for name, form in forms.items())
 
 
-def _agent(document: Document, at: Loc, name: str, form: AgentForm) -> AgentSpec:
+def _agent(document: Document, at: Loc, name: str, form: AgentForm, family: str) -> AgentSpec:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", name):
         raise document.error(at, "a name on the board is up to 40 of a-z, 0-9, '-' and '_'", key=True)
     if name in ANCHORS:
@@ -170,4 +173,10 @@ def _agent(document: Document, at: Loc, name: str, form: AgentForm) -> AgentSpec
         raise document.error(
             place, f"no agent {agent!r}: {nearest(agent, known)} (or give 'module:Class')", is_key
         )
-    return AgentSpec(name, agent, form.set)
+    families = registry.names("family")
+    for other in form.families:
+        if ":" not in other and other not in families:
+            raise document.error(
+                (*at, "families", other), f"no family {other!r}: {nearest(other, families)}", key=True
+            )
+    return AgentSpec(name, agent, form.set | form.families.get(family, {}))

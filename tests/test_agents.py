@@ -23,12 +23,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from mrl_bench import registry
-from mrl_bench.agent import MetaAgent
+from mrl_bench.agent import Act, MetaAgent, Training
 from mrl_bench.privileged import agent_spec
 from mrl_bench.scenario import find_scenario, list_scenarios
 from mrl_bench.settings import make_config, parse_settings
 from mrl_bench.training import BudgetedTraining
-from mrl_bench.types import EnvSpec, Last, Rollout
+from mrl_bench.types import EnvSpec, Last, Rollout, State
 
 CPU = torch.device("cpu")
 SPEC = EnvSpec(obs_dim=3, act_dim=2, horizon=5, dt=0.1, obs_scale=(1.0, 2.0, 0.5))
@@ -310,6 +310,37 @@ def test_every_setting_has_a_default_and_a_comment(name: str) -> None:
         if isinstance(statement, ast.AnnAssign):
             line = lines[statement.end_lineno - 1]
             assert "  # " in line, f"no comment: {line.strip()}"
+
+
+def behind_a_door(training: Training) -> Any:
+    """A training of which an agent gets to see what the contract names, and not an attribute more."""
+
+    class Door:
+        budget = property(lambda self: training.budget)
+        steps = property(lambda self: training.steps)
+        left = property(lambda self: training.left)
+
+        def tasks(self, count: int, episodes: int) -> Any:
+            inside = training.tasks(count, episodes)
+
+            class Game:
+                def collect(self, act: Act, state: State, explore: bool = True) -> tuple[Rollout, State]:
+                    return inside.collect(act, state, explore)
+
+            return Game()
+
+        def log(self, values: Mapping[str, float | Tensor]) -> None:
+            training.log(values)
+
+    return Door()
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_agents_learn_from_what_they_live_through_alone(name: str) -> None:
+    """So none needs the reward function or the parameters: they are not to be reached from what it is given."""
+    agent = make(name, goal_spec(20))
+    agent.meta_train(behind_a_door(GoalTraining(4_000, horizon=20)))
+    assert bytes_of(agent.state_dict()) == weights_after_a_game(name, "{}")
 
 
 @pytest.mark.parametrize("scenario_id", list_scenarios())

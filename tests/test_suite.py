@@ -51,6 +51,15 @@ def test_a_suite_says_what_its_file_says(mine):
     assert suite.entries[1].agents == (AgentSpec("theirs", "their.module:Agent", {}),)
 
 
+def test_settings_for_a_family_hold_on_its_scenarios_alone(mine):
+    families = "families: {cartpole: {tasks: 7}, locomotion: {tasks: 5}}"
+    edits = {"set: {inner_lr: 0.1}}": f"set: {{inner_lr: 0.1, tasks: 9}}, {families}}}"}
+    wiring = mine(edits).entries[0]
+    assert wiring.agents[1] == AgentSpec("fast", "maml", {"inner_lr": 0.1, "tasks": 7})
+    running = mine(edits | {"scenario: cartpole-wiring-v1": "scenario: cheetah-vel-v1"}).entries[0]
+    assert running.agents[1] == AgentSpec("fast", "maml", {"inner_lr": 0.1, "tasks": 5})
+
+
 def test_overrides_change_what_they_name_and_the_digest(mine):
     wiring, target = (entry.scenario for entry in mine().entries)
     assert wiring.digest == find_scenario("cartpole-wiring-v1").digest
@@ -109,7 +118,7 @@ REFUSED = [
         "'cartpole-target-v1' is in this suite already",
         {"wiring-v1\n  - scenario: ": "target-v1\n  - scenario: ^^"},
     ),
-    ("no agent 'mmal': did you mean 'maml'?", {"{maml: {}": "{^^mmal: {}"}),
+    ("no agent 'mamml': did you mean 'maml'?", {"{maml: {}": "{^^mamml: {}"}),
     ("no agent 'mamll': did you mean 'maml'? (or give 'module:Class')", {"agent: maml": "agent: ^^mamll"}),
     ("'oracle' is an anchor, which every scenario has", {"{maml: {}": "{^^oracle: {}"}),
     ("'random' is an anchor, which every scenario has", {"{theirs:": "{^^random:"}),
@@ -118,6 +127,10 @@ REFUSED = [
     ("a name on the board is up to 40 of a-z", {"{theirs:": "{^^" + "x" * 41 + ":"}),
     ("'maml' must be a mapping, as {key: value}, not nothing", {"{maml: {}": "{maml:^^ "}),
     ("'agents' must be a mapping", {THEIRS: "^^[theirs]"}),
+    (
+        "no family 'cartpol': did you mean 'cartpole'?",
+        {"set: {inner_lr: 0.1}": "families: {^^cartpol: {inner_lr: 0.1}}"},
+    ),
     ("unknown key 'st': did you mean 'set'?", {"set: {": "^^st: {"}),
     ("'set' must be a mapping", {"{inner_lr: 0.1}": "^^0.1"}),
     ("'agent' must be text, not 3", {"agent: maml": "agent: ^^3"}),

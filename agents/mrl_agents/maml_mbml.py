@@ -137,7 +137,7 @@ class MamlMbml:
         )
         model = self._adapted_model(sample, torch.ones_like(sample["reward"]), z)
         mean = {key: value for key, value in real.items() if key != "log_sigma"}
-        policy = real | self.mbml.improved(mean, model, memory, z, rng)
+        policy = real | self.mbml.improved(mean, model, z, rng)
         return (
             {"memory": memory, "z": z, "model": model, "policy": policy},
             {key: policy[key] - real[key] for key in policy},

@@ -23,7 +23,6 @@ from torch.nn.functional import silu
 from mrl_agents.imagination import Dream, alive, imagine, lambda_returns
 from mrl_agents.networks import Weights, expand, frozen, init_mlp, mlp, obs_scaler
 from mrl_agents.replay import (
-    Memory,
     Replay,
     empty_memory,
     everything,
@@ -146,7 +145,7 @@ class Mbml:
     def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
         memory = remember(state["memory"], rollout)
         z = infer_context(self.model, self.scales, *everything(memory))
-        policy = self.improved(state["policy"], self.model, memory, z, rng)
+        policy = self.improved(state["policy"], self.model, z, rng)
         return {"memory": memory, "z": z, "policy": policy}
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -276,23 +275,25 @@ class Mbml:
         }
 
     @torch.enable_grad()
-    def improved(self, policy: Weights, model: Weights, memory: Memory, z: Tensor, rng: Generator) -> Weights:
+    def improved(self, policy: Weights, model: Weights, z: Tensor, rng: Generator) -> Weights:
         """The policies of B tasks after `test_updates` steps up their imagined returns, each in its own task.
+
+        Imagined episodes begin in states of all replayed tasks: one short episode of a task's own leads through too
+        few (return 141 against 162 after one episode of cartpole-target).
 
         Args:
             policy: leads with B.
             model: shared by the tasks, or with leading B in the weights of dynamics and outcome.
-            memory: of the tasks; imagined episodes begin in what it holds.
             z: contexts (B, C).
             rng: of starts and noise.
         """
         config = self.config
         policy = {key: weights.detach().clone().requires_grad_() for key, weights in policy.items()}
         adam = torch.optim.Adam(policy.values(), lr=config.test_lr)  # elementwise, so each task has its own
-        tasks, members = torch.arange(len(z), device=self.device), config.members
+        members = config.members
         told = z[:, None, None].expand(-1, members, config.test_starts // members, -1)  # (B, M, N, C)
         for _ in range(config.test_updates):
-            start = sample_by_task(memory, tasks, told.shape[1:3].numel(), rng)["obs"]
+            start = sample_uniformly(self.replay.memory, told.shape[:3].numel(), rng)["obs"]
             own = {key: weights[:, None] for key, weights in policy.items()}  # the same for all members
             dream, returns = self.imagined(own, model, start.view(*told.shape[:3], -1), told, told, rng)
             adam.zero_grad()
