@@ -118,9 +118,13 @@ class Maml:
     def batch(self, state: State, rollout: Rollout) -> Batch:
         """What the losses need of B tasks' episodes, played in `state`: leaves (B, N, .) with N = E * T."""
         obs, mask = self.scaled(rollout.obs), rollout.mask
-        value = linear_baseline(obs, rollout.reward, mask, self.config.discount)
         advantage = gae(
-            rollout.reward, value, rollout.terminated, mask, self.config.discount, self.config.trace
+            rollout.reward,
+            self.values(rollout),
+            rollout.terminated,
+            mask,
+            self.config.discount,
+            self.config.trace,
         )
         leaves = {
             "obs": obs[:, :, :-1],
@@ -130,6 +134,10 @@ class Maml:
         }
         flat = {key: value.flatten(1, 2) for key, value in leaves.items()}
         return flat | {"old": log_prob(state, flat["obs"], flat["action"])}
+
+    def values(self, rollout: Rollout) -> Tensor:
+        """What advantages are measured from: values of the observations, (B, E, T + 1)."""
+        return linear_baseline(self.scaled(rollout.obs), rollout.reward, rollout.mask, self.config.discount)
 
     def inner_step(self, weights: Weights, lr: Weights, batch: Batch) -> Weights:
         """One task's policy-gradient step, differentiable in `weights` and `lr` unless `first_order`."""

@@ -5,12 +5,13 @@
               transitions lower its error on others of them (Nagabandi et al. 2019)       mrl_agents.world_model
     stage 3   MAML: pi is meta-trained on real returns after adaptation                   mrl_agents.maml
 
-    adapt     theta <- theta - alpha * grad L(theta)         one policy-gradient step on real data, as MAML's
+    adapt     theta' = theta - alpha * grad L(theta)         MAML's step, on the data that theta itself gathered
               z, model <- of all data of the task            as MBML's, and gradient steps of the model
-              theta <- theta + beta * grad J(theta), n times J: return imagined in that model
+              theta'' = theta' + beta * grad J(theta'), ...  J: return imagined in that model, some steps
 
-The outer gradient of stage 3 goes through the real step; what imagination added is held constant in it. See
-docs/algorithms.md.
+Later data change z and the model, and imagination begins at theta' anew: a policy gradient on the few, good episodes
+of an adapted policy is noise (docs/algorithms.md has the measurement). The outer gradient of stage 3 goes through the
+real step; what imagination added is held constant in it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,13 @@ class MamlMbmlConfig:
     )  # of stage 1 and of imagination
     maml: MamlConfig = field(
         default_factory=lambda: MamlConfig(
-            tasks=40, episodes=1, learn_sigma=False, learn_inner_lr=True, outer_lr=3e-4, trace=0.95
+            tasks=40,
+            episodes=1,
+            learn_sigma=False,
+            inner_lr=0.02,
+            learn_inner_lr=True,
+            outer_lr=3e-4,
+            trace=0.95,
         )
     )  # of stage 3; its sigma and hidden are those of mbml
     env_steps: int = 1_000_000  # of meta-training, at most; the scenario's budget holds too
@@ -63,7 +70,7 @@ class MamlMbml:
             obs_scale=(*spec.obs_scale, *[1.0] * config.mbml.context),
         )
         maml = replace(config.maml, hidden=config.mbml.hidden, sigma=config.mbml.first_sigma)
-        self.maml = _RealThenImagined(told, maml, config.mbml.sigma, seed, device)
+        self.maml = _RealThenImagined(told, maml, self.mbml, seed, device)
         self.log_rates = {
             key: torch.full_like(value, math.log(config.model_rate)).requires_grad_()
             for key, value in self.mbml.model.items()
@@ -78,26 +85,12 @@ class MamlMbml:
         with torch.no_grad():
             for key, value in self.mbml.policy.items():
                 self.maml.theta[key].copy_(value)
-        config = self.config
-        optimiser, left = self.maml.optimiser(), min(training.left, config.env_steps - training.steps)
-        end = training.left - left
-        while training.left > end:
-            self.maml.set_rates(optimiser, (training.left - end) / left)
-            tasks = training.tasks(config.maml.tasks, config.maml.episodes)
-            state, before = self.begin(config.maml.tasks), []
-            for _ in range(max(config.maml.inner_steps, 1)):
-                rollout, _ = tasks.collect(self.act, state)
-                batch = self._batch(state, rollout)
-                state, imagined = self._adapted(state, rollout, batch, self.mbml.rng)
-                before.append(batch | {f"imagined_{key}": value for key, value in imagined.items()})
-                if training.left <= 0:
-                    return
-            rollout, _ = tasks.collect(self.act, state)
-            losses = self.maml.outer_step(before, self._batch(state, rollout), state["policy"], optimiser)
-            training.log(losses | self._model_errors(state, rollout))
+        self._learn_to_adapt_the_policy(training)
 
     def begin(self, tasks: int) -> State:
-        return self.mbml.begin(tasks) | {"policy": self.maml.begin(tasks)}
+        policy = self.maml.begin(tasks)
+        rounds = torch.zeros(tasks, dtype=torch.int64, device=self.device)
+        return self.mbml.begin(tasks) | {"policy": policy, "stepped": policy, "rounds": rounds}
 
     def act(self, state: State, last: Last, explore: bool, rng: Generator) -> tuple[Tensor, State]:
         told = last._replace(obs=_told(last.obs, state["z"]))
@@ -129,19 +122,29 @@ class MamlMbml:
     def _adapted(self, state: State, rollout: Rollout, batch: Batch, rng: Generator) -> tuple[State, Weights]:
         """The state after a round of B tasks' episodes, and what imagination added to their policies."""
         memory = remember(state["memory"], rollout)
-        transitions, mask = everything(memory)
-        z = infer_context(self.mbml.model, self.mbml.scales, transitions, mask)
-        real = self.maml.adapt_to(state["policy"], batch)
+        z = infer_context(self.mbml.model, self.mbml.scales, *everything(memory))
         sample = sample_by_task(
             memory, torch.arange(len(z), device=self.device), self.config.model_context, rng
         )
         model = self._adapted_model(sample, torch.ones_like(sample["reward"]), z)
-        mean = {key: value for key, value in real.items() if key != "log_sigma"}
-        policy = real | self.mbml.improved(mean, model, z, rng)
-        return (
-            {"memory": memory, "z": z, "model": model, "policy": policy},
-            {key: policy[key] - real[key] for key in policy},
+        stepped, real = (
+            self.maml.adapt_to(state["policy"], batch),
+            state["rounds"] < self.config.maml.inner_steps,
         )
+        stepped = {
+            key: torch.where(real[:, None, None], x, state["stepped"][key]) for key, x in stepped.items()
+        }
+        stepped["log_sigma"] = torch.full_like(stepped["log_sigma"], self.maml.later)
+        mean = {key: value for key, value in stepped.items() if key != "log_sigma"}
+        policy = stepped | self.mbml.improved(mean, model, z, rng)
+        after = {
+            "memory": memory,
+            "z": z,
+            "policy": policy,
+            "stepped": stepped,
+            "rounds": state["rounds"] + 1,
+        }
+        return after | {"model": model}, {key: policy[key] - stepped[key] for key in policy}
 
     def _adapted_model(self, transitions: dict[str, Tensor], mask: Tensor, z: Tensor) -> Weights:
         """The world models of B tasks after gradient steps on transitions (B, N, .) of theirs."""
@@ -197,6 +200,28 @@ class MamlMbml:
             self._errors(self._adapted_model(context, mask, z), batch, z),
         )
 
+    # -- stage 3 ------------------------------------------------------------------------------------------------
+
+    def _learn_to_adapt_the_policy(self, training: Training) -> None:
+        """MAML's outer steps, on real episodes before and after all of the adaptation."""
+        maml, optimiser = self.config.maml, self.maml.optimiser()
+        budget = min(training.left, self.config.env_steps - training.steps)
+        end = training.left - budget
+        while training.left > end:
+            self.maml.set_rates(optimiser, (training.left - end) / budget)
+            tasks = training.tasks(maml.tasks, maml.episodes)
+            state, before = self.begin(maml.tasks), []
+            for _ in range(max(maml.inner_steps, 1)):
+                rollout, _ = tasks.collect(self.act, state)
+                batch = self._batch(state, rollout)
+                state, imagined = self._adapted(state, rollout, batch, self.mbml.rng)
+                before.append(batch | {f"imagined_{key}": value for key, value in imagined.items()})
+                if training.left <= 0:
+                    return
+            rollout, _ = tasks.collect(self.act, state)
+            losses = self.maml.outer_step(before, self._batch(state, rollout), state["policy"], optimiser)
+            training.log(losses | self._model_errors(state, rollout))
+
     def _errors(self, model: Weights, batch: dict[str, Tensor], z: Tensor) -> Weights:
         """Prediction errors of each member on transitions (T, N, .) of each task, (T, M, N)."""
         members = self.config.mbml.members
@@ -218,13 +243,20 @@ class MamlMbml:
 
 
 class _RealThenImagined(Maml):
-    """MAML whose inner step ends with what imagination added, and with the deviation of later episodes."""
+    """MAML whose inner step ends with what imagination added, and with the deviation of later episodes.
+
+    Its advantages are measured from the critic's values: a baseline fitted to one episode explains away half of it.
+    """
 
     def __init__(
-        self, spec: EnvSpec, config: MamlConfig, later_sigma: float, seed: int, device: torch.device
+        self, spec: EnvSpec, config: MamlConfig, mbml: Mbml, seed: int, device: torch.device
     ) -> None:
         super().__init__(spec, config, seed, device)
-        self.later = math.log(later_sigma)
+        self.later = math.log(mbml.config.sigma)
+        self.values_of = mbml.values
+
+    def values(self, rollout: Rollout) -> Tensor:
+        return self.values_of(rollout.obs)
 
     def adapt_to(self, policy: Weights, batch: Batch) -> Weights:
         """The policies of B tasks after a real step alone."""

@@ -333,6 +333,11 @@ class Mbml:
         """Of the actions: (..., O) and (..., C) -> (..., A)."""
         return mlp(policy, torch.cat([self.scaled(obs), z], -1))
 
+    def values(self, told: Tensor) -> Tensor:
+        """The critic's values of observations, each with the context behind it, (..., O + C) -> (...)."""
+        obs, z = told.split([self.spec.obs_dim, self.config.context], -1)
+        return self._value_unit() * self._value(self.target_critic, obs, z)
+
     def _value(self, critic: Weights, obs: Tensor, z: Tensor) -> Tensor:
         """(..., O) and (..., C) -> (...), in value units."""
         return mlp(critic, torch.cat([self.scaled(obs), z], -1), activation=silu).squeeze(-1)
