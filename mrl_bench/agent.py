@@ -49,11 +49,18 @@ class Training(Protocol):
         ...
 
     def tasks(self, count: int, episodes: int) -> Tasks:
-        """The next `count` tasks of the scenario's training stream, with `episodes` slots each."""
+        """The next `count` tasks of the scenario's training stream, with `episodes` slots each.
+
+        Now and then the harness takes the `state_dict` here, to see how good the agent is so far.
+        """
         ...
 
     def log(self, values: Mapping[str, float | Tensor]) -> None:
-        """Writes scalars at the present step, under TensorBoard tags as "losses/policy_loss"."""
+        """Writes scalars at the present step, under TensorBoard tags as "losses/policy_loss".
+
+        Those under "model/", the errors of a learned model on tasks that it has not learned from, are part of
+        the result by their last value, and the report shows them.
+        """
         ...
 
 

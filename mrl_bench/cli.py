@@ -210,8 +210,8 @@ def _train(options: argparse.Namespace) -> int:
     from mrl_bench.unit import train
 
     unit, store = _single(options), Store(options.out)
-    steps = train(unit, store, _print_progress)
-    print(f"{unit.label}: {steps:,} env steps, weights in {store.model_path(unit.key('train'))}")
+    trained = train(unit, store, _print_progress)
+    print(f"{unit.label}: {trained.env_steps:,} env steps, weights in {store.model_path(unit.key('train'))}")
     return 0
 
 

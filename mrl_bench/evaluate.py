@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,14 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    agent: MetaAgent, scenario: Scenario, split: str, *, seed: int, device: torch.device, reveal: bool = False
+    agent: MetaAgent,
+    scenario: Scenario,
+    split: str,
+    *,
+    seed: int,
+    device: torch.device,
+    reveal: bool = False,
+    rounds: Sequence[int] | None = None,
 ) -> Curve:
     """The adaptation curve of `agent` on every task of a split.
 
@@ -30,13 +38,15 @@ def evaluate(
 
     Args:
         agent: is not changed.
-        scenario: its protocol says at which rounds is scored.
+        scenario: its protocol says how many episodes are played, and at which rounds is scored.
         split: "train", "test" or "ood".
         seed: of the agent's noise; the training seed.
         device: where environment and agent compute.
         reveal: append the task's parameters to the observation (the oracle alone).
+        rounds: (K,) ascending; score at these instead.
     """
     protocol = scenario.protocol
+    rounds = tuple(protocol.rounds if rounds is None else rounds)
     tasks, spec = scenario.tasks(split), agent_spec(scenario, reveal)
     scored_env = make_env(scenario, tasks, protocol.scored_episodes, device, reveal)
     adapt_env = make_env(scenario, tasks, protocol.episodes_per_round, device, reveal)
@@ -44,18 +54,18 @@ def evaluate(
     env_steps = np.zeros(len(tasks))  # (B,)
     broken = np.zeros(len(tasks), dtype=np.int64)
     returns, steps, failed = [], [], []
-    for k in range(max(protocol.rounds) + 1):
+    for k in range(rounds[-1] + 1):
 
         def seeds(purpose: str, k: int = k) -> dict[str, int]:
             start = seed_of(purpose, scenario.id, split, 0 if purpose == "scored" else k)
             return {"seed": start, "noise_seed": seed_of(purpose, "noise", scenario.id, split, k, seed)}
 
-        if k in protocol.rounds:
+        if k in rounds:
             rollout, _ = collect(scored_env, spec, agent.act, _copy(state), explore=False, **seeds("scored"))
             returns.append(rollout.returns().double().cpu().numpy())
             steps.append(env_steps.copy())
             failed.append(broken + rollout.failed.sum(1).cpu().numpy())
-        if k < max(protocol.rounds):
+        if k < rounds[-1]:
             rollout, state = collect(adapt_env, spec, agent.act, state, explore=True, **seeds("adapt"))
             env_steps += (rollout.mask.sum((1, 2)) + rollout.failed.sum(1)).cpu().numpy()
             broken = broken + rollout.failed.sum(1).cpu().numpy()
@@ -65,7 +75,7 @@ def evaluate(
     scored_env.close()
     adapt_env.close()
     return Curve(
-        rounds=tuple(sorted(protocol.rounds)),
+        rounds=rounds,
         episodes_per_round=protocol.episodes_per_round,
         returns=np.stack(returns, 1),  # (B, K, N)
         env_steps=np.stack(steps, 1),  # (B, K)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from math import isfinite, nan
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,56 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class LearningCurve:
+    """What one agent scored after the first adaptation round while it meta-trained: B test tasks, M probes."""
+
+    episodes: int  # k: adaptation episodes of each task in that round
+    env_steps: NDArray[np.int64]  # (M,) of meta-training before each probe, rising
+    returns: NDArray[np.float64]  # (B, M) mean undiscounted return of the scored episodes
+    failed: NDArray[
+        np.int64
+    ]  # (B, M) scored episodes, and adaptation episodes, in which the simulation broke
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: np.asarray(value).tolist() for name, value in vars(self).items()}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> LearningCurve:
+        return LearningCurve(
+            episodes=data["episodes"],
+            env_steps=np.asarray(data["env_steps"], dtype=np.int64),
+            returns=np.asarray(data["returns"], dtype=np.float64),
+            failed=np.asarray(data["failed"], dtype=np.int64),
+        )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What meta-training left behind beside the weights."""
+
+    env_steps: int  # counted by the harness
+    learning: LearningCurve | None = None  # None for anchors, and where the unit failed
+    model_errors: Mapping[str, float] = field(
+        default_factory=dict
+    )  # what was logged under "model/" -> its last value
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "env_steps": self.env_steps,
+            "learning": self.learning and self.learning.to_json(),
+            "model_errors": {tag: x if isfinite(x) else None for tag, x in self.model_errors.items()},
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Trained:
+        return Trained(
+            env_steps=int(data["env_steps"]),
+            learning=data["learning"] and LearningCurve.from_json(data["learning"]),
+            model_errors={tag: nan if x is None else float(x) for tag, x in data["model_errors"].items()},
+        )
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What one trained agent (scenario, agent, seed) scored. `error` is set, and `curves` empty, if the unit failed."""
 
@@ -50,17 +101,18 @@ class Evaluation:
     agent: str  # the name it has on the board
     anchor: bool  # random, blind and oracle: they normalise the scores and are not ranked
     seed: int
-    train_env_steps: int  # counted by the harness
+    trained: Trained
     curves: Mapping[str, Curve]  # split ("train", "test", "ood") -> curve
     error: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"curves": {name: curve.to_json() for name, curve in self.curves.items()}}
+        curves = {name: curve.to_json() for name, curve in self.curves.items()}
+        return asdict(self) | {"trained": self.trained.to_json(), "curves": curves}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Evaluation:
         curves = {name: Curve.from_json(curve) for name, curve in data["curves"].items()}
-        return Evaluation(**{**data, "curves": curves})
+        return Evaluation(**{**data, "trained": Trained.from_json(data["trained"]), "curves": curves})
 
 
 def canonical_json(value: Any) -> bytes:

@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_bench.errors import UsageError
-from mrl_bench.results import Curve, Evaluation
-from mrl_bench.stats import Array, area, cvar, iqm, rank_ranges, seed_interval
+from mrl_bench.results import Curve, Evaluation, LearningCurve
+from mrl_bench.stats import Array, area, cvar, first_crossing, iqm, rank_ranges, resample, seed_interval
 
 ANCHORS = ("random", "blind", "oracle")  # the agents whose returns normalise the scores
 SPLITS = ("train", "test", "ood")  # in the order in which a board shows them
 HEADROOM_FLOOR = 0.2  # a scenario below it does not need adaptation, and is flagged wherever it is shown
 SPAN_FLOOR = 0.1  # least span of a task from random to oracle, as a share of the mean span of its split
 NEAR_ORACLE = 0.9  # the score that `episodes_to_90` waits for
+LEARNED = 0.6  # the score after the first adaptation round that `steps_to_60` waits for
 RANKED_SEEDS = 10  # with fewer a row is preliminary
 
 
@@ -30,6 +31,23 @@ class Estimate:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How an agent's score after the first adaptation round grew with meta-training, at M moments of it."""
+
+    episodes: int  # k: adaptation episodes in that round
+    env_steps: tuple[float, ...]  # (M,) of meta-training
+    scores: tuple[Estimate, ...]  # (M,) IQM over (S x B), interval over whole seeds
+    steps_to_60: float | None  # env steps at which the score first reaches 0.6; None if it never does
+
+    @staticmethod
+    def of(env_steps: Array, scores: Array, episodes: int, seed: int) -> Learning:
+        """From the scores (S, B, M) at env steps (M,)."""
+        estimates = tuple(_estimate(column, _pooled_iqm, seed) for column in np.moveaxis(scores, -1, 0))
+        reached = first_crossing(env_steps, np.array([e.value for e in estimates]), LEARNED)
+        return Learning(episodes, tuple(env_steps.tolist()), estimates, reached)
 
 
 @dataclass(frozen=True)
@@ -51,6 +69,8 @@ class Row:
     area: Estimate  # IQM of the area under the score curve over episodes, divided by its length
     cvar: Estimate  # mean over seeds of the mean of a seed's worst 5 % of tasks at the last k
     episodes_to_90: int | None  # first point whose score reaches 90 % of the oracle; None if none does
+    learning: Learning | None  # None for anchors, and on splits other than test, which are not probed
+    model_errors: Mapping[str, float]  # what an agent logged under "model/" last, mean over seeds that did
     train_env_steps: float  # mean over seeds
     rank: tuple[int, int] | None  # (best, worst) place at the last k; None for anchors
     preliminary: bool  # fewer than ten seeds
@@ -166,12 +186,15 @@ class _Scale:
             if unit.error is not None:
                 counted.append(floor)
                 continue
-            returns, broken = _cells(unit.curves[self.split])
-            counted.append(np.where(broken, np.minimum(returns, floor), returns))
+            counted.append(self._counted(*_cells(unit.curves[self.split])))
         return np.stack(counted)
 
+    def _counted(self, returns: Array, broken: NDArray[np.bool_]) -> Array:
+        """Returns (B, ...) in which cells that broke are no better than random."""
+        return np.where(broken, np.minimum(returns, self.random[:, None]), returns)
+
     def scores(self, returns: Array) -> Array:
-        """(return - random) / (oracle - random) of each cell, (S, B, K).
+        """(return - random) / (oracle - random) of each cell, (..., B, K).
 
         The span of a task has a floor, because noise over a span of nearly nothing, or of less, is no score.
         Where the oracle does not beat random on the mean of the tasks, there is nothing to gain: all are 0.
@@ -181,6 +204,29 @@ class _Scale:
             return np.zeros_like(returns)
         scores: Array = (returns - self.random[:, None]) / np.maximum(span, SPAN_FLOOR * span.mean())[:, None]
         return scores
+
+    def learning(self, units: Sequence[Evaluation], seed: int) -> Learning | None:
+        """The learning curves of an agent's seeds as one, where they have one in common and on this split."""
+        curves = [unit.trained.learning for unit in units if unit.trained.learning]
+        if self.split != "test" or not curves:
+            return None
+        at = _moments(curves)
+        scores = np.zeros((len(units), len(self.random), len(at)))  # a unit that failed scores as random
+        for s, curve in enumerate(curves):
+            counted = self._counted(curve.returns, curve.failed > 0)
+            scores[s] = resample(at, curve.env_steps.astype(np.float64), self.scores(counted))
+        return Learning.of(at, scores, curves[0].episodes, seed)
+
+
+def _moments(curves: Sequence[LearningCurve]) -> Array:
+    """Env steps at which to compare learning curves, (M,): from where all have begun to where all have ended.
+
+    Between, they are those of the curve that has the most.
+    """
+    begin, end = max(curve.env_steps[0] for curve in curves), max(curve.env_steps[-1] for curve in curves)
+    longest = max((curve.env_steps for curve in curves), key=len)
+    between = longest[(longest > begin) & (longest < end)]
+    return np.unique(np.array([begin, *between, end], dtype=np.float64))
 
 
 def _curves(units: Iterable[Evaluation], split: str) -> list[Curve]:
@@ -249,10 +295,18 @@ def _row(
         area=_estimate(area(scores, np.asarray(scale.episodes, dtype=np.float64)), _pooled_iqm, seed),
         cvar=_estimate(cvar(scores[..., -1]), _mean, seed),
         episodes_to_90=next(reached, None),
-        train_env_steps=float(np.mean([unit.train_env_steps for unit in units])),
+        learning=scale.learning(units, seed),
+        model_errors=_mean_of_each([unit.trained.model_errors for unit in units]),
+        train_env_steps=float(np.mean([unit.trained.env_steps for unit in units])),
         rank=rank,
         preliminary=len(units) < RANKED_SEEDS,
     )
+
+
+def _mean_of_each(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each name over those that have it."""
+    names = sorted({name for each in values for name in each})
+    return {name: float(np.mean([each[name] for each in values if name in each])) for name in names}
 
 
 def _gap(test: Array, ood: Array, seed: int) -> Estimate:

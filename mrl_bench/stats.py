@@ -44,6 +44,30 @@ def area(y: Array, x: Array) -> Array:
     return np.asarray(y[..., 0] if len(x) == 1 else np.trapezoid(y, x, axis=-1) / (x[-1] - x[0]))
 
 
+def resample(at: Array, x: Array, y: Array) -> Array:
+    """Values of piecewise linear curves y (B, M) over log x (M,) at other points (M',), (B, M').
+
+    Beyond its ends a curve keeps the value that it has there.
+    """
+    return np.stack([np.interp(_log(at), _log(x), curve) for curve in y])
+
+
+def first_crossing(x: Array, y: Array, level: float) -> float | None:
+    """Where the curve y (M,), piecewise linear over log x (M,), first reaches a level; None if it does nowhere."""
+    reached = np.flatnonzero(y >= level)
+    if len(reached) == 0:
+        return None
+    after = int(reached[0])
+    if after == 0:
+        return float(x[0])
+    here = slice(after - 1, after + 1)
+    return float(np.exp(np.interp(level, y[here], _log(x[here]))))
+
+
+def _log(x: Array) -> Array:
+    return np.log(np.maximum(x, 1))  # no steps count as one
+
+
 def seed_interval(
     scores: Array,
     statistic: Callable[[Array], Array],

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mrl_bench.errors import MrlBenchError
 from mrl_bench.files import remove_unfinished, write_atomically
-from mrl_bench.results import Evaluation, canonical_json
+from mrl_bench.results import Evaluation, Trained, canonical_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,12 +69,12 @@ class Store:
         with _explained(self._path("units", key)):
             self._path("units", key).unlink(missing_ok=True)
 
-    def trained(self, key: str) -> int | None:
-        """Env steps that a "train" stage used, if it is done and its weights are there."""
-        done = self._read("units", key, lambda data: int(data["train_env_steps"]))
+    def trained(self, key: str) -> Trained | None:
+        """The result of a "train" stage, if it is done and its weights are there."""
+        done = self._read("units", key, Trained.from_json)
         return done if self.model_path(key).exists() else None
 
-    def put_trained(self, key: str, weights: Mapping[str, Tensor], env_steps: int) -> None:
+    def put_trained(self, key: str, weights: Mapping[str, Tensor], trained: Trained) -> None:
         """Stores weights and then the result, so that a stage that is done has its weights."""
         import torch
         from safetensors.torch import save
@@ -86,7 +86,7 @@ class Store:
         }
         with _explained(self.model_path(key)):
             write_atomically(self.model_path(key), save(whole))
-        self._write("units", key, {"train_env_steps": env_steps})
+        self._write("units", key, trained.to_json())
 
     def weights(self, key: str, device: str) -> dict[str, Tensor]:
         from safetensors.torch import load_file

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mrl_bench.scenario import Scenario
 
 Log = Callable[[Mapping[str, float], int], None]  # (tag -> value, step)
+Watch = Callable[[int], None]  # is told the env steps so far whenever the agent asks for new tasks
 
 # Each training seed reads a stretch of the scenario's task stream that no other seed comes near.
 _TASKS_PER_SEED = 2**32
@@ -31,10 +32,18 @@ class BudgetedTraining:
     """One meta-training run of a scenario; see `mrl_bench.agent.Training`."""
 
     def __init__(
-        self, scenario: Scenario, *, budget: int, seed: int, device: torch.device, reveal: bool, log: Log
+        self,
+        scenario: Scenario,
+        *,
+        budget: int,
+        seed: int,
+        device: torch.device,
+        reveal: bool,
+        log: Log,
+        watch: Watch = lambda steps: None,
     ) -> None:
         self._scenario, self._seed, self._device, self._reveal = scenario, seed, device, reveal
-        self._budget, self._steps, self._log = budget, 0, log
+        self._budget, self._steps, self._log, self._watch = budget, 0, log, watch
         self._drawn = self._collected = 0
         self._started = time.perf_counter()
 
@@ -51,6 +60,9 @@ class BudgetedTraining:
         return self._budget - self._steps
 
     def tasks(self, count: int, episodes: int) -> PlayableTasks:
+        asked = time.perf_counter()
+        self._watch(self._steps)
+        self._started += time.perf_counter() - asked  # no part of the steps per second
         draw = self._scenario.oracle_stream if self._reveal else self._scenario.stream
         batch = draw(self._seed * _TASKS_PER_SEED + self._drawn, count)
         self._drawn += count

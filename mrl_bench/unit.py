@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from mrl_bench import registry
 from mrl_bench.errors import BudgetSpent, UsageError
-from mrl_bench.results import Evaluation, canonical_json
+from mrl_bench.results import Evaluation, Trained, canonical_json
 from mrl_bench.scenario import Budget, Protocol, Scenario, find_scenario
 from mrl_bench.settings import make_config
 from mrl_bench.store import Store, StoreError
@@ -28,11 +28,14 @@ from mrl_bench.versions import package_versions
 
 if TYPE_CHECKING:
     from mrl_bench.agent import MetaAgent
+    from mrl_bench.results import Curve
 
 Progress = Callable[[str, int, int], None]  # (stage, steps so far, steps in all)
 
+_MODEL = "model/"  # the last scalars under it are part of the result
+
 # Modules of the harness that decide a result; the others only show or schedule.
-_HARNESS = ("evaluate", "privileged", "rollout", "streams", "training", "types", "unit")
+_HARNESS = ("evaluate", "privileged", "probes", "rollout", "streams", "training", "types", "unit")
 
 
 @dataclass(frozen=True)
@@ -139,8 +142,8 @@ def run(unit: Unit, store: Store, progress: Progress) -> Evaluation:
     if done:
         return done
     try:
-        steps = train(unit, store, progress)
-        evaluation = _evaluate(unit, store, steps, progress)
+        trained = train(unit, store, progress)
+        evaluation = _evaluate(unit, store, trained, progress)
     except StoreError:
         raise  # as on a full disk: the unit did not fail
     except Exception as error:
@@ -153,16 +156,31 @@ def run(unit: Unit, store: Store, progress: Progress) -> Evaluation:
 def failure(unit: Unit, reason: str) -> Evaluation:
     """The result of a unit that could not be finished."""
     reason = " ".join(reason.split())[:300]
+    return _evaluation(unit, Trained(0), {}, reason)
+
+
+def _evaluation(
+    unit: Unit, trained: Trained, curves: Mapping[str, Curve], error: str | None = None
+) -> Evaluation:
     return Evaluation(
-        unit.scenario.id, unit.scenario.digest, unit.agent.name, unit.anchor, unit.seed, 0, {}, error=reason
+        scenario=unit.scenario.id,
+        digest=unit.scenario.digest,
+        agent=unit.agent.name,
+        anchor=unit.anchor,
+        seed=unit.seed,
+        trained=trained,
+        curves=curves,
+        error=error,
     )
 
 
 def _agent(unit: Unit) -> MetaAgent:
+    """A new agent of the unit, in a process whose generators are as at the start of a stage."""
     import torch
 
     from mrl_bench.privileged import agent_spec
 
+    _seed_global_generators(unit.seed)
     cls = registry.find("agent", unit.agent.agent)
     agent: MetaAgent = cls(
         agent_spec(unit.scenario, unit.reveal), unit.config, unit.seed, torch.device(unit.device)
@@ -171,7 +189,7 @@ def _agent(unit: Unit) -> MetaAgent:
 
 
 def _seed_global_generators(seed: int) -> None:
-    """At the start of each stage, so that one that goes on from a file draws what it would have drawn.
+    """So that an evaluation that goes on from a file draws what it would have drawn.
 
     For agents of others: ours draw from generators of their own.
     """
@@ -185,46 +203,60 @@ def _seed_global_generators(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def train(unit: Unit, store: Store, progress: Progress) -> int:
-    """Meta-trains the agent and stores its weights; returns the env steps that it used."""
+def train(unit: Unit, store: Store, progress: Progress) -> Trained:
+    """Meta-trains the agent, probes it meanwhile unless it is an anchor, and stores its weights and the result."""
     key = unit.key("train")
-    trained = store.trained(key)
-    if trained is not None:
-        return trained
+    done = store.trained(key)
+    if done:
+        return done
     import torch
 
+    from mrl_bench.probes import Probes
     from mrl_bench.training import BudgetedTraining
 
-    _seed_global_generators(unit.seed)
     started = time.perf_counter()
+    device = torch.device(unit.device)
     agent = _agent(unit)
+    probes = Probes(agent, lambda: _agent(unit), unit.scenario, seed=unit.seed, device=device)
+    model_errors: dict[str, float] = {}
     with store.tensorboard(unit) as write:
 
         def log(values: Mapping[str, float], step: int) -> None:
             write(values, step)
             progress("train", step, unit.budget)
+            model_errors.update(
+                {tag.removeprefix(_MODEL): x for tag, x in values.items() if tag.startswith(_MODEL)}
+            )
+
+        def watch(steps: int) -> None:
+            if not unit.anchor and steps < unit.budget and probes.due(steps):
+                probes.take(steps)
 
         training = BudgetedTraining(
             unit.scenario,
             budget=unit.budget,
             seed=unit.seed,
-            device=torch.device(unit.device),
+            device=device,
             reveal=unit.reveal,
             log=log,
+            watch=watch,
         )
         with suppress(BudgetSpent):  # an agent may run into its budget instead of asking what is left
             agent.meta_train(training)
-    store.put_trained(key, agent.state_dict(), training.steps)
-    store.put_seconds(key, time.perf_counter() - started)
-    return training.steps
+    if not unit.anchor:
+        probes.take(training.steps)
+    learning = None if unit.anchor else probes.curve
+    trained = Trained(training.steps, learning, model_errors)
+    store.put_trained(key, agent.state_dict(), trained)
+    store.put_seconds(key, time.perf_counter() - started - probes.seconds)
+    return trained
 
 
-def _evaluate(unit: Unit, store: Store, train_steps: int, progress: Progress) -> Evaluation:
+def _evaluate(unit: Unit, store: Store, trained: Trained, progress: Progress) -> Evaluation:
     import torch
 
     from mrl_bench.evaluate import evaluate
 
-    _seed_global_generators(unit.seed)
     started = time.perf_counter()
     device = torch.device(unit.device)
     agent = _agent(unit)
@@ -236,6 +268,4 @@ def _evaluate(unit: Unit, store: Store, train_steps: int, progress: Progress) ->
             agent, unit.scenario, split, seed=unit.seed, device=device, reveal=unit.reveal
         )
     store.put_seconds(unit.key("evaluate"), time.perf_counter() - started)
-    return Evaluation(
-        unit.scenario.id, unit.scenario.digest, unit.agent.name, unit.anchor, unit.seed, train_steps, curves
-    )
+    return _evaluation(unit, trained, curves)

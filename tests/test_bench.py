@@ -282,7 +282,7 @@ def test_a_unit_whose_worker_dies_once_is_none_the_worse_for_it(mayhem, sane: Ev
     folder, results, _ = mayhem
     assert results["KilledOnce"].error is None
     assert curves(results["KilledOnce"]) == curves(sane)
-    assert len((folder / "KilledOnce").read_text().split()) == 2, "attempts"
+    assert len(set((folder / "KilledOnce").read_text().split())) == 2, "attempts"
 
 
 def test_what_a_unit_prints_and_leaves_running_changes_no_score(mayhem, sane: Evaluation) -> None:
@@ -309,7 +309,9 @@ def test_an_agent_finds_nothing_that_it_could_set_or_use_to_see_the_task(
     result = run(unit, Store(tmp_path), lambda *_: None)
     assert (tmp_path / "came").read_text() == ""
     assert result.error is None
-    assert abs(result.train_env_steps - sane.train_env_steps) < 50  # it spent no more than its budget either
+    assert (
+        abs(result.trained.env_steps - sane.trained.env_steps) < 50
+    )  # it spent no more than its budget either
 
 
 def test_what_a_unit_started_ends_with_it(mayhem) -> None:

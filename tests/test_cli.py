@@ -20,7 +20,7 @@ from rich.console import Console
 from mrl_bench import cli
 from mrl_bench.cli import main
 from mrl_bench.display import BarDisplay, PlainDisplay, make_display, summary
-from mrl_bench.results import Curve, Evaluation
+from mrl_bench.results import Curve, Evaluation, Trained
 from mrl_bench.unit import failure
 
 HEAVY = {"torch", "mujoco", "carla", "gymnasium", "matplotlib", "tensorboard"}
@@ -326,7 +326,7 @@ def test_an_agent_is_found_in_the_present_folder(tmp_path: Path) -> None:
 
 def evaluation() -> Evaluation:
     curve = Curve((0, 3), 1, np.ones((2, 2, 4)), np.ones((2, 2)), np.zeros((2, 2), dtype=np.int64))
-    return Evaluation("tiny-v1", "d" * 16, "learner", False, 0, 100, {"test": curve})
+    return Evaluation("tiny-v1", "d" * 16, "learner", False, 0, Trained(100), {"test": curve})
 
 
 def test_a_summary_is_one_line(tmp_path: Path) -> None:

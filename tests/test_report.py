@@ -6,19 +6,21 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from math import inf, nan
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from mrl_bench.files import write_atomically
-from mrl_bench.report import RunInfo, figures, text
+from mrl_bench.report import RunInfo, figures, panels, text
+from mrl_bench.report.look import COLOURS, looks
 from mrl_bench.report.page import render_page, write_page
 from mrl_bench.report.table import plain_text, print_boards
-from mrl_bench.scores import Estimate, Row, ScenarioBoard, SplitBoard
+from mrl_bench.scores import Estimate, Learning, Row, ScenarioBoard, SplitBoard
 
 EPISODES = (0, 1, 2, 3, 5, 10)
 TASKS = 20
@@ -47,6 +49,8 @@ def make_row(
     seeds: int = 2,
     rank: tuple[int, int] | None = (1, 1),
     failed: tuple[int, int] = (0, 0),
+    learning: Learning | None = None,
+    model_errors: Mapping[str, float] | None = None,
 ) -> Row:
     half = nan if seeds < 2 else 0.02
     scores = [(value - RANDOM) / (ORACLE - RANDOM) for value in curve]
@@ -67,10 +71,16 @@ def make_row(
         area=estimate(float(np.mean(scores)), half),
         cvar=estimate(scores[-1] - 0.1, half),
         episodes_to_90=next((k for k, value in zip(EPISODES, scores, strict=True) if value >= 0.9), None),
+        learning=learning,
+        model_errors=model_errors or {},
         train_env_steps=2e6,
         rank=rank,
         preliminary=seeds < 10,
     )
+
+
+def make_learning(env_steps: Sequence[float], scores: Sequence[float], reached: float | None) -> Learning:
+    return Learning(1, tuple(env_steps), tuple(estimate(value, 0.02) for value in scores), reached)
 
 
 def make_split(split: str, agents: Sequence[Row], headroom: float = 0.66) -> SplitBoard:
@@ -86,12 +96,22 @@ def make_board(scenario: str, *agents: Row, ood: bool = True, headroom: float = 
     return ScenarioBoard(scenario, "8f3a9c01d2e47b65", splits, gap)
 
 
+LEARNED = make_row(
+    "mbml",
+    MAML,
+    learning=make_learning([4e3, 2e4, 8e4], [0.1, 0.5, 0.7], 38_200.0),
+    model_errors={"held_out_dynamics": 0.01234, "[red]<b>": nan},
+)
+SLOW = make_row("maml", MAML, learning=make_learning([1e4, 1e6], [0.1, 0.4], None))
+AT_ONCE = make_row("idle", MAML, learning=make_learning([0.0], [0.9], 0.0))
+
 BOARDS = (
     make_board("wiring-v1", make_row("maml", MAML), make_row("rl2", MAML[::-1], seeds=1, rank=(2, 2))),
     make_board("length-v1", make_row("maml", MAML, seeds=10), ood=False, headroom=0.01),
     make_board("broken-v1", make_row("crashed", [-9000.0] * 6, failed=(1, 4)), ood=False),
     make_board("anchors-only-v1", ood=False, headroom=nan),
     make_board("many-v1", *(make_row(name, MAML, rank=(1, 12)) for name in (*NASTY, *"abcde")), ood=False),
+    make_board("learned-v1", LEARNED, SLOW, AT_ONCE, ood=False),
 )
 INFO = RunInfo(
     suite="core-v1 <suite>",
@@ -173,6 +193,12 @@ def table() -> str:
         (text.count(15_400), "15k"),
         (text.count(999_900), "1M"),
         (text.count(nan), DASH),
+        (text.significant(0.01234), "0.0123"),
+        (text.significant(inf), DASH),
+        (text.steps_to_60(LEARNED), "38k"),
+        (text.steps_to_60(SLOW), DASH),
+        (text.steps_to_60(AT_ONCE), "0"),
+        (text.steps_to_60(make_row("a", MAML)), DASH),
         (text.duration(None), DASH),
         (text.duration(0.04), "0.0 s"),
         (text.duration(59.7), "1 min 00 s"),
@@ -212,6 +238,19 @@ def test_what_cannot_be_trusted_is_marked(form: str, request: pytest.FixtureRequ
     assert "1 seed, 4 episodes" in shown
     assert "preliminary" in shown
     assert re.search(r"\b(nan|inf|None)\b", shown, re.IGNORECASE) is None
+
+
+@pytest.mark.parametrize("form", ["table", "page"])
+def test_sample_efficiency_and_model_errors_are_shown(form: str, request: pytest.FixtureRequest) -> None:
+    report = request.getfixturevalue(form)
+    shown = report.text if form == "page" else report
+    here = shown.rindex("learned-v1 · test" if form == "table" else "learned-v1")
+    others, own = shown[:here], shown[here:]
+    assert "steps to 0.6" in own
+    assert "steps to 0.6" not in others
+    errors = "".join(own[own.lower().index("model error on held-out tasks") :].split())
+    assert "mbmlheld_out_dynamics0.0123" in errors
+    assert f"mbml[red]<b>{DASH}" in errors
 
 
 def test_same_boards_give_the_same_bytes(table: str, tmp_path: Path) -> None:
@@ -327,6 +366,33 @@ def test_page_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytes
 # ---- figures ----
 
 
+def test_learning_curves_are_drawn_where_agents_were_probed() -> None:
+    def names(board: ScenarioBoard) -> list[str]:
+        return [panel.name for panel in panels.panels(board.splits["test"])]
+
+    assert names(BOARDS[0]) == ["scores", "returns", "spread"]
+    assert names(make_board("idle-v1", AT_ONCE)) == ["scores", "returns", "spread"]
+    assert names(BOARDS[5]) == ["scores", "returns", "spread", "learning"]
+    split = BOARDS[5].splits["test"]
+    (panel,) = (panel for panel in panels.panels(split) if panel.name == "learning")
+    words = figures.inline_svg(panel, split, looks(BOARDS), "x")
+    assert "maml from 0.10 after 10k env steps to 0.40 after 1M env steps" in words
+    assert "idle" not in words
+    assert all(f">{name}<" in words for name in ("mbml", "maml", "oracle", "10k", "100k", "1M"))
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "ticks"),
+    [(3e3, 4e5, ["10k", "100k"]), (1.5e4, 1.2e5, ["20k", "50k", "100k"]), (2.1e4, 2.2e4, ["21k", "22k"])],
+)
+def test_env_steps_have_ticks_on_any_range(first: float, last: float, ticks: list[str]) -> None:
+    row = make_row("maml", MAML, learning=make_learning([first, last], [0.1, 0.9], None))
+    split = make_board("x-v1", row).splits["test"]
+    figure = Figure(figsize=(panels.WIDTH, panels.height(split)))
+    panels.LEARNING.draw(figure, (0, 0), split, looks([make_board("x-v1", row)]))
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ticks
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return figures.write_figures((BOARDS[0], BOARDS[4]), tmp_path_factory.mktemp("figures"))
@@ -346,21 +412,21 @@ def test_svg_is_xml_with_text_as_text(written: list[Path]) -> None:
 
 def test_an_agent_keeps_its_look_and_shares_it_with_none() -> None:
     names = ("maml", "mbml", "maml_mbml")
-    together = figures.looks([make_board("all-v1", *(make_row(name, MAML) for name in names))])
+    together = looks([make_board("all-v1", *(make_row(name, MAML) for name in names))])
     for name in names:
-        assert figures.looks([make_board("one-v1", make_row(name, MAML))])[name] == together[name]
-    many = figures.looks(BOARDS)
-    assert len(many) == len(set(many.values())) > len(figures.COLOURS)
+        assert looks([make_board("one-v1", make_row(name, MAML))])[name] == together[name]
+    many = looks(BOARDS)
+    assert len(many) == len(set(many.values())) > len(COLOURS)
 
 
 def test_labels_keep_order_and_distance() -> None:
     wanted = np.array([0.9, 0.1, 0.91, 0.92, 1.0, 0.1])
-    placed = figures._apart(wanted, gap=0.1)
+    placed = panels._apart(wanted, gap=0.1)
     assert np.all(np.diff(np.sort(placed)) >= 0.1 - 1e-12)
     assert np.all((placed >= 0) & (placed <= 1 + 1e-12))
     assert np.all(np.argsort(placed, kind="stable") == np.argsort(wanted, kind="stable"))
-    np.testing.assert_allclose(figures._apart(np.array([0.2, 0.8]), gap=0.1), [0.2, 0.8])
-    np.testing.assert_allclose(figures._apart(np.full(3, 0.5), gap=0.9), [0, 0.5, 1])
+    np.testing.assert_allclose(panels._apart(np.array([0.2, 0.8]), gap=0.1), [0.2, 0.8])
+    np.testing.assert_allclose(panels._apart(np.full(3, 0.5), gap=0.9), [0, 0.5, 1])
 
 
 def test_figures_leave_pyplot_alone_and_tables_matplotlib() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mrl_bench.errors import UsageError
-from mrl_bench.results import Curve, Evaluation
+from mrl_bench.results import Curve, Evaluation, LearningCurve, Trained
 from mrl_bench.scores import score_scenario
 from mrl_bench.stats import iqm, seed_interval
 
@@ -41,12 +41,12 @@ def unit(agent, curves, seed=0, **changes):
     if not isinstance(curves, dict):
         curves = {"test": curves if isinstance(curves, Curve) else curve(curves)}
     anchor = agent in ("random", "blind", "oracle")
-    evaluation = Evaluation("cartpole-test-v1", "d1", agent, anchor, seed, 1000, curves)
+    evaluation = Evaluation("cartpole-test-v1", "d1", agent, anchor, seed, Trained(1000), curves)
     return dataclasses.replace(evaluation, **changes)
 
 
 def crash(agent, seed=0):
-    return unit(agent, {}, seed, error="timed out")
+    return unit(agent, {}, seed, trained=Trained(0), error="timed out")
 
 
 def anchors(random=RANDOM, blind=RANDOM + 5, oracle=RANDOM + 10):
@@ -180,12 +180,12 @@ def test_env_steps_are_means_over_tasks_and_the_seeds_that_gave_a_curve():
     double.env_steps[:] *= [[2.0], [2.0], [4.0], [4.0]]
     units = [
         unit("a", scored([0.5] * 4)),
-        unit("a", double, seed=1, train_env_steps=3000),
+        unit("a", double, seed=1, trained=Trained(3000)),
         crash("a", seed=2),
     ]
     result = row(score_scenario([*anchors(), *units]), "a")
     assert result.env_steps == (0.0, 200.0, 600.0)
-    assert result.train_env_steps == pytest.approx(5000 / 3)
+    assert result.train_env_steps == pytest.approx(4000 / 3)
 
 
 def test_ranks_are_by_the_seeds_own_iqm_at_the_last_point():
@@ -210,6 +210,77 @@ def test_a_row_of_fewer_than_ten_seeds_is_preliminary(seeds, preliminary):
 def test_rows_are_in_the_order_of_their_last_score():
     board = score_scenario([*anchors(), unit("b", scored([0.7] * 4)), unit("a", scored([1.2] * 4))])
     assert [row.agent for row in board.splits["test"].rows] == ["a", "oracle", "b", "blind", "random"]
+
+
+# Sample efficiency
+
+
+def learner(env_steps, scores, seed=0, failed=None):
+    """An evaluation whose learning curve has these scores, (M,) on every task or (B, M)."""
+    scores = np.broadcast_to(np.asarray(scores, dtype=float), (4, len(env_steps)))
+    failed = np.zeros(scores.shape, dtype=np.int64) if failed is None else np.asarray(failed)
+    found = LearningCurve(2, np.asarray(env_steps), RANDOM[:, None] + 10 * scores, failed)
+    return unit("a", scored([0.5] * 4), seed, trained=Trained(int(env_steps[-1]), found))
+
+
+def learning(*units):
+    return row(score_scenario([*anchors(), *units]), "a").learning
+
+
+def test_steps_to_60_lie_between_two_probes_on_a_logarithmic_axis():
+    result = learning(learner([100, 1000, 10_000, 100_000], [0.0, 0.2, 1.0, 0.1]))
+    assert result.env_steps == (100, 1000, 10_000, 100_000)
+    assert values(result.scores) == pytest.approx([0.0, 0.2, 1.0, 0.1])
+    assert result.steps_to_60 == pytest.approx(10**3.5)
+    assert result.episodes == 2
+
+
+def test_learning_curves_of_seeds_are_pooled_at_the_steps_of_the_one_with_most_probes():
+    # The second is at 0, .4 and .8 at 100, 1000 and 10,000; before 100 it is not known, after 10,000 it stays.
+    one = learner([10, 100, 1000, 10_000, 100_000], [0.0, 0.0, 0.2, 0.4, 0.6])
+    other = learner([100, 10_000], [0.0, 0.8], seed=1)
+    result = learning(one, other)
+    assert result.env_steps == (100, 1000, 10_000, 100_000)
+    assert values(result.scores) == pytest.approx([0.0, 0.3, 0.6, 0.7])
+    assert result.steps_to_60 == pytest.approx(10_000)
+    assert result.scores[1].low < 0.3 < result.scores[1].high
+
+
+def test_seeds_that_were_never_probed_at_the_same_time_meet_at_the_latest_step():
+    result = learning(learner([100], [0.2]), learner([120], [0.8], seed=1))
+    assert result.env_steps == (120,)
+    assert values(result.scores) == pytest.approx([0.5])
+
+
+def test_the_score_of_a_learning_curve_is_the_iqm_over_tasks():
+    result = learning(learner([100, 200], [[0.0, 0.2], [0.1, 0.5], [0.3, 0.7], [9.0, 9.0]]))
+    assert values(result.scores) == pytest.approx([0.2, 0.6])
+
+
+def test_a_broken_probe_and_a_failed_seed_score_no_better_than_random():
+    result = learning(learner([100, 200], [0.5, 0.9], failed=[[0, 1]] * 4))
+    assert values(result.scores) == pytest.approx([0.5, 0.0])
+    result = learning(learner([100, 200], [0.5, 0.9]), crash("a", seed=1))
+    assert values(result.scores) == pytest.approx([0.25, 0.45])  # of the middle half: two of either seed
+    assert result.steps_to_60 is None
+
+
+def test_there_is_no_learning_curve_where_nothing_was_probed():
+    probed = dataclasses.replace(learner([100], [0.5]), curves=two_splits([0.5] * 4, [0.5] * 4))
+    board = score_scenario([*with_ood(), probed])
+    assert row(board, "a").learning is not None
+    assert row(board, "a", "ood").learning is None
+    assert row(board, "oracle").learning is None
+    assert learning(crash("a")) is None
+
+
+def test_model_errors_are_means_over_the_seeds_that_logged_them():
+    errors = ({"x": 1.0, "y": 5.0}, {"x": 2.0})
+    units = [
+        unit("a", scored([0.5] * 4), seed, trained=Trained(1, None, each)) for seed, each in enumerate(errors)
+    ]
+    result = row(score_scenario([*anchors(), *units]), "a")
+    assert result.model_errors == {"x": 1.5, "y": 5.0}
 
 
 # Failures

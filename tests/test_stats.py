@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from mrl_bench.stats import area, cvar, holm, iqm, rank_ranges, seed_interval, welch
+from mrl_bench.stats import (
+    area,
+    cvar,
+    first_crossing,
+    holm,
+    iqm,
+    rank_ranges,
+    resample,
+    seed_interval,
+    welch,
+)
 
 
 def pooled_iqm(rows):
@@ -72,6 +82,29 @@ def test_area_is_the_mean_height_over_an_uneven_axis():
 
 def test_area_of_one_point_is_its_height():
     assert area(np.array([[3.0], [4.0]]), np.array([0.0])) == pytest.approx([3.0, 4.0])
+
+
+def test_resample_is_linear_over_logarithms_and_keeps_the_ends():
+    x, y = np.array([0.0, 100.0, 10_000.0]), np.array([[0.0, 2.0, 4.0], [1.0, 1.0, 0.0]])
+    at = np.array([1.0, 10.0, 1000.0, 1e6])
+    np.testing.assert_allclose(resample(at, x, y), [[0, 1, 3, 4], [1, 1, 0.5, 0]])
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "expected"),
+    [
+        ([10, 1000], [0.2, 1.0], 100),
+        ([10, 1000, 10_000], [0.5, 0.7, 0.1], 100),  # it need not stay there
+        ([10, 1000], [0.6, 0.1], 10),
+        ([10, 1000], [0.1, 0.6], 1000),
+        ([10, 1000], [0.1, 0.59], None),
+        ([0, 100], [0.2, 1.0], 10),  # no steps count as one
+        ([0], [0.8], 0),
+    ],
+)
+def test_first_crossing_by_hand(x, y, expected):
+    crossing = first_crossing(np.array(x, dtype=float), np.array(y), 0.6)
+    assert crossing is None if expected is None else crossing == pytest.approx(expected)
 
 
 def test_seed_interval_of_a_mean_is_students():

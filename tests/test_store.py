@@ -16,7 +16,7 @@ from bench_kit import make_scenario, toy_unit
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mrl_bench.files import remove_unfinished, write_atomically
-from mrl_bench.results import Curve, Evaluation
+from mrl_bench.results import Curve, Evaluation, Trained
 from mrl_bench.store import Store, StoreError
 
 KEY = "0123456789abcdef"
@@ -24,7 +24,7 @@ KEY = "0123456789abcdef"
 
 def evaluation(value: float = 1.0) -> Evaluation:
     curve = Curve((0, 1), 2, np.full((3, 2, 4), value), np.ones((3, 2)), np.zeros((3, 2), dtype=np.int64))
-    return Evaluation("tiny-v1", "d" * 16, "maml", False, 0, 100, {"test": curve})
+    return Evaluation("tiny-v1", "d" * 16, "maml", False, 0, Trained(100), {"test": curve})
 
 
 def full_disk(*_: object, **__: object) -> None:
@@ -142,19 +142,19 @@ def test_weights_come_back_as_they_were_and_shared_ones_too(tmp_path: Path) -> N
         "c": torch.tensor(3, requires_grad=False),
         "d": torch.ones(2)[None].expand(3, 2),
     }
-    store.put_trained(KEY, weights, 123)
+    store.put_trained(KEY, weights, Trained(123))
     back = store.weights(KEY, "cpu")
-    assert store.trained(KEY) == 123
+    assert store.trained(KEY) == Trained(123)
     assert back.keys() == weights.keys()
     assert all(torch.equal(weights[name], back[name]) for name in weights)
     first = store.model_path(KEY).read_bytes()
-    store.put_trained(KEY, weights, 123)
+    store.put_trained(KEY, weights, Trained(123))
     assert store.model_path(KEY).read_bytes() == first
 
 
 def test_a_training_without_its_weights_is_not_done(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.put_trained(KEY, {}, 123)
+    store.put_trained(KEY, {}, Trained(123))
     store.model_path(KEY).unlink()
     assert store.trained(KEY) is None
 
@@ -163,7 +163,7 @@ def test_weights_are_there_before_their_result(tmp_path: Path, monkeypatch: pyte
     store = Store(tmp_path)
     monkeypatch.setattr(Store, "_write", full_disk)
     with pytest.raises(OSError, match="No space"):
-        store.put_trained(KEY, {}, 123)
+        store.put_trained(KEY, {}, Trained(123))
     assert store.model_path(KEY).exists()
     assert store.trained(KEY) is None
 
@@ -172,7 +172,7 @@ def test_weights_are_there_before_their_result(tmp_path: Path, monkeypatch: pyte
     "write",
     [
         lambda store: store.put_evaluation(KEY, evaluation(2.0)),
-        lambda store: store.put_trained(KEY, {"a": torch.ones(2)}, 1),
+        lambda store: store.put_trained(KEY, {"a": torch.ones(2)}, Trained(1)),
         lambda store: store.put_seconds(KEY, 1.0),
     ],
 )

@@ -124,12 +124,15 @@ class Killed(Learner):
 
 
 class KilledOnce(Learner):
-    """Is killed in the evaluation of the first attempt."""
+    """Is killed in the evaluation of the first attempt, which alone scores an agent that has not adapted yet."""
 
-    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        super().load_state_dict(tensors)
-        if self.note():
+    def begin(self, tasks: int) -> State:
+        return super().begin(tasks) | {"unadapted": torch.ones(tasks)}
+
+    def act(self, state: State, last: Last, explore: bool, rng: Generator) -> tuple[Tensor, State]:
+        if not explore and last.t == 0 and "unadapted" in state and self.note():
             os.kill(os.getpid(), signal.SIGKILL)
+        return super().act(state, last, explore, rng)
 
 
 class Hangs(Learner):

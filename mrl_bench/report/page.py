@@ -11,7 +11,9 @@ from markupsafe import Markup
 
 from mrl_bench.files import write_atomically
 from mrl_bench.report import RunInfo, text
-from mrl_bench.report.figures import PANELS, inline_svg, looks
+from mrl_bench.report.figures import inline_svg
+from mrl_bench.report.look import looks
+from mrl_bench.report.panels import panels
 from mrl_bench.scores import HEADROOM_FLOOR, Row, ScenarioBoard
 
 # In the order of the page.
@@ -42,7 +44,8 @@ def render_page(boards: Sequence[ScenarioBoard], info: RunInfo) -> str:
     }
     figures = {
         (board.scenario, split.split): [
-            Markup(inline_svg(panel, split, look_of, f"f{i}-{split.split}-{panel.name}")) for panel in PANELS
+            Markup(inline_svg(panel, split, look_of, f"f{i}-{split.split}-{panel.name}"))
+            for panel in panels(split)
         ]
         for i, board in enumerate(boards)
         for split in board.splits.values()

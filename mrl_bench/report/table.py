@@ -21,6 +21,7 @@ from mrl_bench.report.text import (
     headline_points,
     headroom,
     leaders,
+    model_errors,
     number,
     ordered,
     plus_minus,
@@ -28,6 +29,7 @@ from mrl_bench.report.text import (
     printable,
     rank,
     score,
+    steps_to_60,
     why_flagged,
 )
 from mrl_bench.scores import Row, ScenarioBoard, SplitBoard
@@ -78,12 +80,19 @@ def _parts(boards: Sequence[ScenarioBoard], info: RunInfo, splits: Sequence[str]
         yield _scores(board, split)
         yield Text()
         yield _returns(board, split, info)
+        if split.split == "test" and model_errors(split.rows):
+            yield Text()
+            yield _model_errors(split)
         for row in split.rows:
             if failed([row]):
                 line = f"failed, and scored as random: {printable(row.agent)}, {failed([row])}"
                 yield Text(line, style=BROKEN)
     if any(row.preliminary and not row.anchor for _, split in shown for row in split.rows):
         yield Text("\n* preliminary: fewer than ten seeds", style=ANCHOR)
+    if any(row.learning for _, split in shown for row in split.rows):
+        yield Text(
+            "steps to 0.6: of meta-training, to a score of 0.6 after one adaptation round", style=ANCHOR
+        )
     if len(shown) > 1:
         yield Text()
         yield _summary(shown)
@@ -109,6 +118,9 @@ def _scores(board: ScenarioBoard, split: SplitBoard) -> Table:
     _add_numbers(table, "gain")
     if ood:
         _add_numbers(table, f"ood k={episodes[-1]}")
+    probed = any(row.learning for row in split.rows)
+    if probed:
+        _add_numbers(table, "steps to 0.6")
     for row in ordered(split.rows):
         if row.agent in ("random", "oracle"):
             continue  # 0 and 1 by definition
@@ -117,6 +129,8 @@ def _scores(board: ScenarioBoard, split: SplitBoard) -> Table:
         cells.append(plus_minus(row.gain))
         if ood:
             cells.append(ood.get(row.agent, DASH))
+        if probed:
+            cells.append(steps_to_60(row))
         _add_row(table, row, rank(row) + star, _name(row), *cells)
     return table
 
@@ -140,6 +154,17 @@ def _returns(board: ScenarioBoard, split: SplitBoard, info: RunInfo) -> Table:
         returns = [number(row.returns[point].value) for point in shown]
         cost = count(row.train_env_steps), duration(info.seconds.get((board.scenario, row.agent)))
         _add_row(table, row, _name(row), *returns, str(row.seeds), *cost)
+    return table
+
+
+def _model_errors(split: SplitBoard) -> Table:
+    """What agents that learn a model of the tasks said of its errors last."""
+    table = _table("model error on held-out tasks")
+    _add_name_column(table)
+    table.add_column("error", overflow="fold")
+    _add_numbers(table, "value")
+    for agent, error, value in model_errors(split.rows):
+        table.add_row(Text(agent), Text(error), value)
     return table
 
 

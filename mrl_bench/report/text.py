@@ -24,6 +24,11 @@ def number(value: float) -> str:
     return _fixed(value, 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2)
 
 
+def significant(value: float) -> str:
+    """Three digits, however small the value is: 0.0123, 1.23e-05."""
+    return f"{value:.3g}" if isfinite(value) else DASH
+
+
 def percent(value: float) -> str:
     """A score as the length of a bar, between nothing and all of it."""
     return f"{100 * min(max(value, 0), 1):.0f}%" if isfinite(value) else "0%"
@@ -68,6 +73,21 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def steps_to_60(row: Row) -> str:
+    """Env steps of meta-training; a dash where the score is not reached, or the agent was not probed."""
+    reached = row.learning.steps_to_60 if row.learning else None
+    return DASH if reached is None else count(reached)
+
+
+def model_errors(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
+    """(agent, error, value) of all that was logged under "model/"."""
+    return [
+        (printable(row.agent), printable(error), significant(value))
+        for row in ordered(rows)
+        for error, value in row.model_errors.items()
+    ]
 
 
 def rank(row: Row) -> str:

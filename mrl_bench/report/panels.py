@@ -1,0 +1,343 @@
+"""The panels of a figure: one pair of axes each, drawn from the board of one split.
+
+They show normalised scores, raw returns, the score of every task, and on probed splits how the score grew with
+meta-training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+
+from mrl_bench.report.look import ANCHOR_DASHES, FONT, QUIET, Look
+from mrl_bench.report.text import count, number, ordered, points, printable, score
+from mrl_bench.scores import LEARNED, Estimate, Row, SplitBoard
+from mrl_bench.stats import Array
+
+# Inches. A panel is about as wide as a phone shows it, so that its text is of the same size there.
+WIDTH, TOP, BOTTOM, LEFT, PLOT = 3.7, 0.34, 0.46, 0.46, 2.0
+LETTER = 0.58 * FONT / 72  # width of a letter, on average
+LINE = 1.25 * FONT / 72  # height of a line of text
+
+# Scores beyond are drawn at the edge: one agent that diverged must not flatten the others.
+SCORE_VIEW = (-1.0, 2.0)
+
+
+Corner = tuple[float, float]  # the lower left one of a panel in its figure, inches
+
+
+class Panel(NamedTuple):
+    name: str
+    draw: Callable[[Figure, Corner, SplitBoard, Mapping[str, Look]], None]
+    describe: Callable[[SplitBoard], str]
+
+
+class Line(NamedTuple):
+    """One agent's curve in a panel."""
+
+    row: Row
+    x: Sequence[float]
+    values: Sequence[Estimate]
+
+
+def _score_lines(split: SplitBoard) -> list[Line]:
+    return [Line(row, row.episodes, row.scores) for row in ordered(split.rows)]
+
+
+def _return_lines(split: SplitBoard) -> list[Line]:
+    return [Line(row, row.episodes, row.returns) for row in ordered(split.rows)]
+
+
+def _learners(split: SplitBoard) -> list[Line]:
+    """Of agents that were probed after some env steps: an axis of logarithms has no place for none."""
+    found = [(row, row.learning) for row in ordered(split.rows) if row.learning]
+    return [Line(row, curve.env_steps, curve.scores) for row, curve in found if curve.env_steps[0] > 0]
+
+
+def _draw_scores(figure: Figure, corner: Corner, split: SplitBoard, look_of: Mapping[str, Look]) -> None:
+    axes = _draw_curves(
+        figure, corner, split, look_of, _score_lines(split), "Normalised score (IQM)", SCORE_VIEW
+    )
+    _label_episodes(axes, split)
+
+
+def _draw_returns(figure: Figure, corner: Corner, split: SplitBoard, look_of: Mapping[str, Look]) -> None:
+    view = (-np.inf, np.inf)
+    axes = _draw_curves(figure, corner, split, look_of, _return_lines(split), "Mean return", view)
+    _label_episodes(axes, split)
+
+
+def _draw_learning(figure: Figure, corner: Corner, split: SplitBoard, look_of: Mapping[str, Look]) -> None:
+    lines = _learners(split)
+    title = f"Score at k = {_first_round(split)} during meta-training"
+    anchors = [line for line in _score_lines(split) if line.row.anchor]
+    axes = _draw_curves(figure, corner, split, look_of, lines + anchors, title, SCORE_VIEW)
+    axes.axhline(LEARNED, color=QUIET, lw=0.5, zorder=1.4)
+    _label_env_steps(axes, min(line.x[0] for line in lines), max(line.x[-1] for line in lines))
+
+
+def _first_round(split: SplitBoard) -> int:
+    """k after the first round of adaptation, at which agents are probed."""
+    return next(row.learning.episodes for row in split.rows if row.learning)
+
+
+def _draw_curves(
+    figure: Figure,
+    corner: Corner,
+    split: SplitBoard,
+    look_of: Mapping[str, Look],
+    lines: Sequence[Line],
+    title: str,
+    view: tuple[float, float],
+) -> Axes:
+    """A line and a band for each agent, a level for each anchor, each with its name at its right end."""
+    right = max(_text_width(f"{_short(line.row.agent)} ↓") for line in lines) + 0.2
+    axes = _axes(figure, corner, split, title, LEFT, max(right, _text_width("env steps") + 0.2))
+    axes.grid(axis="y")
+    low, high = _limits([line.values for line in lines], view)
+    axes.set_ylim(low, high)
+    end = max((line.x[-1] for line in lines if not line.row.anchor), default=0)
+    for row, x, values in lines:
+        if row.anchor:
+            axes.axhline(values[-1].value, color=QUIET, lw=0.9, dashes=ANCHOR_DASHES[row.agent], zorder=1.5)
+            continue
+        look = look_of[row.agent]
+        lows, highs = [value.low for value in values], [value.high for value in values]
+        axes.fill_between(x, lows, highs, color=look.colour, alpha=0.13, lw=0)
+        y = np.clip([value.value for value in values], low, high)
+        axes.plot(
+            x, y, clip_on=False, zorder=3,
+            color=look.colour, marker=look.marker, markeredgecolor="white", markeredgewidth=0.5,
+        )  # fmt: skip
+        axes.plot([x[-1], end], [y[-1], y[-1]], color=look.colour, lw=0.7, dashes=(1, 2))  # to its name
+    _label_ends(axes, {line.row.agent: line.values[-1].value for line in lines}, look_of)
+    return axes
+
+
+def _limits(curves: Sequence[Sequence[Estimate]], view: tuple[float, float]) -> tuple[float, float]:
+    """The range to draw: all values, and as much of their intervals as adds a third on either side."""
+    values = np.clip([[e.value, e.low, e.high] for curve in curves for e in curve], *view)
+    low, high = values[:, 0].min(), values[:, 0].max()
+    span = (high - low) or max(abs(high), 1.0)
+    # Two seeds give intervals of any width; their bands are cut where the axes end.
+    low, high = max(np.nanmin(values), low - span / 3), min(np.nanmax(values), high + span / 3)
+    return float(low - 0.05 * span), float(high + 0.05 * span)
+
+
+def _label_ends(axes: Axes, ends: Mapping[str, float], look_of: Mapping[str, Look]) -> None:
+    """Names to the right of where the curves end, moved apart, with a thread to the end of each."""
+    low, high = axes.get_ylim()
+    wanted = (np.array(list(ends.values())) - low) / (high - low)
+    seen = np.clip(wanted, 0, 1)  # where the curve leaves the axes
+    heights = _apart(seen, gap=LINE / _inches(axes)[1])
+    for name, end, start, height in zip(ends, wanted, seen, heights, strict=True):
+        is_anchor = name not in look_of
+        colour = QUIET if is_anchor else _dark(look_of[name].colour)
+        beyond = " ↓" if end < 0 else " ↑" if end > 1 else ""
+        thread = [1.02, 1.06], [start, height]
+        axes.plot(*thread, color=colour, lw=0.6, clip_on=False, transform=axes.transAxes)
+        axes.text(
+            1.075, height, _short(name) + beyond, color=colour, style="italic" if is_anchor else "normal",
+            va="center", parse_math=False, transform=axes.transAxes,
+        )  # fmt: skip
+
+
+def _apart(wanted: Array, gap: float) -> Array:
+    """Positions in [0, 1] in the order of the wanted ones, as near to those as gaps between them allow.
+
+    Less its place in the order times the gap, no position may be below the one before: an isotonic
+    regression, solved by pooling those that are. Where there is no room for the gaps, they shrink.
+    """
+    gap = min(gap, 1 / max(len(wanted) - 1, 1))
+    ladder = gap * np.arange(len(wanted))
+    order = np.argsort(wanted, kind="stable")
+    pools: list[tuple[float, int]] = []  # mean and size
+    for value in wanted[order] - ladder:
+        mean, size = float(value), 1
+        while pools and pools[-1][0] > mean:
+            other, more = pools.pop()
+            mean, size = (mean * size + other * more) / (size + more), size + more
+        pools.append((mean, size))
+    flat = np.repeat([mean for mean, _ in pools], [size for _, size in pools])
+    placed = np.empty(len(wanted))
+    placed[order] = np.clip(flat, 0, 1 - ladder[-1]) + ladder
+    return placed
+
+
+def _label_episodes(axes: Axes, split: SplitBoard) -> None:
+    """Two rows under the axis: adaptation episodes, and the env steps in them as a mean over agents."""
+    episodes, agents = points(split), [row for row in split.rows if not row.anchor]
+    axes.set_xlim(0, max(episodes[-1], 1))
+    width, height = _inches(axes)
+    at = np.array(episodes) * width / max(episodes[-1], 1)
+    shown = _uncrowded(at, 0.14)
+    axes.set_xticks(list(episodes), [str(k) if i in shown else "" for i, k in enumerate(episodes)])
+    axes.text(1.075, -0.135 / height, "episodes", color=QUIET, va="center", transform=axes.transAxes)
+    if not agents:
+        return
+    steps = np.mean([row.env_steps for row in agents], axis=0)
+    y = -0.275 / height
+    axes.text(1.075, y, "env steps", color=QUIET, va="center", transform=axes.transAxes)
+    for i in _uncrowded(at, 0.21):
+        axes.text(
+            episodes[i], y, count(steps[i]), color=QUIET, size=FONT - 1.5, ha="center", va="center",
+            transform=axes.get_xaxis_transform(),
+        )  # fmt: skip
+
+
+def _label_env_steps(axes: Axes, first: float, last: float) -> None:
+    """Env steps on a logarithmic axis: powers of ten, twice and five times these where there are few, or the ends."""
+    low, high = (first, last) if first < last else (first / 2, 2 * last)
+    axes.set(xscale="log", xlim=(low, high))
+    axes.minorticks_off()
+    width, height = _inches(axes)
+    factors = (1, 2, 5) if high / low < 100 else (1,)
+    powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    ticks = [tick for n in powers for tick in (f * 10.0**n for f in factors) if low <= tick <= high]
+    ticks = ticks if len(ticks) > 1 else [low, high]
+    shown = _uncrowded(np.log(np.array(ticks) / low) * width / math.log(high / low), 0.26)
+    axes.set_xticks(ticks, [count(tick) if i in shown else "" for i, tick in enumerate(ticks)])
+    axes.text(1.075, -0.135 / height, "env steps", color=QUIET, va="center", transform=axes.transAxes)
+
+
+def _draw_spread(figure: Figure, corner: Corner, split: SplitBoard, look_of: Mapping[str, Look]) -> None:
+    """For each agent its tasks from best to worst, each a stroke from its first score to its last."""
+    agents = [row for row in ordered(split.rows) if not row.anchor]
+    left = max([_text_width(_short(row.agent)) for row in agents], default=0) + 0.2
+    episodes = points(split)
+    title = f"Score of each task, k = {episodes[0]} (light) to {episodes[-1]}"
+    axes = _axes(figure, corner, split, title, max(left, LEFT), 0.2)
+    axes.grid(axis="x")
+    for level, dashes in ((0, ANCHOR_DASHES["random"]), (1, ANCHOR_DASHES["oracle"])):
+        axes.axvline(level, color=QUIET, lw=0.9, dashes=dashes)
+    for place, row in enumerate(agents):
+        colour = look_of[row.agent].colour
+        first, last = np.clip(row.task_scores[np.argsort(row.task_scores[:, -1])][:, [0, -1]].T, *SCORE_VIEW)
+        y = place + 0.9 - 0.8 * (np.arange(len(last)) + 0.5) / len(last)
+        _strokes(axes, first, last, y, color=colour, lw=0.4, alpha=0.3)
+        _strokes(axes, first, first, y, color=colour, lw=1.8, alpha=0.45)
+        _strokes(axes, last, last, y, color=colour, lw=2.2)
+    axes.set_ylim(max(len(agents), 1), 0)
+    axes.set_yticks([place + 0.5 for place in range(len(agents))], [_short(row.agent) for row in agents])
+    for row, label in zip(agents, axes.get_yticklabels(), strict=True):
+        label.set(color=_dark(look_of[row.agent].colour), parse_math=False)
+
+
+def _strokes(axes: Axes, start: Array, end: Array, y: Array, **style: Any) -> None:
+    """Level strokes as one path, where markers would be an element each; one without length is a dot."""
+    x = np.stack([start, end + 1e-6, np.full_like(start, np.nan)], axis=1).ravel()
+    axes.plot(x, np.repeat(y, 3), solid_capstyle="round", snap=False, **style)
+
+
+def _describe_scores(split: SplitBoard) -> str:
+    what = f"Normalised score after {_listed(points(split))} adaptation episodes"
+    return _describe(what, _score_lines(split), score)
+
+
+def _describe_returns(split: SplitBoard) -> str:
+    return _describe(
+        f"Mean return after {_listed(points(split))} adaptation episodes", _return_lines(split), number
+    )
+
+
+def _describe_learning(split: SplitBoard) -> str:
+    what = f"Normalised score after {_first_round(split)} adaptation episodes during meta-training"
+    return _describe(what, _learners(split), score, lambda env_steps: f" after {count(env_steps)} env steps")
+
+
+def _listed(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _describe(
+    what: str,
+    lines: Sequence[Line],
+    show: Callable[[float], str],
+    when: Callable[[float], str] = lambda x: "",
+) -> str:
+    """What a panel of curves shows, for those who cannot see it."""
+    curves = "; ".join(
+        f"{printable(line.row.agent)} from {show(line.values[0].value)}{when(line.x[0])}"
+        f" to {show(line.values[-1].value)}{when(line.x[-1])}"
+        for line in lines
+    )
+    return f"{what}: {curves}."
+
+
+def _describe_spread(split: SplitBoard) -> str:
+    ranges = "; ".join(
+        f"{printable(row.agent)} from {score(last.min())} to {score(last.max())}"
+        for row in ordered(split.rows)
+        if not row.anchor
+        for last in [row.task_scores[:, -1]]
+    )
+    return f"Score of each of {split.tasks} tasks before and after adapting; range after: {ranges or 'none'}."
+
+
+PANELS = (
+    Panel("scores", _draw_scores, _describe_scores),
+    Panel("returns", _draw_returns, _describe_returns),
+    Panel("spread", _draw_spread, _describe_spread),
+)
+LEARNING = Panel("learning", _draw_learning, _describe_learning)
+
+
+def panels(split: SplitBoard) -> tuple[Panel, ...]:
+    """The panels that there is something to show in."""
+    return (*PANELS, LEARNING) if _learners(split) else PANELS
+
+
+# ---- layout ----
+
+
+def height(split: SplitBoard) -> float:
+    """Inches of a panel: enough for the names of all agents one below the other."""
+    return TOP + BOTTOM + max(PLOT, 1.1 * LINE * len(split.rows))
+
+
+def _axes(figure: Figure, corner: Corner, split: SplitBoard, title: str, left: float, right: float) -> Axes:
+    """The axes of one panel, with so many inches to the left and right; titles start in line."""
+    x, y = corner
+    inner = np.array([WIDTH - left - right, height(split) - TOP - BOTTOM])
+    place = np.array([x + left, y + BOTTOM]), inner
+    axes = figure.add_axes(tuple(np.concatenate([inches / figure.get_size_inches() for inches in place])))
+    axes.set_title(title, x=(LEFT - left) / inner[0])
+    return axes
+
+
+def _inches(axes: Axes) -> tuple[float, float]:
+    """Width and height."""
+    figure, box = axes.figure, axes.get_position()
+    assert isinstance(figure, Figure)
+    return box.width * figure.get_figwidth(), box.height * figure.get_figheight()
+
+
+def _text_width(text: str) -> float:
+    return LETTER * len(text)
+
+
+def _short(name: str) -> str:
+    """A name to write beside a curve: both ends of it, because names of one family begin alike."""
+    name = printable(name)
+    return name if len(name) <= 18 else f"{name[:8]}…{name[-9:]}"
+
+
+def _dark(colour: str) -> str:
+    """A colour to write in: small letters need more contrast than lines."""
+    red, green, blue = to_rgb(colour)
+    return to_hex((0.7 * red, 0.7 * green, 0.7 * blue))
+
+
+def _uncrowded(at: Array, gap: float) -> list[int]:
+    """The indices of positions to label: from the last one back, all that keep their distance."""
+    shown: list[int] = []
+    for i in reversed(range(len(at))):
+        if not shown or at[shown[-1]] - at[i] >= gap:
+            shown.append(i)
+    return shown
