@@ -64,6 +64,7 @@ QUICK: dict[str, dict[str, Any]] = {
         "model_context": 8,
         "model_iterations": 3,
     },
+    "dqn": {"hidden": [16], "replay": 1000, "update_every": 40},
 }
 # Settings that a short meta-training need not feel.
 INERT = {
@@ -71,6 +72,8 @@ INERT = {
     ("maml-mbml", "maml.backtracks"),
     ("maml-mbml", "maml.hidden"),  # that of mbml, as is
     ("maml-mbml", "maml.sigma"),
+    ("dqn", "adapt_updates"),  # these two matter to new tasks alone: tests/test_dqn.py
+    ("dqn", "memory"),
 }
 
 
