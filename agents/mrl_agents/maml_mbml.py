@@ -7,11 +7,11 @@
 
     adapt     theta' = theta - alpha * grad L(theta)         MAML's step, on the data that theta itself gathered
               z, model <- of all data of the task            as MBML's, and gradient steps of the model
-              theta'' = theta' + beta * grad J(theta'), ...  J: return imagined in that model, some steps
+              theta'' = theta' + beta * (what some steps up J, the return imagined in that model, add)
 
 Later data change z and the model, and imagination begins at theta' anew: a policy gradient on the few, good episodes
 of an adapted policy is noise (docs/algorithms.md has the measurement). The outer gradient of stage 3 goes through the
-real step; what imagination added is held constant in it.
+real step; what imagination adds is held constant in it, but for beta, which says how far that is to be trusted.
 """
 
 from __future__ import annotations
@@ -46,11 +46,13 @@ class MamlMbmlConfig:
             learn_sigma=False,
             inner_lr=0.02,
             learn_inner_lr=True,
-            outer_lr=3e-4,
+            outer_lr=2e-4,
             trace=0.95,
         )
     )  # of stage 3; its sigma and hidden are those of mbml
-    env_steps: int = 1_000_000  # of meta-training, at most; the scenario's budget holds too
+    env_steps: int = 600_000  # of meta-training, at most; the scenario's budget holds too
+    trust: float = 0.5  # beta in the beginning; one for each layer's weights is learned
+    trust_lr: float = 1e-2  # of Adam, for the logarithms of beta
     model_steps: int = 2  # gradient steps that the model takes on a task's data after each round
     model_rate: float = 0.01  # of these steps in the beginning; one a weight is learned
     model_context: int = 128  # transitions that they are taken on
@@ -70,7 +72,7 @@ class MamlMbml:
             obs_scale=(*spec.obs_scale, *[1.0] * config.mbml.context),
         )
         maml = replace(config.maml, hidden=config.mbml.hidden, sigma=config.mbml.first_sigma)
-        self.maml = _RealThenImagined(told, maml, self.mbml, seed, device)
+        self.maml = _RealThenImagined(told, maml, config, self.mbml, seed, device)
         self.log_rates = {
             key: torch.full_like(value, math.log(config.model_rate)).requires_grad_()
             for key, value in self.mbml.model.items()
@@ -120,31 +122,23 @@ class MamlMbml:
 
     @torch.no_grad()
     def _adapted(self, state: State, rollout: Rollout, batch: Batch, rng: Generator) -> tuple[State, Weights]:
-        """The state after a round of B tasks' episodes, and what imagination added to their policies."""
+        """The state after a round of B tasks' episodes, and what imagination would add to their policies."""
         memory = remember(state["memory"], rollout)
         z = infer_context(self.mbml.model, self.mbml.scales, *everything(memory))
         sample = sample_by_task(
             memory, torch.arange(len(z), device=self.device), self.config.model_context, rng
         )
         model = self._adapted_model(sample, torch.ones_like(sample["reward"]), z)
-        stepped, real = (
-            self.maml.adapt_to(state["policy"], batch),
-            state["rounds"] < self.config.maml.inner_steps,
-        )
+        real = (state["rounds"] < self.config.maml.inner_steps)[:, None, None]
         stepped = {
-            key: torch.where(real[:, None, None], x, state["stepped"][key]) for key, x in stepped.items()
+            key: torch.where(real, value, state["stepped"][key])
+            for key, value in self.maml.real_step(state["policy"], batch).items()
         }
         stepped["log_sigma"] = torch.full_like(stepped["log_sigma"], self.maml.later)
-        mean = {key: value for key, value in stepped.items() if key != "log_sigma"}
-        policy = stepped | self.mbml.improved(mean, model, z, rng)
-        after = {
-            "memory": memory,
-            "z": z,
-            "policy": policy,
-            "stepped": stepped,
-            "rounds": state["rounds"] + 1,
-        }
-        return after | {"model": model}, {key: policy[key] - stepped[key] for key in policy}
+        imagined = self.mbml.improved(stepped, model, z, rng)
+        added = {key: imagined[key] - value for key, value in stepped.items()}
+        after = {"memory": memory, "z": z, "model": model, "stepped": stepped, "rounds": state["rounds"] + 1}
+        return after | {"policy": self.maml.trusting(stepped, added)}, added
 
     def _adapted_model(self, transitions: dict[str, Tensor], mask: Tensor, z: Tensor) -> Weights:
         """The world models of B tasks after gradient steps on transitions (B, N, .) of theirs."""
@@ -214,13 +208,14 @@ class MamlMbml:
             for _ in range(max(maml.inner_steps, 1)):
                 rollout, _ = tasks.collect(self.act, state)
                 batch = self._batch(state, rollout)
-                state, imagined = self._adapted(state, rollout, batch, self.mbml.rng)
-                before.append(batch | {f"imagined_{key}": value for key, value in imagined.items()})
+                state, added = self._adapted(state, rollout, batch, self.mbml.rng)
+                before.append(batch | {f"added_{key}": value for key, value in added.items()})
                 if training.left <= 0:
                     return
             rollout, _ = tasks.collect(self.act, state)
             losses = self.maml.outer_step(before, self._batch(state, rollout), state["policy"], optimiser)
-            training.log(losses | self._model_errors(state, rollout))
+            trust = torch.stack([x.detach().exp() for x in self.maml.log_trust.values()]).mean()
+            training.log(losses | {"losses/trust": trust} | self._model_errors(state, rollout))
 
     def _errors(self, model: Weights, batch: dict[str, Tensor], z: Tensor) -> Weights:
         """Prediction errors of each member on transitions (T, N, .) of each task, (T, M, N)."""
@@ -243,30 +238,55 @@ class MamlMbml:
 
 
 class _RealThenImagined(Maml):
-    """MAML whose inner step ends with what imagination added, and with the deviation of later episodes.
+    """MAML whose inner step ends with what imagination adds, and with the deviation of later episodes.
 
     Its advantages are measured from the critic's values: a baseline fitted to one episode explains away half of it.
     """
 
     def __init__(
-        self, spec: EnvSpec, config: MamlConfig, mbml: Mbml, seed: int, device: torch.device
+        self,
+        spec: EnvSpec,
+        maml: MamlConfig,
+        config: MamlMbmlConfig,
+        mbml: Mbml,
+        seed: int,
+        device: torch.device,
     ) -> None:
-        super().__init__(spec, config, seed, device)
-        self.later = math.log(mbml.config.sigma)
-        self.values_of = mbml.values
+        super().__init__(spec, maml, seed, device)
+        self.later, self.trust_lr, self.values_of = math.log(config.mbml.sigma), config.trust_lr, mbml.values
+        self.log_trust = {
+            key: torch.full((), math.log(config.trust), device=device).requires_grad_() for key in mbml.policy
+        }
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        optimiser = super().optimiser()
+        trust = {"params": list(self.log_trust.values()), "lr": self.trust_lr, "initial_lr": self.trust_lr}
+        optimiser.add_param_group(trust)
+        return optimiser
 
     def values(self, rollout: Rollout) -> Tensor:
         return self.values_of(rollout.obs)
 
-    def adapt_to(self, policy: Weights, batch: Batch) -> Weights:
-        """The policies of B tasks after a real step alone."""
-        still = {f"imagined_{key}": torch.zeros_like(value) for key, value in policy.items()}
-        return self._adapt(policy, batch | still)
+    def real_step(self, policy: Weights, batch: Batch) -> Weights:
+        """The policies of B tasks after a step on real data alone."""
+        return self._adapt(policy, batch | {f"added_{key}": torch.zeros_like(policy[key]) for key in policy})
 
     def inner_step(self, weights: Weights, lr: Weights, batch: Batch) -> Weights:
-        stepped = super().inner_step(weights, lr, batch) if self.config.inner_steps else weights
-        moved = {key: value + batch[f"imagined_{key}"] for key, value in stepped.items()}
-        return moved | {"log_sigma": torch.full_like(moved["log_sigma"], self.later)}
+        stepped = super().inner_step(weights, lr, batch) if self.config.inner_steps else dict(weights)
+        stepped["log_sigma"] = torch.full_like(stepped["log_sigma"], self.later)
+        return self.trusting(stepped, {key: batch[f"added_{key}"] for key in self.log_trust})
+
+    def trusting(self, policy: Weights, added: Weights) -> Weights:
+        """The policy, moved by so much of what imagination adds as that is trusted."""
+        return policy | {key: policy[key] + trust.exp() * added[key] for key, trust in self.log_trust.items()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return super().state_dict() | {f"log_trust.{key}": x.detach() for key, x in self.log_trust.items()}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        super().load_state_dict(tensors)
+        for key, trust in self.log_trust.items():
+            trust.data.copy_(tensors[f"log_trust.{key}"])
 
 
 def _told(obs: Tensor, z: Tensor) -> Tensor:

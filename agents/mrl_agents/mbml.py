@@ -292,7 +292,7 @@ class Mbml:
         adam = torch.optim.Adam(policy.values(), lr=config.test_lr)  # elementwise, so each task has its own
         members = config.members
         told = z[:, None, None].expand(-1, members, config.test_starts // members, -1)  # (B, M, N, C)
-        for _ in range(config.test_updates):
+        for _ in range(config.test_updates if len(self.replay) else 0):  # an untrained agent has seen nothing
             start = sample_uniformly(self.replay.memory, told.shape[:3].numel(), rng)["obs"]
             own = {key: weights[:, None] for key, weights in policy.items()}  # the same for all members
             dream, returns = self.imagined(own, model, start.view(*told.shape[:3], -1), told, told, rng)
