@@ -56,7 +56,7 @@ class MamlMbmlConfig:
     model_steps: int = 2  # gradient steps that the model takes on a task's data after each round
     model_rate: float = 0.01  # of these steps in the beginning; one a weight is learned
     model_context: int = 128  # transitions that they are taken on
-    model_iterations: int = 200  # of stage 2
+    model_iterations: int = 400  # of stage 2
     model_lr: float = 3e-4  # of Adam there, for the weights; 30 times it for the logarithms of the rates
 
 
