@@ -27,9 +27,12 @@ def make_config(agent: Any, settings: Mapping[str, Any]) -> Any:
     config = getattr(agent, "Config", None)
     if not (isinstance(config, type) and dataclasses.is_dataclass(config)):
         raise UsageError(f"{getattr(agent, '__name__', agent)} is no agent: it has no dataclass 'Config'")
-    merged = _merged(agent.__name__, "", dataclasses.asdict(config()), whole(dict(settings)))
+    defaults = dataclasses.asdict(config())
+    _check_names(agent.__name__, "", defaults, settings)
     try:  # as JSON, because strictness spares the containers there: a list still fills a tuple
-        return TypeAdapter(config).validate_json(json.dumps(merged), strict=True)
+        return TypeAdapter(config).validate_json(
+            json.dumps(overlay(defaults, whole(dict(settings)))), strict=True
+        )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -38,16 +41,20 @@ def make_config(agent: Any, settings: Mapping[str, Any]) -> Any:
         raise UsageError(f"{agent.__name__}, setting {where!r}: {message}, not {got}") from None
 
 
-def _merged(agent: str, prefix: str, defaults: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The defaults with the settings in place of some; settings in a mapping replace part of one only."""
-    merged = dict(defaults)
+def overlay(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The base with the changes in place of some entries; a mapping in place of a mapping changes part of it only."""
+    both = {
+        key for key in changes if isinstance(changes[key], Mapping) and isinstance(base.get(key), Mapping)
+    }
+    return {**base, **changes, **{key: overlay(base[key], changes[key]) for key in both}}
+
+
+def _check_names(agent: str, prefix: str, known: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
-        if name not in defaults:
-            raise UsageError(f"{agent} has no setting {prefix + str(name)!r}: {nearest(name, defaults)}")
-        if isinstance(defaults[name], dict) and isinstance(value, Mapping):
-            value = _merged(agent, f"{prefix}{name}.", defaults[name], value)
-        merged[name] = value
-    return merged
+        if name not in known:
+            raise UsageError(f"{agent} has no setting {prefix + str(name)!r}: {nearest(name, known)}")
+        if isinstance(known[name], Mapping) and isinstance(value, Mapping):
+            _check_names(agent, f"{prefix}{name}.", known[name], value)
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:

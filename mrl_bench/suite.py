@@ -17,6 +17,7 @@ from mrl_bench.errors import UsageError, nearest
 from mrl_bench.forms import Form, Text, between, fill, wrong
 from mrl_bench.scenario import Budget, Protocol, Scenario, check_file_name, find_file, load, scenarios_dir
 from mrl_bench.scenario_form import MAX_ID, Doc
+from mrl_bench.settings import overlay
 from mrl_bench.yaml_source import Document, Loc, read
 
 ANCHORS = ("random", "blind", "oracle")  # the harness adds them to every scenario
@@ -179,4 +180,4 @@ def _agent(document: Document, at: Loc, name: str, form: AgentForm, family: str)
             raise document.error(
                 (*at, "families", other), f"no family {other!r}: {nearest(other, families)}", key=True
             )
-    return AgentSpec(name, agent, form.set | form.families.get(family, {}))
+    return AgentSpec(name, agent, overlay(form.set, form.families.get(family, {})))

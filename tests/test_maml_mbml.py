@@ -21,12 +21,22 @@ from mrl_bench.types import Rollout, State, Step
 HORIZON = 10
 SETTINGS = {
     "mbml": {
-        "rounds": 3, "tasks": 40, "hidden": [32], "width": 32, "context": 2, "context_width": 16,
-        "model_iterations": 60, "policy_iterations": 20, "imagined_steps": 5, "test_starts": 4,
+        "rounds": 3,
+        "tasks": 40,
+        "hidden": [32],
+        "width": 32,
+        "context": 2,
+        "context_width": 16,
+        "model_iterations": 60,
+        "policy_iterations": 20,
+        "imagined_steps": 5,
+        "test_starts": 4,
         "context_lengths": [8, 16],
     },
     "maml": {"tasks": 10},
-    "env_steps": 4_500, "model_context": 16, "model_iterations": 400,
+    "env_steps": 4_500,
+    "model_context": 16,
+    "model_iterations": 400,
 }
 
 

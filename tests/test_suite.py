@@ -11,6 +11,7 @@ from mrl_bench.errors import SourceError, UsageError
 from mrl_bench.scenario import find_scenario, load, scenarios_dir
 from mrl_bench.scenario_form import ScenarioForm
 from mrl_bench.schema import scenario_schema, suite_schema
+from mrl_bench.settings import overlay
 from mrl_bench.suite import AgentSpec, find_suite, list_suites, load_suite, suites_dir
 from mrl_bench.yaml_source import read
 
@@ -58,6 +59,13 @@ def test_settings_for_a_family_hold_on_its_scenarios_alone(mine):
     assert wiring.agents[1] == AgentSpec("fast", "maml", {"inner_lr": 0.1, "tasks": 7})
     running = mine(edits | {"scenario: cartpole-wiring-v1": "scenario: cheetah-vel-v1"}).entries[0]
     assert running.agents[1] == AgentSpec("fast", "maml", {"inner_lr": 0.1, "tasks": 5})
+
+
+def test_settings_inside_settings_are_changed_one_by_one():
+    base = {"maml": {"tasks": 9, "hidden": [8]}, "steps": 2}
+    changed = {"maml": {"tasks": 9, "hidden": [4]}, "steps": 2}
+    assert overlay(base, {"maml": {"hidden": [4]}}) == changed
+    assert base["maml"]["hidden"] == [8]
 
 
 def test_overrides_change_what_they_name_and_the_digest(mine):
