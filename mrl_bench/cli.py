@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mrl_bench
+from mrl_bench import registry
 from mrl_bench.errors import MrlBenchError
 
 if TYPE_CHECKING:
@@ -126,6 +127,8 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = commands.add_parser("doctor", help="versions, GPU, and which optional parts are there")
     doctor.set_defaults(command=_doctor)
+
+    registry.extend_command_line(commands, bench)
     return parser
 
 
@@ -269,7 +272,6 @@ def _play(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from mrl_bench import registry
     from mrl_bench.scenario import list_scenarios
     from mrl_bench.suite import list_suites
 

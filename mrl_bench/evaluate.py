@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mrl_bench.agent import MetaAgent
-from mrl_bench.privileged import agent_spec, make_env
+from mrl_bench.privileged import agent_spec, make_env, metrics
 from mrl_bench.results import Curve
 from mrl_bench.rollout import collect
 from mrl_bench.streams import seed_of
@@ -53,7 +53,7 @@ def evaluate(
     state = agent.begin(len(tasks))
     env_steps = np.zeros(len(tasks))  # (B,)
     broken = np.zeros(len(tasks), dtype=np.int64)
-    returns, steps, failed = [], [], []
+    returns, steps, failed, measured = [], [], [], []
     for k in range(rounds[-1] + 1):
 
         def seeds(purpose: str, k: int = k) -> dict[str, int]:
@@ -63,6 +63,9 @@ def evaluate(
         if k in rounds:
             rollout, _ = collect(scored_env, spec, agent.act, _copy(state), explore=False, **seeds("scored"))
             returns.append(rollout.returns().double().cpu().numpy())
+            measured.append(
+                {name: value.double().cpu().numpy() for name, value in metrics(scored_env).items()}
+            )
             steps.append(env_steps.copy())
             failed.append(broken + rollout.failed.sum(1).cpu().numpy())
         if k < rounds[-1]:
@@ -80,6 +83,7 @@ def evaluate(
         returns=np.stack(returns, 1),  # (B, K, N)
         env_steps=np.stack(steps, 1),  # (B, K)
         failed=np.stack(failed, 1),  # (B, K)
+        metrics={name: np.stack([values[name] for values in measured], 1) for name in measured[0]},
     )
 
 

@@ -90,3 +90,12 @@ class Pictured(BatchEnv, Protocol):
             MissingPart: what it draws with is not installed.
         """
         ...
+
+
+@runtime_checkable
+class Metered(BatchEnv, Protocol):
+    """A `BatchEnv` that measures more of an episode than its return. Optional; agents see nothing of it."""
+
+    def metrics(self) -> dict[str, Tensor]:
+        """Name -> (B, E), finite, of the present episodes as far as they have come. Changes nothing."""
+        ...

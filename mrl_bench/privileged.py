@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mrl_bench.family import BatchEnv
+from mrl_bench.family import BatchEnv, Metered
 from mrl_bench.types import EnvSpec, Step, TaskBatch
 
 if TYPE_CHECKING:
@@ -38,6 +38,12 @@ def make_env(
         return env
     features = torch.as_tensor(scenario.features(tasks), dtype=torch.float32, device=device)  # (B, F)
     return _Revealed(env, features[:, None].expand(-1, episodes, -1))
+
+
+def metrics(env: BatchEnv) -> dict[str, Tensor]:
+    """What an environment of `make_env` measures beside the return, name -> (B, E); {} if it is not `Metered`."""
+    inner = env._env if isinstance(env, _Revealed) else env
+    return inner.metrics() if isinstance(inner, Metered) else {}
 
 
 class _Revealed:

@@ -19,6 +19,11 @@ def names(kind: str) -> dict[str, str]:
     return table
 
 
+def extend_command_line(commands: Any, bench: Any) -> None:
+    """Lets families add sub-commands to argparse's `commands`, and options to the parser of `bench`."""
+    import_module(_PACKAGES["family"] + ".command_line").extend(commands, bench)
+
+
 def find(kind: str, name: str) -> Any:
     """The class behind a short name or a "module:Class".
 

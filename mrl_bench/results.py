@@ -27,9 +27,12 @@ class Curve:
     failed: NDArray[
         np.int64
     ]  # (B, K) scored episodes, and adaptation episodes so far, in which the simulation broke
+    # What the family measures beside the return, name -> (B, K, N); see `mrl_bench.family.Metered`.
+    metrics: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return {name: np.asarray(value).tolist() for name, value in vars(self).items()}
+        metrics = {name: value.tolist() for name, value in self.metrics.items()}
+        return {name: np.asarray(value).tolist() for name, value in vars(self).items()} | {"metrics": metrics}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Curve:
@@ -39,6 +42,9 @@ class Curve:
             returns=np.asarray(data["returns"], dtype=np.float64),
             env_steps=np.asarray(data["env_steps"], dtype=np.float64),
             failed=np.asarray(data["failed"], dtype=np.int64),
+            metrics={
+                name: np.asarray(value, dtype=np.float64) for name, value in data.get("metrics", {}).items()
+            },
         )
 
 

@@ -104,7 +104,7 @@ class Scenario:
     doc: str
     family_name: str  # as in the file: a short name or "module:Class"
     family: TaskFamily
-    options: Mapping[str, Any]  # of the family, as in the file
+    options: Mapping[str, Any]  # of the family, as in the file or given to `load`
     horizon: int  # control steps of a full episode
     splits: Mapping[str, Split]  # "train", "test" and, if there is one, "ood"
     budget: Budget
@@ -219,8 +219,11 @@ def find_file(kind: str, name: str | Path, folder: Path) -> Path:
     return folder / f"{name}.yaml"
 
 
-def load(path: Path | str) -> Scenario:
+def load(path: Path | str, options: Mapping[str, Any] | None = None) -> Scenario:
     """Reads a scenario and checks that its parts fit together.
+
+    Args:
+        options: of the family, in place of those in the file.
 
     Raises:
         SourceError: something in the file is wrong; says where, and what is possible there.
@@ -229,13 +232,14 @@ def load(path: Path | str) -> Scenario:
     document = read(path)
     form = fill(ScenarioForm, document)
     check_file_name(document, form.id)
-    family = _family(document, form)
+    chosen = {**form.options, **(options or {})}
+    family = _family(document, form, chosen)
     return Scenario(
         id=form.id,
         doc=form.doc,
         family_name=form.family,
         family=family,
-        options=form.options,
+        options=chosen,
         horizon=form.horizon,
         splits=_splits(document, form, family),
         budget=form.budget,
@@ -252,7 +256,7 @@ def check_file_name(document: Document, id: str) -> None:
         )
 
 
-def _family(document: Document, form: ScenarioForm) -> TaskFamily:
+def _family(document: Document, form: ScenarioForm, options: Mapping[str, Any]) -> TaskFamily:
     try:
         cls = registry.find("family", form.family)
     except MissingPart:
@@ -266,9 +270,9 @@ def _family(document: Document, form: ScenarioForm) -> TaskFamily:
         hasattr(cls, name) for name in ("horizon", "params", "make")
     ):
         raise document.error(("family",), f"{form.family!r} is no task family: see mrl_bench/family.py")
-    if "horizon" in form.options:
+    if "horizon" in options:
         raise document.error(("options", "horizon"), "'horizon' stands beside 'options', not in it", key=True)
-    data = {**form.options, "horizon": form.horizon}
+    data = {**options, "horizon": form.horizon}
     return cast(TaskFamily, fill_dataclass(cls, document, ("options",), data))
 
 

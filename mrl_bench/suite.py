@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from mrl_bench import registry
 from mrl_bench.errors import UsageError, nearest
-from mrl_bench.forms import Form, Text, between, fill, wrong
+from mrl_bench.forms import Form, Text, between, fill, fill_dataclass, wrong
 from mrl_bench.scenario import Budget, Protocol, Scenario, check_file_name, find_file, load, scenarios_dir
 from mrl_bench.scenario_form import MAX_ID, Doc
 from mrl_bench.settings import overlay
@@ -75,6 +75,7 @@ class EntryForm(Form):
 
     scenario: Text
     agents: dict[str, AgentForm] | None = None  # instead of the suite's
+    options: dict[str, Any] = field(default_factory=dict)  # some of the family's
     budget: dict[str, Any] = field(default_factory=dict)  # some entries of the scenario's
     protocol: dict[str, Any] = field(default_factory=dict)
 
@@ -144,6 +145,10 @@ def _scenario(document: Document, at: Loc, form: EntryForm) -> Scenario:
     if not path.is_file():
         raise document.error((*at, "scenario"), f"there is no file {path}")
     scenario = load(path)
+    if form.options:
+        chosen = {**scenario.options, "horizon": scenario.horizon, **form.options}
+        fill_dataclass(type(scenario.family), document, (*at, "options"), chosen)  # refuses in this file
+        scenario = load(path, form.options)
     return scenario.with_overrides(
         fill(Budget, document, (*at, "budget"), asdict(scenario.budget) | form.budget),
         fill(Protocol, document, (*at, "protocol"), asdict(scenario.protocol) | form.protocol),

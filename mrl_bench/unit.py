@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mrl_bench import registry
 from mrl_bench.errors import BudgetSpent, UsageError
 from mrl_bench.results import Evaluation, Trained, canonical_json
-from mrl_bench.scenario import Budget, Protocol, Scenario, find_scenario
+from mrl_bench.scenario import Budget, Protocol, Scenario, load
 from mrl_bench.settings import make_config
 from mrl_bench.store import Store, StoreError
 from mrl_bench.suite import ANCHORS, AgentSpec
@@ -90,6 +90,7 @@ class Unit:
         """What a worker process needs to make the same unit."""
         return {
             "scenario": str(self.scenario.path.resolve()),
+            "options": dict(self.scenario.options),
             "budget": asdict(self.scenario.budget),
             "protocol": asdict(self.scenario.protocol),
             "digest": self.scenario.digest,
@@ -103,7 +104,7 @@ class Unit:
         """Raises: UsageError: the scenario's file has changed since."""
         budget = Budget(**data["budget"])
         protocol = Protocol(**{**data["protocol"], "rounds": tuple(data["protocol"]["rounds"])})
-        scenario = find_scenario(Path(data["scenario"])).with_overrides(budget, protocol)
+        scenario = load(data["scenario"], data.get("options")).with_overrides(budget, protocol)
         if scenario.digest != data["digest"]:
             raise UsageError(f"{data['scenario']} is not what it was when this run was planned")
         return Unit(scenario, AgentSpec(**data["agent"]), data["seed"], data["device"])

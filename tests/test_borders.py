@@ -49,6 +49,12 @@ def test_packages_import_downwards(package: str, others: set[str]) -> None:
     assert not {path: found for path, found in crossing.items() if found}
 
 
+def test_carla_is_imported_in_one_place() -> None:
+    """Besides the script that writes the roads, which nothing imports."""
+    importing = {path.name for path, tree in sources("mrl_tasks") if "carla" in imports(tree)}
+    assert importing <= {"carla_world.py", "write.py"}
+
+
 @pytest.mark.parametrize("package", ROOTS)
 def test_nothing_is_pickled(package: str) -> None:
     forbidden = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}

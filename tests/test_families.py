@@ -18,6 +18,7 @@ from mrl_bench.types import EnvSpec, Step, TaskBatch
 # Option sets that change which parameters there are or how they act; a family that is not listed has its defaults.
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "cartpole": [{}, {"control": "bang_bang", "reward": "target"}],
+    "driving": [{}, {"road": "highway", "traffic": 6}, {"road": "crossing", "traffic": 2, "events": True}],
 }
 VARIANTS = [
     pytest.param(name, options, id="-".join(map(str, (name, *options.values()))))

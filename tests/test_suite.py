@@ -1,6 +1,7 @@
 import json
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from mrl_bench.scenario_form import ScenarioForm
 from mrl_bench.schema import scenario_schema, suite_schema
 from mrl_bench.settings import overlay
 from mrl_bench.suite import AgentSpec, find_suite, list_suites, load_suite, suites_dir
+from mrl_bench.unit import Unit
 from mrl_bench.yaml_source import read
 
 GOOD = """\
@@ -148,6 +150,10 @@ REFUSED = [
     ("'rounds' begins with 0 and ascends", {"[0, 4]": "^^[4]"}),
     ("an entry of 'rounds' must be a whole number", {"[0, 4]": "[0, ^^four]"}),
     ("unknown key 'round': did you mean 'rounds'?", {"{rounds:": "{^^round:"}),
+    (
+        "unknown option 'contrl': did you mean 'control'?",
+        {"cartpole-wiring-v1": "cartpole-wiring-v1\n    options: {^^contrl: force}"},
+    ),
     ("aliases are not allowed", {THEIRS: "^^*default"}),
 ]
 
@@ -170,6 +176,20 @@ def test_every_suite_loads(name):
     suite = find_suite(name)
     assert suite.id == name
     assert suite.entries
+
+
+def test_an_entry_may_change_options_of_the_family_and_a_worker_gets_them_too(mine):
+    wiring, _ = (
+        entry.scenario
+        for entry in mine(
+            {"cartpole-wiring-v1": "cartpole-wiring-v1\n    options: {control: bang_bang}"}
+        ).entries
+    )
+    original = find_scenario("cartpole-wiring-v1")
+    assert wiring.family == replace(original.family, control="bang_bang")
+    assert wiring.digest != original.digest
+    unit = Unit(wiring, AgentSpec("random", "random", {}), 0, "cpu")
+    assert Unit.from_json(json.loads(json.dumps(unit.to_json()))).scenario.digest == wiring.digest
 
 
 def test_suites_are_found_or_the_nearest_is_named():

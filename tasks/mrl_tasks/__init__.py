@@ -2,5 +2,6 @@
 
 TABLE = {
     "cartpole": "mrl_tasks.cartpole:CartPole",
+    "driving": "mrl_tasks.driving:Driving",
     "locomotion": "mrl_tasks.locomotion:Locomotion",
 }

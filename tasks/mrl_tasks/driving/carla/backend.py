@@ -1,0 +1,153 @@
+"""Driving on a CARLA server: the embedded simulator's cars, but CARLA moves them.
+
+Starts, wiring, other road users, observation, reward and scores are those of `Cars`, to the letter. Others follow their
+scripts here, and CARLA is told in each tick where they are. All B x E slots drive in one world, on a copy of the map
+each, so that a control step is one tick.
+"""
+
+from __future__ import annotations
+
+import atexit
+from contextlib import suppress
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrl_bench.errors import MissingPart, MrlBenchError
+from mrl_bench.types import Step, TaskBatch
+from mrl_tasks.command_line import HOST_VARIABLE
+from mrl_tasks.driving.carla import Address, address
+from mrl_tasks.driving.carla.axes import from_carla
+from mrl_tasks.driving.carla.carla_world import CarlaWorld, drivable_lanes
+from mrl_tasks.driving.carla.copies import Area, offsets, side_by_side
+from mrl_tasks.driving.carla.slot import BLUEPRINTS, CAR, Slot
+from mrl_tasks.driving.family import Driving
+from mrl_tasks.driving.others import Others, bodies
+from mrl_tasks.driving.roads import xodr_path
+from mrl_tasks.driving.scene import Scene
+from mrl_tasks.driving.simulation import Cars, Slots
+from mrl_tasks.driving.trees import each
+from mrl_tasks.driving.vehicle import DT, Array, CarState, Command
+
+
+@cache
+def connect(server: Address) -> CarlaWorld:
+    """The one connection of this process to a server; at its end the server is left as it was found.
+
+    Raises:
+        MissingPart: there is none that answers.
+    """
+    world = CarlaWorld(server, DT)
+    atexit.register(world.close)
+    return world
+
+
+def named_server() -> Address:
+    """Raises: MissingPart: no server is named."""
+    server = address()
+    if server is None:
+        raise MissingPart(f"name a CARLA server: --carla-host and --carla-port, or {HOST_VARIABLE}")
+    return server
+
+
+class CarlaCars(Cars):
+    """A `BatchEnv` on the server that the environment names. Computes on the host, whatever the device."""
+
+    _present: CarlaCars | None = None  # whose actors are in the world
+
+    def __init__(
+        self,
+        family: Driving,
+        tasks: TaskBatch,
+        episodes: int,
+        device: torch.device,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Raises: MissingPart: no server is named, or it does not answer."""
+        super().__init__(family, tasks, episodes, torch.device("cpu"), dtype)
+        self._where = device
+        self._world = connect(named_server())
+        road = xodr_path(family.road).read_text()
+        self._moves = offsets(_area(road), len(tasks) * episodes)
+        self._roads = side_by_side(road, self._moves)
+
+    def reset(self, seed: int) -> Tensor:
+        obs = super().reset(seed)
+        self._world.load(self._roads)
+        self._spawn(self._all.scene)
+        CarlaCars._present = self
+        return obs.to(self._where)
+
+    def step(self, action: Tensor) -> Step:
+        if CarlaCars._present is not self:
+            raise MrlBenchError("another environment has put its cars into CARLA's world: reset this one")
+        return Step(*(tensor.to(self._where) for tensor in super().step(action.cpu())))
+
+    def metrics(self) -> dict[str, Tensor]:
+        return {name: value.to(self._where) for name, value in super().metrics().items()}
+
+    def close(self) -> None:
+        if CarlaCars._present is self:
+            CarlaCars._present = None
+            with suppress(MrlBenchError):  # a server that died needs no cleaning up
+                self._world.clear()
+
+    def _spawn(self, scene: Scene) -> None:
+        """Puts a scene into the world, where all stand still until the first step."""
+        slots = [Slot(self._world, move, _one(self._task.car, i)) for i, move in enumerate(self._moves)]
+        cars = self._world.spawn(CAR, [slot.place(_one(scene.car, i)) for i, slot in enumerate(slots)])
+        stock = self._world.physics(cars[0])
+        for slot, car in zip(slots, cars, strict=True):
+            slot.car = car
+            slot.dress(stock)
+        self._owners: dict[int, tuple[int, int]] = {}  # actor -> its place among the others, and its slot
+        for kind, blueprint in BLUEPRINTS.items():
+            found = [(int(k), int(i)) for k, i in np.argwhere(scene.others.kind == kind)]
+            places = [
+                slots[i].place_of_other(k, _one(scene.others, i), _one(scene.bodies, i)) for k, i in found
+            ]
+            for (k, i), actor in zip(found, self._world.spawn(blueprint, places), strict=True):
+                slots[i].others[k] = actor
+                self._owners[actor] = k, i
+        self._world.tick()
+        self._in_world = slots
+
+    def _drive(
+        self, slots: Slots, command: Command, others: Others, push_x: Array, push_y: Array
+    ) -> tuple[CarState, Array]:
+        """A tick of the world: where our cars are after it, and whom their sensors say that they touched."""
+        active = list(range(len(self._moves))) if self._which is None else self._which.tolist()
+        there = bodies(np, self._route, others)
+        living = {number: i for i, number in enumerate(active) if not slots.outcome.ended[i]}
+        for number, slot in enumerate(self._in_world):
+            if number in living:
+                i = living[number]
+                slot.drive(_one(slots.scene.car, i), _one(command, i), (float(push_x[i]), float(push_y[i])))
+                slot.move_others(_one(others, i), _one(there, i))
+            else:
+                slot.stop()
+        self._world.tick()
+        states = [
+            self._in_world[number].state(_one(slots.scene.car, i), _one(command, i))
+            for i, number in enumerate(active)
+        ]
+        contacts = np.zeros(others.kind.shape, dtype=bool)
+        for contact in self._world.contacts():
+            k, number = self._owners.get(contact.other, (0, -1))
+            if number in living:
+                contacts[k, living[number]] = True
+        return CarState(*np.reshape(states, (-1, len(CarState._fields))).T), contacts
+
+
+def _one(tree: Any, slot: int) -> Any:
+    """A slot's part of a named tuple of arrays: numbers, or (K,) each."""
+    return each(lambda leaf: leaf[..., slot].tolist(), tree)
+
+
+def _area(xodr: str) -> Area:
+    lanes = [from_carla(lane) for lane in drivable_lanes(xodr, spacing=5.0)]
+    x, y = [lane.x for lane in lanes], [lane.y for lane in lanes]
+    return Area(min(x), min(y), max(x), max(y))

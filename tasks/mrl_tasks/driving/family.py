@@ -1,0 +1,155 @@
+"""What may vary in driving. Imports no simulator: `make` does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from mrl_bench.errors import UsageError
+from mrl_bench.family import BatchEnv, Param
+from mrl_bench.types import EnvSpec, TaskBatch
+
+if TYPE_CHECKING:
+    import torch
+
+MOST_TRAFFIC = 6
+MAX_DELAY = 10  # control steps
+PREVIEW = (5.0, 10.0, 20.0, 30.0, 40.0)  # [m] along the route, of the points that are observed
+# Codes of `event_kind`; `events.py` says what happens in each.
+EVENTS = (
+    "none",
+    "lead_hard_brake",
+    "cut_in",
+    "jaywalking_pedestrian",
+    "stalled_vehicle",
+    "oncoming_overtaker",
+    "red_light",
+)
+
+# Bounds say what is still a car on a road; that some corners of the box cannot be driven is up to the scenario.
+_CAR: Mapping[str, Param] = {
+    "friction_front": Param(1.0, 0.05, 2.0, "1", "friction coefficient of the front tyres on dry asphalt"),
+    "friction_rear": Param(1.0, 0.05, 2.0, "1", "friction coefficient of the rear tyres on dry asphalt"),
+    "road_friction": Param(1.0, 0.05, 1.5, "1", "of the road, scales that of both; ice has about 0.15"),
+    "road_wetness": Param(0.0, 0.0, 1.0, "1", "0 is dry and 1 standing water, by a table of ours"),
+    "mass": Param(1500.0, 800.0, 4000.0, "kg", "mass of the car with its load"),
+    "mass_offset": Param(
+        0.0, -0.6, 0.6, "m", "of the centre of mass, forward of the middle between the axles"
+    ),
+    "engine_gain": Param(1.0, 0.2, 2.0, "1", "scale of the driving force"),
+    "brake_gain": Param(1.0, 0.2, 2.0, "1", "scale of the braking force"),
+    "steering_ratio": Param(1.0, 0.2, 2.0, "1", "scale of the steering angle"),
+    "steering_offset": Param(0.0, -0.2, 0.2, "rad", "where the front wheels point when told to go straight"),
+    "steering_sign": Param(1.0, -1.0, 1.0, "1", "-1 if the steering is reversed", values=(-1.0, 1.0)),
+    "actuator_delay": Param(
+        default=0.0,
+        low=0.0,
+        high=float(MAX_DELAY),
+        unit="control steps",
+        doc="from an action to the actuators; until the first one arrives they get 0",
+        values=tuple(map(float, range(MAX_DELAY + 1))),
+    ),
+    "wind_speed": Param(0.0, -40.0, 40.0, "m/s", "of a steady wind towards +y of the map"),
+    "grade": Param(0.0, -0.2, 0.2, "1", "rise of the road over its run, along the route"),
+    "target_speed": Param(12.0, 3.0, 35.0, "m/s", "the speed that is asked for, and observed"),
+}
+_TRAFFIC: Mapping[str, Param] = {
+    "traffic_density": Param(25.0, 5.0, 60.0, "1/km", "cars on a kilometre of the route at the start"),
+    "aggressiveness": Param(
+        0.5, 0.0, 1.0, "1", "of other drivers: faster, closer, and sooner in another lane"
+    ),
+}
+_EVENTS: Mapping[str, Param] = {
+    "event_kind": Param(
+        default=1.0,
+        low=0.0,
+        high=float(len(EVENTS) - 1),
+        unit="code",
+        doc=", ".join(f"{code} {name}" for code, name in enumerate(EVENTS)),
+        values=tuple(map(float, range(len(EVENTS)))),
+    ),
+    "event_severity": Param(0.5, 0.0, 1.0, "1", "how near the event begins and how late it shows"),
+}
+
+
+@dataclass(frozen=True)
+class Driving:
+    """A car on a road of its own, with other cars and an unforeseen event if asked for.
+
+    Observation: vx, vy [m/s], yaw rate [rad/s] and steering angle [rad] of the car; lateral error [m] and heading error
+    [rad] from the lane's centre, both positive to the left; target speed [m/s]; x and y [m] of the route at the
+    distances `PREVIEW` ahead; with events, distance [m] of the light ahead and whether it is red; and for each other
+    road user its position [m] and velocity relative to the car [m/s], and its kind (0 none, 1 vehicle, 2 pedestrian).
+    Positions and velocities are in the frame of the car: x forward, y to the left.
+
+    Action (2,): steering to the left, and throttle (positive) or brake (negative).
+    The reward is that of `mrl_tasks.driving.scene.judge`.
+    """
+
+    # Control steps of a full episode, each of 0.05 s.
+    horizon: int = 200
+    road: Literal["straight", "curve", "s_bends", "highway", "crossing", "loop"] = "s_bends"
+    # Other cars on the route, 0 to 6.
+    traffic: int = 0
+    # Whether an event of the kind `event_kind` happens in each episode.
+    events: bool = False
+    # Share of the target speed that a car has at the start.
+    start_speed: float = 0.8
+    # Whether an episode ends where the car's middle leaves its lane, rather than where it leaves the asphalt.
+    keep_lane: bool = False
+    # "embedded" simulates here; "carla" drives the cars of a CARLA server.
+    backend: Literal["embedded", "carla"] = "embedded"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.traffic <= MOST_TRAFFIC:
+            raise UsageError(f"traffic must be from 0 to {MOST_TRAFFIC}, not {self.traffic}")
+        if not 0.0 <= self.start_speed <= 1.5:
+            raise UsageError(f"start_speed must be from 0 to 1.5, not {self.start_speed}")
+
+    @property
+    def params(self) -> Mapping[str, Param]:
+        return {**_CAR, **(_TRAFFIC if self.traffic else {}), **(_EVENTS if self.events else {})}
+
+    @property
+    def actors(self) -> int:
+        """Other road users that are observed: the traffic, and one of the event."""
+        return self.traffic + self.events
+
+    @property
+    def spec(self) -> EnvSpec:
+        scale = [10.0, 1.0, 0.5, 0.2, 1.0, 0.2, 10.0]
+        for distance in PREVIEW:
+            scale += [distance, max(distance / 4.0, 2.0)]
+        if self.events:
+            scale += [30.0, 1.0]
+        scale += [30.0, 4.0, 10.0, 2.0, 1.0] * self.actors
+        return EnvSpec(obs_dim=len(scale), act_dim=2, horizon=self.horizon, dt=0.05, obs_scale=tuple(scale))
+
+    @property
+    def simulator(self) -> str:
+        if self.backend == "carla":
+            from mrl_tasks.driving.carla import simulator_name
+
+            return simulator_name()
+        return "driving 1"
+
+    def make(
+        self, tasks: TaskBatch, episodes: int, device: torch.device, dtype: torch.dtype | None = None
+    ) -> BatchEnv:
+        """B x E cars: in numpy and float64 on the CPU, in torch elsewhere, in float32 unless `dtype` is given.
+
+        Raises:
+            MissingPart: the backend "carla" without the carla package, or without a server.
+            UsageError: a parameter of few values is not one of them.
+        """
+        for name, param in self.params.items():
+            if param.values and not set(tasks.column(name).tolist()) <= set(param.values):
+                raise UsageError(f"{name} must be one of {param.values}")
+        if self.backend == "carla":
+            from mrl_tasks.driving.carla.backend import CarlaCars
+
+            return CarlaCars(self, tasks, episodes, device, dtype)
+        from mrl_tasks.driving.simulation import Cars
+
+        return Cars(self, tasks, episodes, device, dtype)

@@ -1,0 +1,135 @@
+"""Routes as curves, places along them, and overlap of oriented boxes. Functions over arrays of any one shape."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from mrl_tasks.driving.roads import ROADS, SPACING, route_path
+from mrl_tasks.driving.vehicle import Array, Namespace, clip
+
+SHOULDER = 1.5  # [m] of asphalt beside the outer lanes
+
+
+class Route(NamedTuple):
+    """The centre of the lane to follow, at every `SPACING` metres of it, and what is beside it."""
+
+    x: Array  # (M,) [m]
+    y: Array
+    heading: Array  # (M,) [rad] unwrapped
+    cos: Array  # (M,) of the heading
+    sin: Array
+    curvature: Array  # (M,) [1/m], positive to the left
+    length: float  # [m]
+    lane_width: float  # [m]
+    left_lanes: int  # lanes of the same direction, to the left
+    left_edge: float  # [m] from the lane's centre to where the car's middle may not go
+    right_edge: float
+
+
+class Point(NamedTuple):
+    """Of a route at some s, all of the shape of that s."""
+
+    x: Array
+    y: Array
+    heading: Array
+    cos: Array
+    sin: Array
+    curvature: Array
+
+
+class Place(NamedTuple):
+    """Where a car is on a route, (N,)."""
+
+    s: Array  # [m] along the route
+    lateral: Array  # [m] to the left of it
+    heading_error: Array  # [rad] of the car, counter-clockwise from the route, in [-pi, pi]
+    along: Array  # heading of the route: cosine and sine
+    across: Array
+
+
+@cache
+def read_route(name: str, keep_lane: bool) -> Route:
+    """The route along one of our roads, in numpy. Its edges are those of the lane to keep, or of the asphalt."""
+    table = json.loads(route_path(name).read_text())
+    lane_width, heading, left_lanes = table["lane_width"], np.array(table["heading"]), ROADS[name].left_lanes
+    return Route(
+        x=np.array(table["x"]),
+        y=np.array(table["y"]),
+        heading=heading,
+        cos=np.cos(heading),
+        sin=np.sin(heading),
+        curvature=np.gradient(heading, SPACING),
+        length=SPACING * (len(heading) - 1),
+        lane_width=lane_width,
+        left_lanes=left_lanes,
+        left_edge=lane_width / 2 if keep_lane else lane_width * (1.5 + left_lanes) + SHOULDER,
+        right_edge=lane_width / 2 if keep_lane else lane_width / 2 + SHOULDER,
+    )
+
+
+def point(xp: Namespace, route: Route, s: Array) -> Point:
+    """The route at s, from its nearest point along an arc, to second order; straight on beyond its ends."""
+    number = clip(
+        xp, xp.where(s == s, s, 0.0) * (1.0 / SPACING) + 0.5, 0.0, len(route.x) - 0.5
+    )  # NaN has no index
+    index = xp.astype(number, xp.int64)
+    rest = s - index * SPACING
+    cos, sin, curvature = route.cos[index], route.sin[index], route.curvature[index]
+    turn = curvature * rest
+    return Point(
+        x=route.x[index] + rest * (cos - 0.5 * turn * sin),
+        y=route.y[index] + rest * (sin + 0.5 * turn * cos),
+        heading=route.heading[index] + turn,
+        cos=cos - turn * sin,
+        sin=sin + turn * cos,
+        curvature=curvature,
+    )
+
+
+def project(xp: Namespace, route: Route, x: Array, y: Array, yaw: Array, guess: Array) -> Place:
+    """Where (x, y) is on the route, by one Newton step from a guess of s that is within a metre or so."""
+    near = point(xp, route, guess)
+    dx, dy = x - near.x, y - near.y
+    forward, left = dx * near.cos + dy * near.sin, dy * near.cos - dx * near.sin
+    moved = forward / xp.maximum(1.0 - near.curvature * left, 0.2)
+    turn = near.curvature * moved
+    error = yaw - near.heading - turn
+    return Place(
+        s=guess + moved,
+        lateral=left - 0.5 * turn * forward,
+        heading_error=error - 2 * math.pi * xp.round(error * (0.5 / math.pi)),
+        along=near.cos - turn * near.sin,
+        across=near.sin + turn * near.cos,
+    )
+
+
+class Box(NamedTuple):
+    """A rectangle on the ground: its middle, the cosine and sine of its yaw, and half of its sides."""
+
+    x: Array
+    y: Array
+    cos: Array
+    sin: Array
+    half_length: Array
+    half_width: Array
+
+
+def overlap(xp: Namespace, one: Box, other: Box) -> Array:
+    """Whether boxes overlap, by separating axes (Gottschalk et al. 1996): those of one, and those of the other."""
+    dx, dy = other.x - one.x, other.y - one.y
+    cos = xp.abs(one.cos * other.cos + one.sin * other.sin)
+    sin = xp.abs(one.cos * other.sin - one.sin * other.cos)
+
+    def meet(box: Box, far: Box) -> Array:
+        """Along the sides of `box`."""
+        forward, left = xp.abs(dx * box.cos + dy * box.sin), xp.abs(dy * box.cos - dx * box.sin)
+        return (forward < box.half_length + far.half_length * cos + far.half_width * sin) & (
+            left < box.half_width + far.half_length * sin + far.half_width * cos
+        )
+
+    return meet(one, other) & meet(other, one)

@@ -1,0 +1,194 @@
+"""A scene on the road, and what follows from it: what the agent sees, earns, and when it is over.
+
+Whoever moves our car, the embedded simulator or a CARLA server, fills a `Scene`; the rest is computed here, once.
+Functions are generic over numpy and torch (see `vehicle.py`); N slots, K other road users in each.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mrl_tasks.driving import events, traffic
+from mrl_tasks.driving.events import Part, Script
+from mrl_tasks.driving.family import PREVIEW
+from mrl_tasks.driving.geometry import Box, Place, Route, overlap, point, project
+from mrl_tasks.driving.others import ABSENT, PEDESTRIAN, VEHICLE, Bodies, Others, bodies, boxes
+from mrl_tasks.driving.traffic import Drivers
+from mrl_tasks.driving.vehicle import DT, HALF_LENGTH, HALF_WIDTH, Array, Car, CarState, Namespace
+from mrl_tasks.driving.wiring import Wiring
+
+NO_LIGHT = 100.0  # [m] observed distance where there is no light ahead
+NEAR = 2 * HALF_LENGTH + 2 * HALF_WIDTH  # [m] boxes whose middles are farther apart do not touch
+CRASH_COST = 10.0  # of whatever ends an episode
+
+
+class Task(NamedTuple):
+    """What is hidden from the agent, or asked of it; each (N,), drivers (K, N)."""
+
+    car: Car
+    wiring: Wiring
+    wind_force: Array  # [N] towards +y of the map
+    slope_force: Array  # [N] against the direction of the route
+    target_speed: Array  # [m/s]
+    drivers: Drivers | None  # of the traffic, if there is any
+    script: Script | None  # of the event, if there may be one
+
+
+class Scene(NamedTuple):
+    car: CarState
+    place: Place
+    others: Others
+    bodies: Bodies
+    lane: Array  # (K, N) [m] lateral position that each of the traffic goes to
+    clock: Array  # (N,) [s] since the event was triggered, 0 before
+
+
+class Verdict(NamedTuple):
+    """Of one control step, (N,); all but the reward are bools, and each ends the episode."""
+
+    reward: Array
+    hit_vehicle: Array
+    hit_pedestrian: Array
+    ran_red_light: Array
+    left_road: Array
+
+    @property
+    def over(self) -> Array:
+        return self.hit_vehicle | self.hit_pedestrian | self.ran_red_light | self.left_road
+
+
+def push(task: Task, place: Place) -> tuple[Array, Array]:
+    """External force on our car in the frame of the map [N]: wind and slope, (N,) each."""
+    return -task.slope_force * place.along, task.wind_force - task.slope_force * place.across
+
+
+def act_others(
+    xp: Namespace, route: Route, task: Task, scene: Scene, turn: int
+) -> tuple[Others, Array, Array]:
+    """What the others do in the next control step, in which nobody knows yet where our car will go.
+
+    Args:
+        turn: the control step, from 0; drivers may change lanes by turns.
+
+    Returns:
+        The others, `lane` and `clock` of the next scene.
+    """
+    others, place = scene.others, scene.place
+    rows, lane, clock = [], scene.lane, scene.clock
+    if task.drivers is not None:
+        count = len(lane)
+        everyone = traffic.everyone(xp, others, place.s, place.lateral, scene.car.vx)
+        cars = Others(*(column[:count] for column in others))
+        cars, lane = traffic.drive(xp, route, task.drivers, cars, lane, everyone, turn % count)
+        rows.append(cars[:4])
+    if task.script is not None:
+        part = Part(*(column[-1] for column in others[:4]))
+        part, clock = events.play(xp, task.script, part, clock, place.s)
+        rows.append(tuple(column[None] for column in part))
+    if rows:
+        s, lateral, speed, drift = (
+            xp.concat(columns) if len(columns) > 1 else columns[0] for columns in zip(*rows, strict=True)
+        )
+        others = Others(s, lateral, speed, drift, others.kind)
+    return others, lane, clock
+
+
+def arrange(
+    xp: Namespace, route: Route, before: Scene, car: CarState, others: Others, lane: Array, clock: Array
+) -> Scene:
+    """The scene after a control step that took our car and the others there."""
+    guess = before.place.s + DT * car.vx
+    place = project(xp, route, car.x, car.y, car.yaw, guess)
+    return Scene(car, place, others, bodies(xp, route, others), lane, clock)
+
+
+def judge(
+    xp: Namespace,
+    route: Route,
+    task: Task,
+    before: Scene,
+    after: Scene,
+    steer: Array,
+    contacts: Array | None = None,
+) -> Verdict:
+    """What a control step earned, and whether it ended the episode.
+
+    The reward is progress along the route at the target speed, 1 at most, less for distance from the lane's centre
+    [m], speed above the target and steering; and `CRASH_COST` less for what ends the episode:
+
+        min(ds / (v_target dt), 1) - 0.1 |lateral| - 0.5 max(v / v_target - 1, 0) - 0.02 steer^2
+
+    Args:
+        steer: entry of the action, in [-1, 1].
+        contacts: whom a sensor says our car touched, (K, N) bool; boxes that overlap touch in any case.
+    """
+    place, car = after.place, after.car
+    progress = xp.minimum((place.s - before.place.s) / (task.target_speed * DT), 1.0)
+    haste = xp.maximum(car.vx / task.target_speed - 1.0, 0.0)
+    earned = progress - 0.1 * xp.abs(place.lateral) - 0.5 * haste - 0.02 * steer * steer
+    off = (place.lateral > route.left_edge) | (place.lateral < -route.right_edge)
+    # Who has turned round, or gone beyond the end of the route, has left it too.
+    left_road = off | (xp.abs(place.heading_error) > 1.6) | (place.s > route.length)
+    hit_vehicle = hit_pedestrian = ran = off & ~off
+    if len(after.others.kind):
+        hit = _hit(xp, task, after)
+        hit = hit if contacts is None else hit | contacts
+        hit_vehicle = xp.any(hit & (after.others.kind == VEHICLE), axis=0)
+        hit_pedestrian = xp.any(hit & (after.others.kind == PEDESTRIAN), axis=0)
+    if task.script is not None:
+        line = after.others.s[-1] - HALF_LENGTH
+        crossed = (before.place.s < line) & (place.s >= line)
+        ran = crossed & events.is_red(task.script, after.clock)
+    over = hit_vehicle | hit_pedestrian | ran | left_road
+    return Verdict(earned - xp.where(over, CRASH_COST, 0.0), hit_vehicle, hit_pedestrian, ran, left_road)
+
+
+def _hit(xp: Namespace, task: Task, scene: Scene) -> Array:
+    """Whom our car touches, (K, N) bool."""
+    yaw = scene.car.yaw
+    cos, sin = xp.cos(yaw), xp.sin(yaw)
+    x, y = (
+        scene.car.x - task.car.mass_offset * cos,
+        scene.car.y - task.car.mass_offset * sin,
+    )  # the body's middle
+    dx, dy = scene.bodies.x - x, scene.bodies.y - y
+    near = (dx * dx + dy * dy < NEAR * NEAR) & (scene.others.kind > ABSENT)
+    if not xp.any(near):
+        return near
+    own = Box(x, y, cos, sin, HALF_LENGTH, HALF_WIDTH)
+    return near & overlap(xp, own, boxes(xp, scene.bodies, scene.others.kind))
+
+
+def observe(xp: Namespace, route: Route, task: Task, scene: Scene) -> Array:
+    """See `Driving`; (O, N)."""
+    car, place = scene.car, scene.place
+    cos, sin = xp.cos(car.yaw), xp.sin(car.yaw)
+    distance = xp.asarray(PREVIEW, dtype=car.x.dtype, device=car.x.device)[:, None]
+    ahead = point(xp, route, place.s + distance)
+    dx, dy = ahead.x - car.x, ahead.y - car.y  # (P, N)
+    preview = xp.stack([dx * cos + dy * sin, dy * cos - dx * sin], axis=1)  # (P, 2, N)
+    own = (car.vx, car.vy, car.yaw_rate, car.steer, place.lateral, place.heading_error, task.target_speed)
+    parts = [xp.stack(own), xp.reshape(preview, (2 * len(PREVIEW), -1))]
+    if task.script is not None:
+        gap = scene.others.s[-1] - HALF_LENGTH - place.s
+        shown = task.script.light & (gap > 0.0)
+        red = shown & events.is_red(task.script, scene.clock)
+        light = xp.where(shown, gap, NO_LIGHT), xp.astype(red, car.x.dtype)
+        parts.append(xp.stack(light))
+    if len(scene.others.kind):
+        others, where = scene.others, scene.bodies
+        dx, dy = where.x - car.x, where.y - car.y  # (K, N)
+        # Velocity on the map, less that of the car, in the frame of the car.
+        vx = others.speed * where.cos - others.drift * where.sin
+        vy = others.speed * where.sin + others.drift * where.cos
+        there = others.kind > ABSENT
+        columns = (
+            dx * cos + dy * sin,
+            dy * cos - dx * sin,
+            vx * cos + vy * sin - car.vx,
+            vy * cos - vx * sin - car.vy,
+            others.kind,
+        )
+        seen = xp.stack([xp.where(there, column, 0.0) for column in columns], axis=1)  # (K, 5, N)
+        parts.append(xp.reshape(seen, (5 * len(there), -1)))
+    return xp.concat(parts)

@@ -1,0 +1,38 @@
+"""How an episode is scored beside its return: the driving score of CARLA's leaderboard 2.0, and success."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mrl_tasks.driving.scene import Verdict
+from mrl_tasks.driving.vehicle import Array, Namespace, clip
+
+# Leaderboard 2.0 multiplies these for each infraction (2.1 has another formula). Its static objects, stop signs and
+# minimum speed have no part in our episodes.
+PENALTIES = {"hit_pedestrian": 0.5, "hit_vehicle": 0.6, "ran_red_light": 0.7}
+# The route of an episode is what a car at this share of the target speed comes along in it.
+ROUTE_SHARE = 0.8
+
+
+class DrivingScore(NamedTuple):
+    """Of an episode as far as it has come, (N,)."""
+
+    driving_score: Array  # 0 to 100: route completion [%] times the penalties of its infractions
+    success: Array  # 1 if the whole route was completed without an infraction, else 0
+    collisions: Array  # 1 or 0, because the first one ends an episode
+    distance: Array  # [km] along the route
+
+
+def driving_score(xp: Namespace, distance: Array, route_length: Array, verdict: Verdict) -> DrivingScore:
+    """Args: distance, route_length: [m] of the route driven and to drive; verdict: the episode's last."""
+    completion = clip(xp, distance / route_length, 0.0, 1.0)
+    penalty = 1.0
+    for name, factor in PENALTIES.items():
+        penalty = penalty * xp.where(getattr(verdict, name), factor, 1.0)
+    clean = (completion == 1.0) & ~verdict.over
+    return DrivingScore(
+        driving_score=100.0 * completion * penalty,
+        success=xp.where(clean, 1.0, 0.0),
+        collisions=xp.where(verdict.hit_vehicle | verdict.hit_pedestrian, 1.0, 0.0),
+        distance=1e-3 * distance,
+    )

@@ -1,0 +1,109 @@
+"""Drivers of other cars: the Intelligent Driver Model along the route, and changes of lane.
+
+Treiber, Hennecke & Helbing 2000, "Congested traffic states in empirical observations and microscopic simulations". A
+driver changes lanes where the way ahead is freer there, in the spirit of MOBIL (Kesting, Treiber & Helbing 2007). One
+car of a scene decides in each control step, by turns.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from mrl_tasks.driving.geometry import Route
+from mrl_tasks.driving.others import VEHICLE, Others
+from mrl_tasks.driving.vehicle import DT, HALF_LENGTH, Array, Namespace, clip
+
+ACCELERATION, COMFORT = 2.0, 3.0  # [m/s^2] at most, and braking that is comfortable
+HARDEST = 9.0  # [m/s^2] braking
+STANDING_GAP = 2.0  # [m] between bumpers
+SAME_LANE = 2.0  # [m] of lateral distance within which cars are in each other's way
+CHANGE_SPEED = 1.2  # [m/s] sideways
+FREE = 200.0  # [m] nobody looks farther ahead
+ROOM_AHEAD, ROOM_BEHIND = 8.0, 12.0  # [m] between centres that a change of lane needs
+
+
+class Drivers(NamedTuple):
+    desired_speed: Array  # (K, N) [m/s]
+    headway: Array  # (N,) [s]
+    patience: Array  # (N,) gain in the IDM's interaction term that a change of lane must promise
+
+
+def interaction(
+    xp: Namespace, s: Array, lateral: Array, speed: Array, headway: Array, others: Others
+) -> Array:
+    """(s* / gap)^2 of the IDM, towards the nearest one ahead in the same lane; 0 where there is none.
+
+    Args:
+        s, lateral, speed: of the followers, (F, N).
+        others: that they may follow, (L, N); those that are in no one's way stand far behind.
+    """
+    gap, ahead_speed = xp.full_like(s, FREE), speed
+    # One by one, because a table of all pairs would leave the processor's cache.
+    for other_s, other_lateral, other_speed in zip(others.s, others.lateral, others.speed, strict=True):
+        distance = other_s - s
+        nearer = (distance > 0.0) & (distance < gap) & (xp.abs(other_lateral - lateral) < SAME_LANE)
+        gap = xp.where(nearer, distance, gap)
+        ahead_speed = xp.where(nearer, other_speed, ahead_speed)
+    closing = (speed - ahead_speed) * (0.5 / math.sqrt(ACCELERATION * COMFORT))
+    wanted = STANDING_GAP + xp.maximum(speed * (headway + closing), 0.0)
+    ratio = wanted / xp.maximum(gap - 2 * HALF_LENGTH, 0.5)
+    return xp.where(gap < FREE, ratio * ratio, 0.0)
+
+
+def drive(
+    xp: Namespace, route: Route, drivers: Drivers, cars: Others, lane: Array, others: Others, turn: int
+) -> tuple[Others, Array]:
+    """One control step of the traffic.
+
+    Args:
+        cars: the traffic, (K, N).
+        lane: lateral position that each goes to, (K, N) [m].
+        others: everyone that they may have to follow, themselves included, (L, N).
+        turn: which of them may change lanes now.
+
+    Returns:
+        The traffic and its lanes after the step.
+    """
+    near = interaction(xp, cars.s, cars.lateral, cars.speed, drivers.headway, others)
+    eager = cars.speed / drivers.desired_speed
+    eager = eager * eager
+    acceleration = ACCELERATION * (1.0 - eager * eager - near)
+    speed = xp.maximum(cars.speed + DT * clip(xp, acceleration, -HARDEST, ACCELERATION), 0.0)
+    if route.left_lanes:
+        lane = _decide(xp, route, drivers, cars, lane, others, near, turn)
+    drift = clip(xp, (lane - cars.lateral) / DT, -CHANGE_SPEED, CHANGE_SPEED)
+    moved = cars._replace(s=cars.s + DT * speed, lateral=cars.lateral + DT * drift, speed=speed, drift=drift)
+    return moved, lane
+
+
+def _decide(
+    xp: Namespace,
+    route: Route,
+    drivers: Drivers,
+    cars: Others,
+    lane: Array,
+    others: Others,
+    near: Array,
+    turn: int,
+) -> Array:
+    """The lanes after one of the drivers had a look at the other lane."""
+    one = slice(turn, turn + 1)
+    beside = route.lane_width - lane[one]  # (1, N)
+    there = interaction(xp, cars.s[one], beside, cars.speed[one], drivers.headway, others)
+    gap = others.s - cars.s[one]  # (L, N)
+    blocks = (gap < ROOM_AHEAD) & (gap > -ROOM_BEHIND) & (xp.abs(others.lateral - beside) < SAME_LANE)
+    change = (near[one] - there > drivers.patience) & ~xp.any(blocks, axis=0)
+    return xp.concat([lane[:turn], xp.where(change, beside, lane[one]), lane[turn + 1 :]])
+
+
+def everyone(xp: Namespace, others: Others, s: Array, lateral: Array, speed: Array) -> Others:
+    """The others and our car, (K + 1, N), as those that a driver may have to follow; the absent stand far behind."""
+    one = s[None] * 0.0
+    return Others(
+        s=xp.concat([xp.where(others.kind > 0.0, others.s, -1e6), s[None]]),
+        lateral=xp.concat([others.lateral, lateral[None]]),
+        speed=xp.concat([others.speed, speed[None]]),
+        drift=xp.concat([others.drift, one]),
+        kind=xp.concat([others.kind, one + VEHICLE]),
+    )
