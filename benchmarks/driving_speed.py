@@ -3,12 +3,12 @@
     python -m venv peers && peers/bin/pip install highway-env      # anywhere; a throwaway environment
     python benchmarks/driving_speed.py --peers peers/bin/python    # writes benchmarks/results/driving_speed.json
 
-What is compared. Ours drives the two-lane highway with six other cars, 20 control steps a second of five physics steps
-each, every slot with physics of its own (friction, mass, brakes, wind...), actions drawn beforehand, and a reset after every
-100 steps, whose time counts; steps of slots that had ended do not. highway-env drives with continuous actions, as it
-comes (`highway-v0`, 50 cars, 15 physics steps a policy step), and in its fastest configuration that has as many cars
-as ours (`highway-fast-v0`, six cars, two lanes, one physics step a policy step; its car is kinematic, without tyres).
-It has no batches, so its figure is that of one environment at every size.
+What is compared. Ours drives the two-lane highway with six other cars, 20 control steps a second of five physics
+steps each, every slot with physics of its own (friction, mass, brakes, wind...), actions drawn beforehand, and a
+reset after every 100 steps, whose time counts; steps of slots that had ended do not. highway-env drives with
+continuous actions, as it comes (`highway-v0`, 50 cars, 15 physics steps a policy step), and in its fastest
+configuration that has as many cars as ours (`highway-fast-v0`, six cars, two lanes, one physics step a policy step;
+its car is kinematic, without tyres). It has no batches, so its figure is that of one environment at every size.
 
 How. Each method of a size runs in a process of its own with one thread, in slices by turns with the others; a figure
 is the median of its slices in which others took less than `QUIET` of the cores, or of all where too few were.
