@@ -37,7 +37,7 @@ from mrl_bench.types import EnvSpec, Last, Rollout, State
 @dataclass(frozen=True)
 class MamlMbmlConfig:
     mbml: MbmlConfig = field(
-        default_factory=lambda: MbmlConfig(test_updates=5)
+        default_factory=lambda: MbmlConfig(test_updates=5, test_starts=16)
     )  # of stage 1 and of imagination
     maml: MamlConfig = field(
         default_factory=lambda: MamlConfig(
@@ -158,14 +158,14 @@ class MamlMbml:
         """Adam on the error of adapted models on transitions that they did not adapt to. The encoder stays."""
         config, mbml = self.config, self.mbml
         heads = [mbml.model[key] for key in self.log_rates]
+        if config.model_steps == 0:
+            return
         adam = torch.optim.Adam(
             [
                 {"params": heads, "lr": config.model_lr},
                 {"params": self.log_rates.values(), "lr": 30 * config.model_lr},
             ]
         )
-        if config.model_steps == 0:
-            return
         for _ in range(config.model_iterations):
             tasks = mbml.replay.draw_tasks(config.mbml.model_tasks, mbml.rng)
             before, after = self._adaptation_errors(mbml.replay.memory, tasks)
