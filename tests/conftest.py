@@ -2,4 +2,6 @@
 
 import torch
 
-torch.set_num_threads(1)  # as in a bench's worker: on small tensors threads wait for each other more than they work
+torch.set_num_threads(
+    1
+)  # as in a bench's worker: on small tensors threads wait for each other more than they work
