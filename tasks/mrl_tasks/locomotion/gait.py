@@ -48,13 +48,14 @@ class Gait:
         self._state = _native(simulation.state)
         self._derived = {name: _native(simulation.derived(name)) for name in _quantities(family)}
         self._mass = _native(simulation.body_mass)
-        self._wiring = Wiring(self.robot, tasks, episodes, like=self._state)
 
         def constant(values: NDArray[Any]) -> Array:
+            """An array as the simulation's are, where it computes, and in its precision if it is of floats."""
             like = simulation.state
             tensor = torch.from_numpy(values).to(like.device)
             return _native(tensor.to(like.dtype) if tensor.is_floating_point() else tensor)
 
+        self._wiring = Wiring(self.robot, tasks, episodes, constant)
         self._goal = constant(_goals(family.task, tasks).repeat(episodes, 0))  # (N, ...)
         low, high = _healthy_states(self.robot)
         bounded = np.flatnonzero(np.isfinite(low) | np.isfinite(high))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mrl_bench.types import TaskBatch
@@ -16,30 +16,26 @@ from mrl_tasks.locomotion.robots import Robot
 class Wiring:
     """Of N = B x E robots with A actuators each. What no task asks for costs nothing."""
 
-    def __init__(self, robot: Robot, tasks: TaskBatch, episodes: int, like: Any) -> None:
-        """`like` (N, ...) is an array of the kind, the device and the dtype that the controls are to have."""
+    def __init__(
+        self, robot: Robot, tasks: TaskBatch, episodes: int, constant: Callable[[NDArray[Any]], Any]
+    ) -> None:
+        """`constant` brings an array of numpy to where, and to what, the controls are to be."""
         actuators, slots = len(robot.actuators), len(tasks) * episodes
         shift = tasks.column("actuator_shift").astype(int)[:, None]
         delay = tasks.column("action_delay").astype(int)
         dead = dead_actuators(robot, tasks)
 
-        def native(values: NDArray[Any]) -> Any:
-            return values if isinstance(like, np.ndarray) else torch.from_numpy(values).to(like.device)
-
         def of_slots(values: NDArray[Any]) -> Any:
-            return native(values.repeat(episodes, 0))
+            return constant(values.repeat(episodes, 0))
 
-        zeros = 0.0 * like[:1, :1]
-        self._limit = zeros + robot.control_limit
+        self._limit = constant(np.array([robot.control_limit]))
         # (N, A) which command drives each actuator, and 0 for the actuators that give no torque
         self._source = of_slots((np.arange(actuators) - shift) % actuators) if shift.any() else None
-        self._force = zeros + of_slots(1.0 - dead) if dead.any() else None
-        self._delay, self._slots = (
-            of_slots(delay),
-            native(np.arange(slots)),
-        )  # (N,), the former in control steps
+        self._force = of_slots(1.0 - dead) if dead.any() else None
+        self._delay = of_slots(delay)  # (N,) control steps
+        self._slots = constant(np.arange(slots))
         # A ring of the commands that are under way to some robot, the newest included.
-        self._sent = zeros + native(np.zeros((int(delay.max()) + 1, slots, actuators)))
+        self._sent = constant(np.zeros((int(delay.max()) + 1, slots, actuators)))
 
     def reset(self) -> None:
         """Empties the lines: until a command arrives the controls are 0."""
