@@ -253,7 +253,7 @@ class _RealThenImagined(Maml):
         device: torch.device,
     ) -> None:
         super().__init__(spec, maml, seed, device)
-        self.later, self.trust_lr, self.values_of = math.log(config.mbml.sigma), config.trust_lr, mbml.values
+        self.mbml, self.later, self.trust_lr = mbml, math.log(config.mbml.sigma), config.trust_lr
         self.log_trust = {
             key: torch.full((), math.log(config.trust), device=device).requires_grad_() for key in mbml.policy
         }
@@ -265,7 +265,8 @@ class _RealThenImagined(Maml):
         return optimiser
 
     def values(self, rollout: Rollout) -> Tensor:
-        return self.values_of(rollout.obs)
+        parts = [self.mbml.spec.obs_dim, self.mbml.config.context]
+        return self.mbml.values(*rollout.obs.split(parts, -1))
 
     def real_step(self, policy: Weights, batch: Batch) -> Weights:
         """The policies of B tasks after a step on real data alone."""

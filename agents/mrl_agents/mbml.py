@@ -326,16 +326,15 @@ class Mbml:
         noise = torch.randn(shape, generator=rng, device=self.device)
         dream = imagine(frozen(model), self.scales, actor, start, z, noise)
         told = told.unsqueeze(-3).expand(*dream.obs.shape[:-1], -1)  # (..., M, H + 1, N, C)
-        value = self._value_unit() * self._value(self.target_critic, dream.obs, told)
+        value = self.values(dream.obs, told)
         return dream, lambda_returns(dream.reward, dream.going, value, config.discount, config.trace)
 
     def _mean(self, policy: Weights, obs: Tensor, z: Tensor) -> Tensor:
         """Of the actions: (..., O) and (..., C) -> (..., A)."""
         return mlp(policy, torch.cat([self.scaled(obs), z], -1))
 
-    def values(self, told: Tensor) -> Tensor:
-        """The critic's values of observations, each with the context behind it, (..., O + C) -> (...)."""
-        obs, z = told.split([self.spec.obs_dim, self.config.context], -1)
+    def values(self, obs: Tensor, z: Tensor) -> Tensor:
+        """What the target critic expects of the policy that is told z: (..., O) and (..., C) -> (...)."""
         return self._value_unit() * self._value(self.target_critic, obs, z)
 
     def _value(self, critic: Weights, obs: Tensor, z: Tensor) -> Tensor:
