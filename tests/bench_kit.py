@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import torch
 import yaml
 
 from mrl_bench.bench import units_of
 from mrl_bench.scenario import Scenario, find_scenario
 from mrl_bench.suite import AgentSpec, find_suite
+from mrl_bench.training import BudgetedTraining, Log
 from mrl_bench.unit import Unit
 
 SCENARIO: Mapping[str, Any] = {
@@ -139,3 +141,16 @@ class Cli:
 
 def run_cli(*arguments: object, **options: Any) -> tuple[int, str, str]:
     return Cli(*arguments, **options).end()
+
+
+def make_training(
+    scenario: Scenario,
+    budget: int = 1000,
+    seed: int = 0,
+    reveal: bool = False,
+    log: Log = lambda values, step: None,
+) -> BudgetedTraining:
+    """Meta-training on the CPU, by default without a log."""
+    return BudgetedTraining(
+        scenario, budget=budget, seed=seed, device=torch.device("cpu"), reveal=reveal, log=log
+    )

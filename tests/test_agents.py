@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import mrl_agents
 import pytest
 import torch
+from bench_kit import make_training
 from goal_game import GoalTraining, goal_spec
 from mrl_agents import TABLE
 from safetensors.torch import load, save
@@ -27,7 +28,6 @@ from mrl_bench.agent import Act, MetaAgent, Training
 from mrl_bench.privileged import agent_spec
 from mrl_bench.scenario import find_scenario, list_scenarios
 from mrl_bench.settings import make_config, parse_settings
-from mrl_bench.training import BudgetedTraining
 from mrl_bench.types import EnvSpec, Last, Rollout, State
 
 CPU = torch.device("cpu")
@@ -157,11 +157,7 @@ def bytes_of(tensors: dict[str, Tensor]) -> bytes:
 def trained_on_cartpole(name: str, seed: int, attempt: int = 0) -> MetaAgent:
     scenario = find_scenario("cartpole-wiring-v1")
     agent = make(name, agent_spec(scenario, reveal=False), seed)
-    agent.meta_train(
-        BudgetedTraining(
-            scenario, budget=2_000, seed=seed, device=CPU, reveal=False, log=lambda values, step: None
-        )
-    )
+    agent.meta_train(make_training(scenario, budget=2_000, seed=seed))
     return agent
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from bench_kit import make_training
 from goal_game import GoalGame, GoalTraining, goal_spec
 from mrl_agents.dqn import Dqn, DqnConfig
 from mrl_agents.replay import Transitions, stored
@@ -16,7 +17,6 @@ from torch import Tensor
 from mrl_bench.evaluate import evaluate
 from mrl_bench.rollout import collect
 from mrl_bench.scenario import find_scenario
-from mrl_bench.training import BudgetedTraining
 from mrl_bench.types import EnvSpec, Last, Rollout, State
 
 CPU = torch.device("cpu")
@@ -192,16 +192,7 @@ def test_it_solves_cartpole(tmp_path: Path) -> None:
     path.write_text(CARTPOLE)
     scenario = find_scenario(path)
     agent = Dqn(scenario.family.spec, DqnConfig(tasks=4, update_every=4), 0, CPU)
-    agent.meta_train(
-        BudgetedTraining(
-            scenario,
-            budget=int(scenario.budget.meta_train),
-            seed=0,
-            device=CPU,
-            reveal=False,
-            log=lambda values, step: None,
-        )
-    )
+    agent.meta_train(make_training(scenario, budget=int(scenario.budget.meta_train)))
     curve = evaluate(agent, scenario, "test", seed=0, device=CPU)
     assert curve.returns.shape == (1, 1, 50)
     assert curve.returns.mean() >= 475

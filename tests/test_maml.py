@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bench_kit import make_training
 from goal_game import GoalGame, GoalTraining, goal_spec
 from mrl_agents import maml
 from mrl_agents.gaussian import kl_divergence, log_prob, mean_and_sigma
@@ -23,7 +24,6 @@ from torch.distributions import Normal
 from mrl_bench.evaluate import evaluate
 from mrl_bench.rollout import collect
 from mrl_bench.scenario import find_scenario
-from mrl_bench.training import BudgetedTraining
 from mrl_bench.types import EnvSpec
 
 CPU = torch.device("cpu")
@@ -375,16 +375,7 @@ def test_the_gaussian_example(baseline: float, of_log_density: float) -> None:
 def test_it_learns_to_adapt_on_cartpole() -> None:
     scenario = find_scenario("cartpole-wiring-v1")
     agent = Maml(scenario.family.spec, MamlConfig(), 0, CPU)
-    agent.meta_train(
-        BudgetedTraining(
-            scenario,
-            budget=int(scenario.budget.meta_train),
-            seed=0,
-            device=CPU,
-            reveal=False,
-            log=lambda values, step: None,
-        )
-    )
+    agent.meta_train(make_training(scenario, budget=int(scenario.budget.meta_train)))
     curve = evaluate(agent, scenario, "test", seed=0, device=CPU)
     after = dict(zip(curve.rounds, curve.returns.mean((0, 2)), strict=True))
     assert after[0] < 110  # seeds 0 to 4 gave 45 to 90,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bench_kit import make_scenario
+from bench_kit import make_scenario, make_training
 
 from mrl_bench.errors import BudgetSpent
 from mrl_bench.privileged import make_env
-from mrl_bench.training import BudgetedTraining
 
 CPU = torch.device("cpu")
 
@@ -16,10 +15,6 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def scenario(tmp_path):
     return make_scenario(tmp_path)
-
-
-def make_training(scenario, budget=1000, seed=0, reveal=False, log=lambda values, step: None):
-    return BudgetedTraining(scenario, budget=budget, seed=seed, device=CPU, reveal=reveal, log=log)
 
 
 def push(state, last, explore, rng):
