@@ -132,7 +132,7 @@ class Driving:
             from mrl_tasks.driving.carla import simulator_name
 
             return simulator_name()
-        return "driving 1"
+        return "driving 2"
 
     def make(
         self, tasks: TaskBatch, episodes: int, device: torch.device, dtype: torch.dtype | None = None
