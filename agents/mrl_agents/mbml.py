@@ -13,6 +13,7 @@ the policy's gradient is Dreamer's (Hafner et al. 2020).
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -104,7 +105,7 @@ class Mbml:
         capacity = max(first_round, later_rounds) * spec.horizon
         self.replay = Replay(config.rounds * config.tasks, capacity, spec, device)
         self.rng = torch.Generator(device).manual_seed(seed)
-        self.host_rng = torch.Generator().manual_seed(seed)
+        self.host_rng = random.Random(seed)
 
     # -- what the harness calls ---------------------------------------------------------------------------------
 
@@ -223,8 +224,7 @@ class Mbml:
         return infer_context(self.model, self.scales, batch, mask)
 
     def _length(self) -> int:
-        lengths = self.config.context_lengths
-        return lengths[int(torch.randint(len(lengths), (), generator=self.host_rng))]
+        return self.host_rng.choice(self.config.context_lengths)
 
     def _deal(self, x: Tensor) -> Tensor:
         """Deals the N samples of each task out to the members: (T, N, ...) -> rows (M, T * N / M, ...)."""
