@@ -73,6 +73,7 @@ class MamlMbml:
         )
         maml = replace(config.maml, hidden=config.mbml.hidden, sigma=config.mbml.first_sigma)
         self.maml = _RealThenImagined(told, maml, config, self.mbml, seed, device)
+        self.maml.theta |= self.mbml.policy  # there is one policy: stage 3 goes on with that of stage 1
         self.log_rates = {
             key: torch.full_like(value, math.log(config.model_rate)).requires_grad_()
             for key, value in self.mbml.model.items()
@@ -84,9 +85,6 @@ class MamlMbml:
     def meta_train(self, training: Training) -> None:
         self.mbml.meta_train(training)
         self._learn_to_adapt_the_model(training)
-        with torch.no_grad():
-            for key, value in self.mbml.policy.items():
-                self.maml.theta[key].copy_(value)
         self._learn_to_adapt_the_policy(training)
 
     def begin(self, tasks: int) -> State:
