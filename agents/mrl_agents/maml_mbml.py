@@ -100,7 +100,9 @@ class MamlMbml:
         return self._adapted(state, rollout, self._batch(state, rollout), rng)[0]
 
     def state_dict(self) -> dict[str, Tensor]:
-        parts = {"mbml": self.mbml.state_dict(), "maml": self.maml.state_dict(), "log_rates": self.log_rates}
+        shared = [f"theta.{key}" for key in self.mbml.policy]
+        maml = {key: x for key, x in self.maml.state_dict().items() if key not in shared}
+        parts = {"mbml": self.mbml.state_dict(), "maml": maml, "log_rates": self.log_rates}
         return {f"{part}.{key}": x.detach() for part, tensors in parts.items() for key, x in tensors.items()}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
@@ -108,7 +110,8 @@ class MamlMbml:
             return {key.removeprefix(name): x for key, x in tensors.items() if key.startswith(name)}
 
         self.mbml.load_state_dict(part("mbml."))
-        self.maml.load_state_dict(part("maml."))
+        shared = {f"theta.{key}": x for key, x in part("mbml.policy.").items()}
+        self.maml.load_state_dict(part("maml.") | shared)
         for key, rate in part("log_rates.").items():
             self.log_rates[key].data.copy_(rate)
 
