@@ -91,3 +91,22 @@ def test_beyond_the_bounds_an_action_moves_little_but_still_moves() -> None:
     clamped = leaky_clamp(action)
     assert clamped.tolist() == pytest.approx([-1.1, -0.5, 0.5, 1.05])
     assert torch.autograd.grad(clamped.sum(), action)[0].tolist() == pytest.approx([0.05, 1, 1, 0.05])
+
+
+def test_what_is_chosen_beyond_the_bounds_is_counted_and_what_is_within_is_not() -> None:
+    model = init_world_model(SPEC, M, width=16, context_width=8, context=C, rng=Generator().manual_seed(0))
+    chosen = torch.tensor([1.5, -3.0], requires_grad=True)
+    start, z, drawn = torch.zeros(M, N, O), torch.zeros(M, N, C), torch.zeros(M, H, N, A + O)
+    for scale, excess, slope in ((1.0, 0.5**2 + 2.0**2, [1.0, -4.0]), (0.3, 0.0, [0.0, 0.0])):
+        dream = imagine(
+            model,
+            unit_scales(SPEC, CPU),
+            lambda obs, _, s=scale: (s * chosen).expand(M, N, A),
+            start,
+            z,
+            drawn,
+        )
+        assert dream.excess.shape == (M, H, N)
+        torch.testing.assert_close(dream.excess, torch.full((M, H, N), excess))
+        gradient = torch.autograd.grad(dream.excess.mean(), chosen)[0]
+        assert gradient.tolist() == pytest.approx(slope)
