@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mrl_bench.types import Ratio
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -29,10 +31,19 @@ class Curve:
     ]  # (B, K) scored episodes, and adaptation episodes so far, in which the simulation broke
     # What the family measures beside the return, name -> (B, K, N); see `mrl_bench.family.Metered`.
     metrics: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    reported: Mapping[str, Ratio] = field(default_factory=dict)  # what a board shows of them
+
+    def __post_init__(self) -> None:
+        named = {name for ratio in self.reported.values() for name in ratio if name is not None}
+        if missing := sorted(named - set(self.metrics)):
+            raise ValueError(f"the family reports what it does not measure: {', '.join(missing)}")
 
     def to_json(self) -> dict[str, Any]:
-        metrics = {name: value.tolist() for name, value in self.metrics.items()}
-        return {name: np.asarray(value).tolist() for name, value in vars(self).items()} | {"metrics": metrics}
+        mappings = {
+            "metrics": {name: value.tolist() for name, value in self.metrics.items()},
+            "reported": {name: list(ratio) for name, ratio in self.reported.items()},
+        }
+        return {name: np.asarray(value).tolist() for name, value in vars(self).items()} | mappings
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Curve:
@@ -45,6 +56,7 @@ class Curve:
             metrics={
                 name: np.asarray(value, dtype=np.float64) for name, value in data.get("metrics", {}).items()
             },
+            reported={name: Ratio(*ratio) for name, ratio in data.get("reported", {}).items()},
         )
 
 

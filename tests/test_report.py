@@ -51,6 +51,7 @@ def make_row(
     failed: tuple[int, int] = (0, 0),
     learning: Learning | None = None,
     model_errors: Mapping[str, float] | None = None,
+    metrics: Sequence[str] = (),
 ) -> Row:
     half = nan if seeds < 2 else 0.02
     scores = [(value - RANDOM) / (ORACLE - RANDOM) for value in curve]
@@ -74,6 +75,7 @@ def make_row(
         learning=learning,
         model_errors=model_errors or {},
         train_env_steps=2e6,
+        metrics={name: tuple(estimate(value / 2, 100 * half) for value in curve) for name in metrics},
         rank=rank,
         preliminary=seeds < 10,
     )
@@ -85,7 +87,11 @@ def make_learning(env_steps: Sequence[float], scores: Sequence[float], reached: 
 
 def make_split(split: str, agents: Sequence[Row], headroom: float = 0.66) -> SplitBoard:
     anchors = {"random": RANDOM, "blind": BLIND, "oracle": ORACLE}
-    rows = [make_row(name, [value] * len(EPISODES), seeds=1, rank=None) for name, value in anchors.items()]
+    metrics = list(agents[0].metrics) if agents else []
+    rows = [
+        make_row(name, [value] * len(EPISODES), seeds=1, rank=None, metrics=metrics)
+        for name, value in anchors.items()
+    ]
     return SplitBoard(split, TASKS, RANDOM, BLIND, ORACLE, headroom, (*rows, *agents))
 
 
@@ -96,6 +102,7 @@ def make_board(scenario: str, *agents: Row, ood: bool = True, headroom: float = 
     return ScenarioBoard(scenario, "8f3a9c01d2e47b65", splits, gap)
 
 
+METRICS = ("driving score", "hits per [red]km<b>")
 LEARNED = make_row(
     "mbml",
     MAML,
@@ -112,6 +119,7 @@ BOARDS = (
     make_board("anchors-only-v1", ood=False, headroom=nan),
     make_board("many-v1", *(make_row(name, MAML, rank=(1, 12)) for name in (*NASTY, *"abcde")), ood=False),
     make_board("learned-v1", LEARNED, SLOW, AT_ONCE, ood=False),
+    make_board("metered-v1", make_row("maml", MAML, metrics=METRICS), ood=False),
 )
 INFO = RunInfo(
     suite="core-v1 <suite>",
@@ -251,6 +259,25 @@ def test_sample_efficiency_and_model_errors_are_shown(form: str, request: pytest
     errors = "".join(own[own.lower().index("model error on held-out tasks") :].split())
     assert "mbmlheld_out_dynamics0.0123" in errors
     assert f"mbml[red]<b>{DASH}" in errors
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ("table", "k=0 → k=10 agent driving score hits per [red]km<b> maml 21.5 → 99.5 21.5 → 99.5"),
+        ("page", "driving score k = 0 driving score k = 1 driving score k = 10 hits per [red]km<b> k = 0"),
+        ("page", "preliminary 21.5 [19.5, 23.5] 87.5 [85.5, 89.5] 99.5 [97.5, 102] 21.5"),
+    ],
+)
+def test_metrics_are_shown_where_there_are_some(
+    form: str, words: str, request: pytest.FixtureRequest
+) -> None:
+    report = request.getfixturevalue(form)
+    shown = report.text if form == "page" else report
+    here = shown.rindex("metered-v1 · test" if form == "table" else "metered-v1")
+    others, own = ("".join(re.sub("─+", "", part).split()) for part in (shown[:here], shown[here:]))
+    assert "".join(words.split()) in own
+    assert "drivingscore" not in others
 
 
 def test_same_boards_give_the_same_bytes(table: str, tmp_path: Path) -> None:

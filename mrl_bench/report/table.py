@@ -21,6 +21,7 @@ from mrl_bench.report.text import (
     headline_points,
     headroom,
     leaders,
+    metric_names,
     model_errors,
     number,
     ordered,
@@ -80,6 +81,9 @@ def _parts(boards: Sequence[ScenarioBoard], info: RunInfo, splits: Sequence[str]
         yield _scores(board, split)
         yield Text()
         yield _returns(board, split, info)
+        if metric_names(split):
+            yield Text()
+            yield _metrics(split)
         if split.split == "test" and model_errors(split.rows):
             yield Text()
             yield _model_errors(split)
@@ -157,6 +161,24 @@ def _returns(board: ScenarioBoard, split: SplitBoard, info: RunInfo) -> Table:
     return table
 
 
+def _metrics(split: SplitBoard) -> Table:
+    """What the family measures beside the return, from the first point to the last."""
+    episodes = points(split)
+    table = _table(f"beside the return: k={episodes[0]} → k={episodes[-1]}")
+    _add_name_column(table)
+    for name in metric_names(split):
+        _add_numbers(table, printable(name))
+    for row in ordered(split.rows):
+        curves = [row.metrics[name] for name in metric_names(split)]
+        _add_row(
+            table,
+            row,
+            _name(row),
+            *(f"{number(curve[0].value)} → {number(curve[-1].value)}" for curve in curves),
+        )
+    return table
+
+
 def _model_errors(split: SplitBoard) -> Table:
     """What agents that learn a model of the tasks said of its errors last."""
     table = _table("model error on held-out tasks")
@@ -220,7 +242,7 @@ def _add_name_column(table: Table) -> None:
 
 
 def _add_numbers(table: Table, header: str) -> None:
-    table.add_column(header, justify="right", no_wrap=True)
+    table.add_column(Text(header), justify="right", no_wrap=True)
 
 
 def _add_row(table: Table, row: Row, *cells: str | Text) -> None:

@@ -90,6 +90,11 @@ def model_errors(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
     ]
 
 
+def metric_names(split: SplitBoard) -> list[str]:
+    """What a board shows beside scores and returns, in the family's order; all rows of a split share it."""
+    return list(split.rows[0].metrics)
+
+
 def rank(row: Row) -> str:
     """The places that a row may have: 1, or 2-4. Anchors have none."""
     if row.rank is None:
