@@ -7,6 +7,7 @@ machine, however often it is run. Measured times are no part of it (see `runs.py
 from __future__ import annotations
 
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from math import isfinite, nan
@@ -41,7 +42,7 @@ class Curve:
     def to_json(self) -> dict[str, Any]:
         mappings = {
             "metrics": {name: value.tolist() for name, value in self.metrics.items()},
-            "reported": {name: list(ratio) for name, ratio in self.reported.items()},
+            "reported": [[name, *ratio] for name, ratio in self.reported.items()],  # a list keeps the order
         }
         return {name: np.asarray(value).tolist() for name, value in vars(self).items()} | mappings
 
@@ -56,7 +57,7 @@ class Curve:
             metrics={
                 name: np.asarray(value, dtype=np.float64) for name, value in data.get("metrics", {}).items()
             },
-            reported={name: Ratio(*ratio) for name, ratio in data.get("reported", {}).items()},
+            reported={name: Ratio(*ratio) for name, *ratio in data.get("reported", [])},
         )
 
 
@@ -131,6 +132,31 @@ class Evaluation:
     def from_json(data: Mapping[str, Any]) -> Evaluation:
         curves = {name: Curve.from_json(curve) for name, curve in data["curves"].items()}
         return Evaluation(**{**data, "trained": Trained.from_json(data["trained"]), "curves": curves})
+
+
+@dataclass(frozen=True)
+class Film:
+    """Two scored episodes of one test task side by side, before any adaptation and after all of it."""
+
+    agent: str
+    seed: int  # of its meta-training
+    task: str  # the parameters in which the test tasks differ
+    episodes: int  # of adaptation in between
+    returns: tuple[float, float]  # undiscounted, before and after
+    width: int  # [px] of both pictures together
+    height: int
+    moving: bytes  # WebP
+    still: bytes  # its last picture
+
+    def to_json(self) -> dict[str, Any]:
+        images = {name: b64encode(getattr(self, name)).decode() for name in ("moving", "still")}
+        return asdict(self) | images
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Film:
+        before, after = data["returns"]
+        images = {name: b64decode(data[name], validate=True) for name in ("moving", "still")}
+        return Film(**{**data, **images, "returns": (before, after)})
 
 
 def canonical_json(value: Any) -> bytes:

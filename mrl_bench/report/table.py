@@ -17,6 +17,7 @@ from mrl_bench.report.text import (
     DASH,
     count,
     duration,
+    end_points,
     failed,
     headline_points,
     headroom,
@@ -162,20 +163,16 @@ def _returns(board: ScenarioBoard, split: SplitBoard, info: RunInfo) -> Table:
 
 
 def _metrics(split: SplitBoard) -> Table:
-    """What the family measures beside the return, from the first point to the last."""
-    episodes = points(split)
-    table = _table(f"beside the return: k={episodes[0]} → k={episodes[-1]}")
+    """What the family measures beside the return, before adapting and after all."""
+    episodes, ends = points(split), end_points(split)
+    table = _table("beside the return: " + " → ".join(f"k={episodes[point]}" for point in ends))
     _add_name_column(table)
     for name in metric_names(split):
         _add_numbers(table, printable(name))
     for row in ordered(split.rows):
         curves = [row.metrics[name] for name in metric_names(split)]
-        _add_row(
-            table,
-            row,
-            _name(row),
-            *(f"{number(curve[0].value)} → {number(curve[-1].value)}" for curve in curves),
-        )
+        cells = [" → ".join(number(curve[point].value) for point in ends) for curve in curves]
+        _add_row(table, row, _name(row), *cells)
     return table
 
 
