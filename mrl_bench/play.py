@@ -231,6 +231,7 @@ def film(unit: Unit, weights: Weights) -> Film:
     """
     protocol, tasks = unit.scenario.protocol, unit.scenario.tasks("test")
     before, after = episodes = _episodes(unit, weights, 0, protocol.rounds[-1], SMALL)
+    dt = unit.scenario.family.spec.dt
     pages = list(_strip(episodes))
     shown = [round(1000 * _seconds(unit, SMALL))] * len(pages)  # [ms]
     shown[-1] += round(1000 * REST)
@@ -240,6 +241,7 @@ def film(unit: Unit, weights: Weights) -> Film:
         task=_varying(tasks, 0),
         episodes=protocol.rounds[-1] * protocol.episodes_per_round,
         returns=(before.total, after.total),
+        seconds=(before.steps * dt, after.steps * dt),
         width=pages[0].width,
         height=pages[0].height,
         moving=_webp(pages, shown),

@@ -143,6 +143,7 @@ class Film:
     task: str  # the parameters in which the test tasks differ
     episodes: int  # of adaptation in between
     returns: tuple[float, float]  # undiscounted, before and after
+    seconds: tuple[float, float]  # simulated, until the episode ended
     width: int  # [px] of both pictures together
     height: int
     moving: bytes  # WebP
@@ -154,9 +155,9 @@ class Film:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Film:
-        before, after = data["returns"]
+        pairs = {name: tuple(data[name]) for name in ("returns", "seconds")}
         images = {name: b64decode(data[name], validate=True) for name in ("moving", "still")}
-        return Film(**{**data, **images, "returns": (before, after)})
+        return Film(**{**data, **pairs, **images})
 
 
 def canonical_json(value: Any) -> bytes:

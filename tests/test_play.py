@@ -84,6 +84,7 @@ def test_a_report_is_given_pictures_alone(tmp_path: Path) -> None:
     made = played.film(unit, weights)
     episodes = play(unit, weights, task=0, rounds=3, out=tmp_path / "film.gif")
     assert made.returns == (episodes[0].total, episodes[1].total)
+    assert made.seconds == pytest.approx([0.02 * episode.steps for episode in episodes])
     assert (made.agent, made.seed, made.episodes) == ("learner", 0, 3 * 2)
     assert re.fullmatch(r"force_magnitude \d\d(\.\d)?, wiring -?1", made.task)
     with Image.open(BytesIO(made.moving)) as image:

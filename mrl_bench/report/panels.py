@@ -113,7 +113,7 @@ def _draw_curves(
         y = np.clip([value.value for value in values], low, high)
         axes.plot(
             x, y, clip_on=False, zorder=3,
-            color=look.colour, marker=look.marker, markeredgecolor="white", markeredgewidth=0.5,
+            color=look.colour, dashes=look.dashes, marker=look.marker, markeredgecolor="white", markeredgewidth=0.5,
         )  # fmt: skip
         axes.plot([x[-1], end], [y[-1], y[-1]], color=look.colour, lw=0.7, dashes=(1, 2))  # to its name
     _label_ends(axes, {line.row.agent: line.values[-1].value for line in lines}, look_of)
@@ -325,7 +325,7 @@ def _text_width(text: str) -> float:
 def _short(name: str) -> str:
     """A name to write beside a curve: both ends of it, because names of one family begin alike."""
     name = printable(name)
-    return name if len(name) <= 18 else f"{name[:8]}…{name[-9:]}"
+    return name if len(name) <= 21 else f"{name[:9]}…{name[-11:]}"
 
 
 def _dark(colour: str) -> str:

@@ -125,7 +125,7 @@ def _scores(board: ScenarioBoard, split: SplitBoard) -> Table:
         _add_numbers(table, f"ood k={episodes[-1]}")
     probed = any(row.learning for row in split.rows)
     if probed:
-        _add_numbers(table, "steps to 0.6")
+        _add_numbers(table, "steps\nto 0.6")  # leaves room for the names of ablations
     for row in ordered(split.rows):
         if row.agent in ("random", "oracle"):
             continue  # 0 and 1 by definition
