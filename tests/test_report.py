@@ -130,7 +130,7 @@ INFO = RunInfo(
     docs={"length-v1": "One policy <b>solves</b> them all."},
     films={
         "wiring-v1": Film(
-            "rl2<b>", 1, "wiring -1", 10, (9.81, 123.4), (0.62, 10.0), 484, 180, b"moving", b"still"
+            "rl2<b>", 1, "wiring\x1b -1", 10, (9.81, 123.4), (0.62, 10.0), 484, 180, b"moving", b"still"
         )
     },
 )
@@ -385,7 +385,7 @@ def test_a_film_is_shown_and_stands_still_for_whoever_wants_that(page: Page) -> 
     (image,) = (attributes for tag, attributes in page.elements if tag == "img")
     (still,) = (attributes for tag, attributes in page.elements if tag == "source")
     words = (
-        "rl2<b>, seed 1, on the first test task (wiring -1): "
+        "rl2<b>, seed 1, on the first test task (wiring\ufffd -1): "
         "return 9.81 before adaptation, 123 after 10 episodes of it"
     )
     assert image == {"src": inline(b"moving"), "width": "484", "height": "180", "alt": words}

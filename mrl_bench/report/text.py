@@ -95,8 +95,9 @@ def model_errors(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
 def filmed(film: Film) -> str:
     """What a film shows, in words."""
     before, after = map(number, film.returns)
+    task = printable(shorten(film.task, 300))
     return (
-        f"{printable(film.agent)}, seed {film.seed}, on the first test task ({shorten(film.task, 300)}): "
+        f"{printable(film.agent)}, seed {film.seed}, on the first test task ({task}): "
         f"return {before} before adaptation, {after} after {film.episodes} episodes of it"
     )
 
