@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock, Thread
-from typing import IO, Protocol
+from typing import IO, Protocol, TypeVar
 
 from mrl_bench.errors import MrlBenchError, UsageError
 from mrl_bench.results import Evaluation
@@ -21,6 +21,9 @@ from mrl_bench.store import Store
 from mrl_bench.suite import ANCHORS, AgentSpec, Suite
 from mrl_bench.unit import Unit, failure
 
+T = TypeVar("T")
+
+FILM_LIMIT = 60.0  # seconds to film a unit in: pictures that take longer are not worth the wait
 ATTEMPTS = 2  # a worker that was killed or hung gets one more chance
 LOG_HEAD, LOG_TAIL = (
     2**20,
@@ -74,10 +77,18 @@ class Bench:
         Raises:
             MrlBenchError: it makes no sense to go on, as when a result cannot be written.
         """
+        return self._each(self._result, units)
+
+    def film(self, units: Sequence[Unit]) -> None:
+        """Films units that are finished and not filmed yet; one that cannot be, or not in time, goes without."""
+        self._each(self._film, units)
+
+    def _each(self, work: Callable[[Unit], T], units: Sequence[Unit]) -> list[T]:
+        """Does the work of all units, so many at a time; what ends one of them early ends them all."""
         with ThreadPoolExecutor(self.workers) as pool:
-            futures: list[Future[Evaluation]] = []
+            futures: list[Future[T]] = []
             try:
-                futures += [pool.submit(self._result, unit) for unit in units]
+                futures += [pool.submit(work, unit) for unit in units]
                 for future in wait(futures, return_when=FIRST_EXCEPTION).done:
                     future.result()
                 return [future.result() for future in futures]
@@ -109,7 +120,13 @@ class Bench:
         self.display.finished(unit, done, fresh=True)
         return done
 
-    def _attempt(self, unit: Unit, key: str, log_mode: str) -> str:
+    def _film(self, unit: Unit) -> None:
+        key = unit.key("evaluate")
+        if self.store.film(key) is None:
+            with suppress(MrlBenchError):  # as where a family draws no pictures
+                self._attempt(unit, key, "ab", film=True)
+
+    def _attempt(self, unit: Unit, key: str, log_mode: str, film: bool = False) -> str:
         """Runs a worker to its end; returns how it ended, for the case that it left no result.
 
         Raises:
@@ -121,7 +138,9 @@ class Bench:
             process = _start_worker()
             self._running.add(process)
         assert process.stdin
-        request = {"folder": str(self.store.folder.resolve()), "unit": unit.to_json(), "key": key}
+        folder = str(self.store.folder.resolve())
+        request = {"folder": folder, "unit": unit.to_json(), "key": key, "film": film}
+        time_limit = min(self.time_limit, FILM_LIMIT) if film else self.time_limit
         refusals: list[str] = []
         readers = [
             Thread(target=self._follow, args=(unit, process.stdout, refusals), daemon=True),
@@ -136,7 +155,7 @@ class Bench:
             with suppress(BrokenPipeError):  # it died already: its exit code says how
                 process.stdin.write(json.dumps(request).encode() + b"\n")
                 process.stdin.flush()
-            process.wait(self.time_limit)
+            process.wait(time_limit)
         except subprocess.TimeoutExpired:
             in_time = False
         finally:
@@ -153,7 +172,7 @@ class Bench:
         if refusals:
             raise MrlBenchError(f"{unit.label}: {refusals[0]}")
         if not in_time:
-            return f"not finished within {self.time_limit:g} s"
+            return f"not finished within {time_limit:g} s"
         return (
             f"the worker was killed by signal {-code}" if code < 0 else f"the worker ended with code {code}"
         )

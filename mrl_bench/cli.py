@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from mrl_bench import registry
 from mrl_bench.errors import MrlBenchError
 
 if TYPE_CHECKING:
+    from mrl_bench.runs import Run
     from mrl_bench.unit import Unit
 
 
@@ -177,10 +178,15 @@ def _bench(options: argparse.Namespace) -> int:
             flush=True,
         )
         with make_display(len(units)) as display:
-            results = Bench(store, display, workers, options.time_limit).run(units)
+            running = Bench(store, display, workers, options.time_limit)
+            results = running.run(units)
         failed = sum(result.error is not None for result in results)
+
+        def film(run: Run) -> None:
+            running.film([unit for unit in units if unit.key("evaluate") in run.leaders.values()])
+
         try:
-            _show(store.folder, ("test",))
+            _show(store.folder, ("test",), film)
         except MrlBenchError as error:
             if not failed:
                 raise
@@ -197,12 +203,14 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _show(folder: Path, splits: Sequence[str]) -> None:
+def _show(folder: Path, splits: Sequence[str], film: Callable[[Run], None] = lambda run: None) -> None:
+    """Prints the boards of a run, and writes its report once `film` has done what it can."""
     from mrl_bench.report.table import print_boards
     from mrl_bench.runs import read_run, write_report
 
     run = read_run(folder)
     print_boards(run.boards, run.info, splits)
+    film(run)
     print(f"report: {write_report(folder, run)}")
     for line in run.missing:
         print(f"mrl-bench: {line}", file=sys.stderr)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mrl_bench.agent import MetaAgent
-from mrl_bench.privileged import agent_spec, make_env, metrics
+from mrl_bench.privileged import agent_spec, make_env, meter
 from mrl_bench.results import Curve
 from mrl_bench.rollout import collect
 from mrl_bench.streams import seed_of
@@ -50,6 +50,7 @@ def evaluate(
     tasks, spec = scenario.tasks(split), agent_spec(scenario, reveal)
     scored_env = make_env(scenario, tasks, protocol.scored_episodes, device, reveal)
     adapt_env = make_env(scenario, tasks, protocol.episodes_per_round, device, reveal)
+    metered = meter(scored_env)
     state = agent.begin(len(tasks))
     env_steps = np.zeros(len(tasks))  # (B,)
     broken = np.zeros(len(tasks), dtype=np.int64)
@@ -63,9 +64,8 @@ def evaluate(
         if k in rounds:
             rollout, _ = collect(scored_env, spec, agent.act, _copy(state), explore=False, **seeds("scored"))
             returns.append(rollout.returns().double().cpu().numpy())
-            measured.append(
-                {name: value.double().cpu().numpy() for name, value in metrics(scored_env).items()}
-            )
+            metrics = metered.metrics() if metered else {}
+            measured.append({name: value.double().cpu().numpy() for name, value in metrics.items()})
             steps.append(env_steps.copy())
             failed.append(broken + rollout.failed.sum(1).cpu().numpy())
         if k < rounds[-1]:
@@ -84,6 +84,7 @@ def evaluate(
         env_steps=np.stack(steps, 1),  # (B, K)
         failed=np.stack(failed, 1),  # (B, K)
         metrics={name: np.stack([values[name] for values in measured], 1) for name in measured[0]},
+        reported=dict(metered.reported) if metered else {},
     )
 
 

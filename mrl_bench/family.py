@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from mrl_bench.types import EnvSpec, Step, TaskBatch
+from mrl_bench.types import EnvSpec, Ratio, Step, TaskBatch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,6 +95,11 @@ class Pictured(BatchEnv, Protocol):
 @runtime_checkable
 class Metered(BatchEnv, Protocol):
     """A `BatchEnv` that measures more of an episode than its return. Optional; agents see nothing of it."""
+
+    @property
+    def reported(self) -> Mapping[str, Ratio]:
+        """What boards show of the metrics: a name for people, with its unit -> how it is summed up over episodes."""
+        ...
 
     def metrics(self) -> dict[str, Tensor]:
         """Name -> (B, E), finite, of the present episodes as far as they have come. Changes nothing."""

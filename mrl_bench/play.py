@@ -1,7 +1,8 @@
 """Films an agent on one held-out task: a scored episode before it has adapted, and one after.
 
-The numbers of a board come from `evaluate`; this only shows what they look like. One task is played by itself, so
-its episodes start as those of task 0 do there.
+`play` makes a file with words in it, `film` the pictures alone for a report. The numbers of a board come from
+`evaluate`; this only shows what they look like. One task is played by itself, so its episodes start as those of task 0
+do there.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from mrl_bench.errors import MissingPart, MrlBenchError, UsageError, nearest
 from mrl_bench.family import Param, Pictured, TaskFamily
 from mrl_bench.files import write_atomically
 from mrl_bench.privileged import agent_spec, make_env
+from mrl_bench.results import Film
 from mrl_bench.rollout import collect
 from mrl_bench.scenario import find_scenario
 from mrl_bench.store import Store
@@ -40,11 +42,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RUNS = (Path("runs/quick"), Path("runs/single"))  # where weights are looked for if no run folder is given
-PANEL = (400, 300)  # [px] width and height of an episode's picture
 HEADER, CAPTION, GAP = 44, 24, 4  # [px] heights of the text over both pictures and over each; between them
-FPS = 25  # pictures a second at most; those of shorter control steps are left out
+REST = 1.5  # seconds that a report's film stays at its end
 
 Weights = Mapping[str, "Tensor"]
+
+
+class Camera(NamedTuple):
+    """How an episode is filmed."""
+
+    width: int  # [px] of its picture
+    height: int
+    fps: int  # pictures a second at most; those of shorter control steps are left out
+
+    def stride(self, spec: EnvSpec) -> int:
+        """Control steps between two pictures."""
+        return max(1, round(1 / (self.fps * spec.dt)))
+
+
+LARGE, SMALL = Camera(400, 300, 25), Camera(200, 150, 10)
 
 
 def find_player(scenario: str, agent: str, seed: int, run: Path | None) -> tuple[Unit, Weights]:
@@ -107,34 +123,40 @@ class Episode:
     """What was filmed of one episode."""
 
     rounds: int  # of adaptation before it
+    camera: Camera
     total: float = 0.0  # its return so far
     steps: int = 0
     ended: bool = False  # before the horizon
     # Packed picture, steps, return so far.
     frames: list[tuple[bytes, int, float]] = field(default_factory=list)
 
-    def add(self, picture: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+    def shoot(self, env: Pictured) -> None:
+        picture = env.picture(0, 0, self.camera.width, self.camera.height)
         self.frames.append((zlib.compress(picture.tobytes(), 1), self.steps, self.total))
 
-    def frame(self, index: int) -> tuple[Image.Image, str]:
-        """A picture and its caption; the last ones if the episode was over by then."""
-        packed, steps, total = self.frames[min(index, len(self.frames) - 1)]
+    def picture(self, index: int) -> Image.Image:
+        """The last one if the episode was over by then."""
+        packed, _, _ = self.frames[min(index, len(self.frames) - 1)]
+        return Image.frombytes("RGB", self.camera[:2], zlib.decompress(packed))
+
+    def caption(self, index: int) -> str:
+        _, steps, total = self.frames[min(index, len(self.frames) - 1)]
         when = "before adaptation" if self.rounds == 0 else f"after {_count(self.rounds, 'round')}"
         over = ", ended" if self.ended and index >= len(self.frames) - 1 else ""
-        caption = f"k = {self.rounds}, {when}: return {total:.1f}, step {steps}{over}"
-        return Image.frombytes("RGB", PANEL, zlib.decompress(packed)), caption
+        return f"k = {self.rounds}, {when}: return {total:.1f}, step {steps}{over}"
 
 
 class _Filmed:
     """An environment of one slot, of which every so many steps a picture is taken while its episode lives."""
 
-    def __init__(self, env: Pictured, every: int) -> None:
-        self._env, self._every = env, every
+    def __init__(self, env: Pictured, spec: EnvSpec) -> None:
+        self._env, self._spec = env, spec
         self.episode: Episode | None = None  # set while there is to be filmed
 
     def reset(self, seed: int) -> Tensor:
         obs = self._env.reset(seed)
-        self._shoot()
+        if self.episode:
+            self.episode.shoot(self._env)
         return obs
 
     def step(self, action: Tensor) -> Step:
@@ -146,16 +168,12 @@ class _Filmed:
             episode.ended = broken or bool(step.terminated)
             if not broken:  # as `collect` counts: a step that broke down gives nothing
                 episode.steps, episode.total = episode.steps + 1, episode.total + reward
-                if episode.ended or episode.steps % self._every == 0:
-                    self._shoot()
+                if episode.ended or episode.steps % episode.camera.stride(self._spec) == 0:
+                    episode.shoot(self._env)
         return step
 
     def close(self) -> None:
         self._env.close()
-
-    def _shoot(self) -> None:
-        if self.episode:
-            self.episode.add(self._env.picture(0, 0, *PANEL))
 
 
 @dataclass(frozen=True)
@@ -184,13 +202,8 @@ class _FilmedFamily:
         if not isinstance(env, Pictured):
             name = type(self.family).__name__
             raise UsageError(f"family {name} draws no pictures: see Pictured in mrl_bench/family.py")
-        self.made.append(_Filmed(env, stride(self.spec)))
+        self.made.append(_Filmed(env, self.spec))
         return self.made[-1]
-
-
-def stride(spec: EnvSpec) -> int:
-    """Control steps between two pictures."""
-    return max(1, round(1 / (FPS * spec.dt)))
 
 
 def play(unit: Unit, weights: Weights, *, task: int, rounds: int, out: Path) -> list[Episode]:
@@ -204,15 +217,50 @@ def play(unit: Unit, weights: Weights, *, task: int, rounds: int, out: Path) -> 
     tasks = unit.scenario.tasks("test")
     if task >= len(tasks):
         raise UsageError(f"task {task}: the test tasks of {unit.scenario.id} are 0 to {len(tasks) - 1}")
-    torch.manual_seed(unit.seed)  # for agents of others: ours draw from generators of their own
-    episodes = _episodes(
-        unit, _agent(unit, weights), TaskBatch(tasks.names, tasks.values[task : task + 1]), rounds
-    )
+    episodes = _episodes(unit, weights, task, rounds, LARGE)
     who = f"{unit.agent.name}, seed {unit.seed}"
     title = f"{who}: {unit.scenario.id}, test task {task}. {_varying(tasks, task)}"
-    spec = unit.scenario.family.spec
-    _write(out, _pages(episodes, title), spec.dt * stride(spec))
+    _write(out, _pages(episodes, title), _seconds(unit, LARGE))
     return episodes
+
+
+def film(unit: Unit, weights: Weights) -> Film:
+    """Films the first test task before adaptation and after all rounds of the protocol.
+
+    Raises: as `play` does.
+    """
+    protocol, tasks = unit.scenario.protocol, unit.scenario.tasks("test")
+    before, after = episodes = _episodes(unit, weights, 0, protocol.rounds[-1], SMALL)
+    dt = unit.scenario.family.spec.dt
+    pages = list(_strip(episodes))
+    shown = [round(1000 * _seconds(unit, SMALL))] * len(pages)  # [ms]
+    shown[-1] += round(1000 * REST)
+    return Film(
+        agent=unit.agent.name,
+        seed=unit.seed,
+        task=_varying(tasks, 0),
+        episodes=protocol.rounds[-1] * protocol.episodes_per_round,
+        returns=(before.total, after.total),
+        seconds=(before.steps * dt, after.steps * dt),
+        width=pages[0].width,
+        height=pages[0].height,
+        moving=_webp(pages, shown),
+        still=_webp(pages[-1:], shown[-1:]),
+    )
+
+
+def _webp(pages: list[Image.Image], shown: list[int]) -> bytes:
+    """Pictures that follow each other, each shown for so many milliseconds; flat ones are kept without loss."""
+    memory = BytesIO()
+    more: dict[str, Any] = {"save_all": True, "append_images": pages[1:], "duration": shown, "loop": 0}
+    pages[0].save(memory, "WEBP", allow_mixed=True, quality=40, **more)
+    return memory.getvalue()
+
+
+def _seconds(unit: Unit, camera: Camera) -> float:
+    """For which a picture is shown."""
+    spec = unit.scenario.family.spec
+    return spec.dt * camera.stride(spec)
 
 
 def _agent(unit: Unit, weights: Weights) -> MetaAgent:
@@ -228,8 +276,11 @@ def _agent(unit: Unit, weights: Weights) -> MetaAgent:
     return agent
 
 
-def _episodes(unit: Unit, agent: MetaAgent, tasks: TaskBatch, rounds: int) -> list[Episode]:
-    """Adapts as `evaluate` does, to one task, and films the scored episodes."""
+def _episodes(unit: Unit, weights: Weights, task: int, rounds: int, camera: Camera) -> list[Episode]:
+    """Adapts as `evaluate` does, to one test task, and films the scored episodes."""
+    torch.manual_seed(unit.seed)  # for agents of others: ours draw from generators of their own
+    agent, tasks = _agent(unit, weights), unit.scenario.tasks("test")
+    tasks = TaskBatch(tasks.names, tasks.values[task : task + 1])
     scenario, protocol, device = unit.scenario, unit.scenario.protocol, torch.device("cpu")
     spec, studio = agent_spec(scenario, unit.reveal), _FilmedFamily(scenario.family)
     scored_env = make_env(replace(scenario, family=studio), tasks, 1, device, unit.reveal)
@@ -241,7 +292,7 @@ def _episodes(unit: Unit, agent: MetaAgent, tasks: TaskBatch, rounds: int) -> li
         return {"seed": start, "noise_seed": seed_of(purpose, "noise", scenario.id, "test", k, unit.seed)}
 
     def film(k: int, state: State) -> Episode:
-        filmed.episode = Episode(k)
+        filmed.episode = Episode(k, camera)
         collect(scored_env, spec, agent.act, tree_map(_copy, state), explore=False, **seeds("scored", k))
         return filmed.episode
 
@@ -271,18 +322,26 @@ def _varying(tasks: TaskBatch, task: int) -> str:
 def _pages(episodes: list[Episode], title: str) -> Iterator[Image.Image]:
     """The film: the title, and under it the episodes side by side with a caption each."""
     font = ImageFont.load_default(13)
-    width = (PANEL[0] + GAP) * len(episodes) - GAP
-    lines = textwrap.wrap(title, width // 7, max_lines=2, placeholder=" ...")
-    blank = Image.new("RGB", (width, HEADER + CAPTION + PANEL[1]), "white")
-    ImageDraw.Draw(blank).multiline_text((8, 5), "\n".join(lines), fill="black", font=font)
-    for index in range(max(len(episode.frames) for episode in episodes)):
-        page = blank.copy()
+    for index, pictures in enumerate(_strip(episodes)):
+        page = Image.new("RGB", (pictures.width, HEADER + CAPTION + pictures.height), "white")
+        page.paste(pictures, (0, HEADER + CAPTION))
+        pen = ImageDraw.Draw(page)
+        lines = textwrap.wrap(title, page.width // 7, max_lines=2, placeholder=" ...")
+        pen.multiline_text((8, 5), "\n".join(lines), fill="black", font=font)
         for column, episode in enumerate(episodes):
-            picture, caption = episode.frame(index)
-            left = column * (PANEL[0] + GAP)
-            page.paste(picture, (left, HEADER + CAPTION))
-            ImageDraw.Draw(page).text((left + 8, HEADER + 3), caption, fill="black", font=font)
+            left = column * (episode.camera.width + GAP)
+            pen.text((left + 8, HEADER + 3), episode.caption(index), fill="black", font=font)
         yield page
+
+
+def _strip(episodes: list[Episode]) -> Iterator[Image.Image]:
+    """The pictures of episodes side by side, as long as one of them lives."""
+    camera = episodes[0].camera
+    for index in range(max(len(episode.frames) for episode in episodes)):
+        strip = Image.new("RGB", ((camera.width + GAP) * len(episodes) - GAP, camera.height), "white")
+        for column, episode in enumerate(episodes):
+            strip.paste(episode.picture(index), (column * (camera.width + GAP), 0))
+        yield strip
 
 
 def _check_out(out: Path) -> None:

@@ -40,10 +40,10 @@ def make_env(
     return _Revealed(env, features[:, None].expand(-1, episodes, -1))
 
 
-def metrics(env: BatchEnv) -> dict[str, Tensor]:
-    """What an environment of `make_env` measures beside the return, name -> (B, E); {} if it is not `Metered`."""
+def meter(env: BatchEnv) -> Metered | None:
+    """What measures more than the return in an environment of `make_env`, if anything does."""
     inner = env._env if isinstance(env, _Revealed) else env
-    return inner.metrics() if isinstance(inner, Metered) else {}
+    return inner if isinstance(inner, Metered) else None
 
 
 class _Revealed:

@@ -7,6 +7,7 @@ machine, however often it is run. Measured times are no part of it (see `runs.py
 from __future__ import annotations
 
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from math import isfinite, nan
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mrl_bench.types import Ratio
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,19 @@ class Curve:
     ]  # (B, K) scored episodes, and adaptation episodes so far, in which the simulation broke
     # What the family measures beside the return, name -> (B, K, N); see `mrl_bench.family.Metered`.
     metrics: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    reported: Mapping[str, Ratio] = field(default_factory=dict)  # what a board shows of them
+
+    def __post_init__(self) -> None:
+        named = {name for ratio in self.reported.values() for name in ratio if name is not None}
+        if missing := sorted(named - set(self.metrics)):
+            raise ValueError(f"the family reports what it does not measure: {', '.join(missing)}")
 
     def to_json(self) -> dict[str, Any]:
-        metrics = {name: value.tolist() for name, value in self.metrics.items()}
-        return {name: np.asarray(value).tolist() for name, value in vars(self).items()} | {"metrics": metrics}
+        mappings = {
+            "metrics": {name: value.tolist() for name, value in self.metrics.items()},
+            "reported": [[name, *ratio] for name, ratio in self.reported.items()],  # a list keeps the order
+        }
+        return {name: np.asarray(value).tolist() for name, value in vars(self).items()} | mappings
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Curve:
@@ -45,6 +57,7 @@ class Curve:
             metrics={
                 name: np.asarray(value, dtype=np.float64) for name, value in data.get("metrics", {}).items()
             },
+            reported={name: Ratio(*ratio) for name, *ratio in data.get("reported", [])},
         )
 
 
@@ -119,6 +132,32 @@ class Evaluation:
     def from_json(data: Mapping[str, Any]) -> Evaluation:
         curves = {name: Curve.from_json(curve) for name, curve in data["curves"].items()}
         return Evaluation(**{**data, "trained": Trained.from_json(data["trained"]), "curves": curves})
+
+
+@dataclass(frozen=True)
+class Film:
+    """Two scored episodes of one test task side by side, before any adaptation and after all of it."""
+
+    agent: str
+    seed: int  # of its meta-training
+    task: str  # the parameters in which the test tasks differ
+    episodes: int  # of adaptation in between
+    returns: tuple[float, float]  # undiscounted, before and after
+    seconds: tuple[float, float]  # simulated, until the episode ended
+    width: int  # [px] of both pictures together
+    height: int
+    moving: bytes  # WebP
+    still: bytes  # its last picture
+
+    def to_json(self) -> dict[str, Any]:
+        images = {name: b64encode(getattr(self, name)).decode() for name in ("moving", "still")}
+        return asdict(self) | images
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Film:
+        pairs = {name: tuple(data[name]) for name in ("returns", "seconds")}
+        images = {name: b64decode(data[name], validate=True) for name in ("moving", "still")}
+        return Film(**{**data, **pairs, **images})
 
 
 def canonical_json(value: Any) -> bytes:

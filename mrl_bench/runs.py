@@ -65,6 +65,7 @@ class Run:
     boards: list[ScenarioBoard]  # of the scenarios that can be scored
     info: RunInfo
     missing: list[str]  # what is not on a board, and why; a line each
+    leaders: Mapping[str, str]  # scenario -> key of the unit that a film of it shows
 
 
 def read_run(folder: Path) -> Run:
@@ -83,20 +84,22 @@ def read_run(folder: Path) -> Run:
     except (ValueError, KeyError, TypeError):
         raise MrlBenchError(f"{path} is damaged: the bench writes it anew") from None
     store = Store(folder)
-    evaluations: dict[str, list[Evaluation]] = {}
+    evaluations: dict[str, dict[str, Evaluation]] = {}  # scenario -> key -> result
     seconds: dict[tuple[str, str], list[float]] = {}
     for train, evaluate in keys:
         evaluation = store.evaluation(evaluate)
         if evaluation is None:
             continue
-        evaluations.setdefault(evaluation.scenario, []).append(evaluation)
+        evaluations.setdefault(evaluation.scenario, {})[evaluate] = evaluation
         measured = store.seconds(train)
         if measured is not None:
             seconds.setdefault((evaluation.scenario, evaluation.agent), []).append(measured)
-    boards, missing = [], []
-    for scored in evaluations.values():
+    boards, missing, leaders = [], [], {}
+    for scenario, scored in evaluations.items():
         try:
-            boards.append(score_scenario(scored))
+            boards.append(score_scenario(list(scored.values())))
+            if leader := _leader(boards[-1], scored):
+                leaders[scenario] = leader
         except UsageError as error:
             missing.append(str(error))
     unfinished = len(keys) - sum(map(len, evaluations.values()))
@@ -105,7 +108,17 @@ def read_run(folder: Path) -> Run:
     if not boards:
         raise MrlBenchError("; ".join(missing))
     info = replace(info, seconds={where: mean(values) for where, values in seconds.items()})
-    return Run(boards, info, missing)
+    return Run(boards, info, missing, leaders)
+
+
+def _leader(board: ScenarioBoard, evaluations: Mapping[str, Evaluation]) -> str | None:
+    """The key of the unit with the first seed of the best agent; None where scores mean nothing."""
+    split = board.splits.get("test")
+    if split is None or split.flagged:
+        return None
+    best = next((row.agent for row in split.rows if not row.anchor), None)
+    seeds = {key: unit.seed for key, unit in evaluations.items() if unit.agent == best and unit.error is None}
+    return min(seeds, key=lambda key: seeds[key], default=None)
 
 
 def _info(plan: Mapping[str, Any]) -> RunInfo:
@@ -129,7 +142,9 @@ def write_report(folder: Path, run: Run) -> Path:
 
     write_atomically(folder / "board.json", canonical_json([_plain(asdict(board)) for board in run.boards]))
     write_figures(run.boards, folder / "figures")
-    write_page(run.boards, run.info, folder / "report.html")
+    films = {scenario: Store(folder).film(key) for scenario, key in run.leaders.items()}
+    shown = {scenario: film for scenario, film in films.items() if film}
+    write_page(run.boards, replace(run.info, films=shown), folder / "report.html")
     return folder / "report.html"
 
 

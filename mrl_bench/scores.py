@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from mrl_bench.errors import UsageError
 from mrl_bench.results import Curve, Evaluation, LearningCurve
 from mrl_bench.stats import Array, area, cvar, first_crossing, iqm, rank_ranges, resample, seed_interval
+from mrl_bench.types import Ratio
 
 ANCHORS = ("random", "blind", "oracle")  # the agents whose returns normalise the scores
 SPLITS = ("train", "test", "ood")  # in the order in which a board shows them
@@ -72,6 +74,9 @@ class Row:
     learning: Learning | None  # None for anchors, and on splits other than test, which are not probed
     model_errors: Mapping[str, float]  # what an agent logged under "model/" last, mean over seeds that did
     train_env_steps: float  # mean over seeds
+    # What the family measures beside the return, summed up over seeds, tasks and episodes: name -> (K,), with
+    # intervals over whole seeds. NaN where what it is measured per adds up to nothing.
+    metrics: Mapping[str, tuple[Estimate, ...]]
     rank: tuple[int, int] | None  # (best, worst) place at the last k; None for anchors
     preliminary: bool  # fewer than ten seeds
 
@@ -166,17 +171,28 @@ class _Scale:
     random: Array  # (B,) mean return
     blind: Array  # (B,)
     oracle: Array  # (B,)
+    reported: Mapping[str, Ratio]  # name -> how it is summed up
+    random_sums: Mapping[str, Array]  # name -> (B, 2): what random's cells have of it, see `_sums`
 
     @staticmethod
     def of(split: str, agents: Mapping[str, Iterable[Evaluation]]) -> _Scale:
         curves = [curve for units in agents.values() for curve in _curves(units, split)]
-        shapes = {(curve.rounds, curve.episodes_per_round, len(curve.returns)) for curve in curves}
+        shapes = {
+            (curve.rounds, curve.episodes_per_round, len(curve.returns), tuple(curve.reported.items()))
+            for curve in curves
+        }
         if len(shapes) != 1:
-            raise ValueError(f"curves of split {split!r} differ in their points or tasks")
-        rounds, episodes_per_round, _ = shapes.pop()
+            raise ValueError(
+                f"curves of split {split!r} differ in their points or tasks, or in what is reported"
+            )
+        rounds, episodes_per_round, _, reported = shapes.pop()
         episodes = tuple(k * episodes_per_round for k in rounds)
-        random, blind, oracle = (_anchor_returns(_curves(agents[anchor], split)) for anchor in ANCHORS)
-        return _Scale(split, rounds, episodes, random, blind, oracle)
+        random, blind, oracle = (_anchor_mean(_curves(agents[name], split), _returns) for name in ANCHORS)
+        sums = {
+            name: _anchor_mean(_curves(agents["random"], split), partial(_sums, ratio))
+            for name, ratio in reported
+        }
+        return _Scale(split, rounds, episodes, random, blind, oracle, dict(reported), sums)
 
     def returns(self, units: Iterable[Evaluation]) -> Array:
         """The return that each cell counts with, (S, B, K): what broke counts no better than random."""
@@ -186,7 +202,8 @@ class _Scale:
             if unit.error is not None:
                 counted.append(floor)
                 continue
-            counted.append(self._counted(*_cells(unit.curves[self.split])))
+            curve = unit.curves[self.split]
+            counted.append(self._counted(_returns(curve), _broken(curve)))
         return np.stack(counted)
 
     def _counted(self, returns: Array, broken: NDArray[np.bool_]) -> Array:
@@ -204,6 +221,22 @@ class _Scale:
             return np.zeros_like(returns)
         scores: Array = (returns - self.random[:, None]) / np.maximum(span, SPAN_FLOOR * span.mean())[:, None]
         return scores
+
+    def metrics(self, units: Sequence[Evaluation], seed: int) -> dict[str, tuple[Estimate, ...]]:
+        """Each metric that is reported, at each point: sums over seeds, tasks and episodes, divided."""
+        found = {}
+        for name in self.reported:
+            sums = np.stack([self._counted_sums(unit, name) for unit in units]).sum(1)  # (S, K, 2)
+            found[name] = tuple(_estimate(point, _quotient, seed) for point in np.moveaxis(sums, 1, 0))
+        return found
+
+    def _counted_sums(self, unit: Evaluation, name: str) -> Array:
+        """The sums that a unit counts with, (B, K, 2): what broke counts as random does on that task."""
+        random = np.repeat(self.random_sums[name][:, None], len(self.rounds), axis=1)
+        if unit.error is not None:
+            return random
+        curve = unit.curves[self.split]
+        return np.where(_broken(curve)[..., None], random, _sums(self.reported[name], curve))
 
     def learning(self, units: Sequence[Evaluation], seed: int) -> Learning | None:
         """The learning curves of an agent's seeds as one, where they have one in common and on this split."""
@@ -234,22 +267,33 @@ def _curves(units: Iterable[Evaluation], split: str) -> list[Curve]:
     return [unit.curves[split] for unit in units if unit.error is None]
 
 
-def _cells(curve: Curve) -> tuple[Array, NDArray[np.bool_]]:
-    """The mean return of each cell, always finite, and whether a simulation broke in it, (B, K) both."""
-    finite = np.isfinite(curve.returns)
-    return np.where(finite, curve.returns, 0.0).mean(-1), (curve.failed > 0) | ~finite.all(-1)
+def _returns(curve: Curve) -> Array:
+    """The mean return of each cell, always finite, (B, K)."""
+    return np.asarray(np.where(np.isfinite(curve.returns), curve.returns, 0.0).mean(-1))
 
 
-def _anchor_returns(curves: Iterable[Curve]) -> Array:
-    """Mean return of an anchor on each task, (B,).
+def _broken(curve: Curve) -> NDArray[np.bool_]:
+    """Whether a simulation broke in a cell, (B, K)."""
+    return np.asarray((curve.failed > 0) | ~np.isfinite(curve.returns).all(-1))
+
+
+def _sums(ratio: Ratio, curve: Curve) -> Array:
+    """What a metric adds up to over the episodes of each cell, and what it is measured per, (B, K, 2)."""
+    per = np.ones_like(curve.returns) if ratio.per is None else curve.metrics[ratio.per]
+    return np.stack([curve.metrics[ratio.metric].sum(-1), per.sum(-1)], axis=-1)
+
+
+def _anchor_mean(curves: Sequence[Curve], cells: Callable[[Curve], Array]) -> Array:
+    """Mean of an anchor's cells, (B, K, ...), on each task, (B, ...).
 
     It is over seeds and points too, because an anchor does not adapt. Cells that broke are left out, save on
     a task that has no others.
     """
-    cells, broke = zip(*(_cells(curve) for curve in curves), strict=True)
-    returns, broken = np.stack(cells), np.stack(broke)  # (S, B, K)
+    broken = np.stack([_broken(curve) for curve in curves])  # (S, B, K)
     counts = ~broken | broken.all(axis=(0, 2), keepdims=True)
-    mean: Array = (returns * counts).sum(axis=(0, 2)) / counts.sum(axis=(0, 2))
+    values = np.stack([cells(curve) for curve in curves])
+    counts = counts.reshape(*counts.shape, *[1] * (values.ndim - 3))
+    mean: Array = (values * counts).sum(axis=(0, 2)) / counts.sum(axis=(0, 2))
     return mean
 
 
@@ -298,6 +342,7 @@ def _row(
         learning=scale.learning(units, seed),
         model_errors=_mean_of_each([unit.trained.model_errors for unit in units]),
         train_env_steps=float(np.mean([unit.trained.env_steps for unit in units])),
+        metrics=scale.metrics(units, seed),
         rank=rank,
         preliminary=len(units) < RANKED_SEEDS,
     )
@@ -330,3 +375,9 @@ def _pooled_iqm(rows: Array) -> Array:
 def _mean(rows: Array) -> Array:
     """Mean over seeds, (R, S) -> (R,)."""
     return np.asarray(rows.mean(-1))
+
+
+def _quotient(rows: Array) -> Array:
+    """Sums over seeds, one divided by the other, (R, S, 2) -> (R,); NaN over nothing."""
+    total, per = np.moveaxis(rows.sum(1), -1, 0)
+    return np.asarray(np.divide(total, per, out=np.full_like(total, np.nan), where=per != 0))

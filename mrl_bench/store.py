@@ -3,6 +3,7 @@
 run.json       what was asked for, and on what it ran
 units/         KEY.json: the canonical result of a stage; same unit, same bytes
 models/        KEY.safetensors: what an agent meta-learned
+films/         KEY.json: an evaluated agent on one test task, as pictures
 times/         KEY.json: measured seconds, which are never the same twice
 logs/          KEY.log: what the code of the unit printed, the middle left out where that is long
 tensorboard/   SCENARIO/AGENT-SEED/: scalars of meta-training
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mrl_bench.errors import MrlBenchError
 from mrl_bench.files import remove_unfinished, write_atomically
-from mrl_bench.results import Evaluation, Trained, canonical_json
+from mrl_bench.results import Evaluation, Film, Trained, canonical_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,6 +94,13 @@ class Store:
 
         weights: dict[str, Tensor] = load_file(self.model_path(key), device=device)
         return weights
+
+    def film(self, key: str) -> Film | None:
+        """The film of a unit by the key of its "evaluate" stage, if it was made."""
+        return self._read("films", key, Film.from_json)
+
+    def put_film(self, key: str, film: Film) -> None:
+        self._write("films", key, film.to_json())
 
     def model_path(self, key: str) -> Path:
         return self.folder / "models" / f"{key}.safetensors"

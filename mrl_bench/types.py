@@ -41,6 +41,13 @@ class EnvSpec:
         object.__setattr__(self, "obs_scale", self.obs_scale or (1.0,) * self.obs_dim)
 
 
+class Ratio(NamedTuple):
+    """How a metric is summed up over many episodes: the sum of it over the sum of another one, or its mean."""
+
+    metric: str
+    per: str | None = None  # the other one; None for a mean: what is summed is 1 an episode
+
+
 @dataclass(frozen=True)
 class TaskBatch:
     """B tasks of one family. Plain numpy: a task is drawn, written down and hashed on the host."""

@@ -1,4 +1,4 @@
-"""A process that runs one unit: `python -m mrl_bench.worker`, started by the bench and by nobody else.
+"""A process that runs or films one unit: `python -m mrl_bench.worker`, started by the bench and by nobody else.
 
 The unit comes as a line of JSON on standard input; reports go out as lines of JSON on standard output. What the
 unit's own code prints goes to standard error, and by way of the bench to its log. When the bench dies, standard
@@ -48,7 +48,13 @@ def main() -> None:
         import torch
 
         torch.set_num_threads(1)  # a result must not depend on how many cores a machine has
-        run(unit, Store(Path(request["folder"])), progress)
+        store = Store(Path(request["folder"]))
+        if request["film"]:
+            from mrl_bench.play import film
+
+            store.put_film(request["key"], film(unit, store.weights(unit.key("train"), "cpu")))
+        else:
+            run(unit, store, progress)
         _end_soon()
     except MrlBenchError as error:  # the unit's own errors are its result; this is none of them
         report({"stop": str(error)})

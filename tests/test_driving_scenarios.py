@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mrl_agents.uniform import Uniform
+from mrl_tasks.driving.score import REPORTED
 
 from mrl_bench.agent import MetaAgent
 from mrl_bench.evaluate import evaluate
@@ -33,6 +34,7 @@ def test_a_scenario_is_played_and_measured(name: str, reveal: bool) -> None:
     score, success = curve.metrics["driving_score"], curve.metrics["success"]
     assert 0.0 <= score.min() < score.max() <= 100.0
     assert (score[success == 1.0] == 100.0).all()
+    assert curve.reported == REPORTED
     again = Curve.from_json(curve.to_json())
     np.testing.assert_array_equal(again.metrics["driving_score"], score)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +23,7 @@ from mrl_bench.cli import main
 from mrl_bench.errors import MissingPart
 from mrl_bench.evaluate import evaluate
 from mrl_bench.family import Pictured
-from mrl_bench.play import PANEL, find_player, play
+from mrl_bench.play import LARGE, SMALL, find_player, play
 from mrl_bench.runs import write_plan
 from mrl_bench.scenario import find_scenario
 from mrl_bench.store import Store
@@ -45,9 +47,9 @@ def test_a_film_shows_both_episodes(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (code, "at k = 0" in said, "at k = 2" in said) == (0, True, True), said
     with Image.open(out) as image:
         assert image.n_frames > 3  # of 12 steps every other
-        assert (image.width, image.info["duration"]) == (2 * PANEL[0] + played.GAP, 40)
+        assert (image.width, image.info["duration"]) == (2 * LARGE.width + played.GAP, 40)
         first = np.asarray(image.convert("RGB"))
-    left, right = first[70:, : PANEL[0]], first[70:, -PANEL[0] :]
+    left, right = first[70:, : LARGE.width], first[70:, -LARGE.width :]
     assert (left == right).all()  # both start alike
     assert len(np.unique(left.reshape(-1, 3), axis=0)) > 4  # there is something to be seen
 
@@ -72,6 +74,29 @@ def test_the_first_task_scores_what_an_evaluation_says(tmp_path: Path) -> None:
     curve = evaluate(agent, unit.scenario, "test", seed=0, device=torch.device("cpu"))
     films = play(unit, weights, task=0, rounds=2, out=tmp_path / "film.gif")
     assert [film.total for film in films] == pytest.approx(curve.returns[0, :, 0].tolist())
+
+
+def test_a_report_is_given_pictures_alone(tmp_path: Path) -> None:
+    unit = unit_of(make_suite(tmp_path, {"learner": toy("Learner")}), "learner")
+    store = Store(tmp_path / "run")
+    train(unit, store, lambda *_: None)
+    weights = store.weights(unit.key("train"), "cpu")
+    made = played.film(unit, weights)
+    episodes = play(unit, weights, task=0, rounds=3, out=tmp_path / "film.gif")
+    assert made.returns == (episodes[0].total, episodes[1].total)
+    assert made.seconds == pytest.approx([0.02 * episode.steps for episode in episodes])
+    assert (made.agent, made.seed, made.episodes) == ("learner", 0, 3 * 2)
+    assert re.fullmatch(r"force_magnitude \d\d(\.\d)?, wiring -?1", made.task)
+    with Image.open(BytesIO(made.moving)) as image:
+        assert (image.format, image.size) == ("WEBP", (made.width, made.height))
+        assert made.width == 2 * SMALL.width + played.GAP
+        assert image.n_frames >= 3  # of 12 steps every fifth, and where an episode ended
+        image.seek(image.n_frames - 1)
+        last = np.asarray(image.convert("RGB"))
+    with Image.open(BytesIO(made.still)) as image:
+        assert np.abs(np.asarray(image.convert("RGB")).astype(int) - last).mean() < 3  # compressed otherwise
+    store.put_film("key", made)
+    assert store.film("key") == made == played.film(unit, weights)
 
 
 @pytest.mark.parametrize("agent", ["oracle", "learner", "toy_agents:Learner"])

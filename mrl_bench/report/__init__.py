@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mrl_bench.results import Film
+
 
 @dataclass(frozen=True)
 class RunInfo:
@@ -24,3 +26,6 @@ class RunInfo:
     # (scenario, agent) -> measured training time, mean over seeds
     seconds: Mapping[tuple[str, str], float] = field(default_factory=dict)
     docs: Mapping[str, str] = field(default_factory=dict)  # scenario -> what it asks of an agent
+    films: Mapping[str, Film] = field(
+        default_factory=dict
+    )  # scenario -> one task before and after adaptation

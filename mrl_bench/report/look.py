@@ -13,9 +13,10 @@ from matplotlib import style
 from mrl_bench.scores import ScenarioBoard
 
 # Eight colours that stay apart under deuteranopia and protanopia (CIELAB distance of 15 or more in
-# simulation), with a contrast of 3 or more on white. Past eight agents, markers tell them apart.
+# simulation), with a contrast of 3 or more on white. Past eight agents, markers and dashes tell them apart.
 COLOURS = ("#3A9BDC", "#882255", "#CC79A7", "#332288", "#0072B2", "#D55E00", "#117733", "#009E73")
 MARKERS = ("o", "s", "^", "D", "v")
+DASHES = ((1, 0), (4, 1.5), (1.5, 1.5))  # of a line: whole, dashed, dotted
 ANCHOR_DASHES: Mapping[str, tuple[float, ...]] = {"oracle": (5, 2), "blind": (5, 2, 1, 2), "random": (1, 2)}
 
 INK, QUIET, GRID, ALARM = "#1a1a1a", "#6b7280", "#e5e7eb", "#b42318"
@@ -58,6 +59,7 @@ class Look(NamedTuple):
 
     colour: str
     marker: str
+    dashes: tuple[float, ...]
 
 
 def looks(boards: Iterable[ScenarioBoard]) -> dict[str, Look]:
@@ -70,7 +72,8 @@ def looks(boards: Iterable[ScenarioBoard]) -> dict[str, Look]:
         wanted = zlib.crc32(name.encode()) % len(COLOURS)
         colour = next(colour for colour in COLOURS[wanted:] + COLOURS[:wanted] if colour in free)
         free.remove(colour)
-        found[name] = Look(colour, MARKERS[place // len(COLOURS) % len(MARKERS)])
+        lap = place // len(COLOURS)
+        found[name] = Look(colour, MARKERS[lap % len(MARKERS)], DASHES[lap % len(DASHES)])
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean
@@ -35,6 +36,7 @@ def render_page(boards: Sequence[ScenarioBoard], info: RunInfo) -> str:
         lstrip_blocks=True,
     )
     environment.filters["printable"] = text.printable
+    environment.filters["webp"] = lambda image: f"data:image/webp;base64,{b64encode(image).decode()}"
     look_of = looks(boards)
     test_rows = {
         (board.scenario, row.agent): row

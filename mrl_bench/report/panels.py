@@ -24,6 +24,9 @@ from mrl_bench.stats import Array
 WIDTH, TOP, BOTTOM, LEFT, PLOT = 3.7, 0.34, 0.46, 0.46, 2.0
 LETTER = 0.58 * FONT / 72  # width of a letter, on average
 LINE = 1.25 * FONT / 72  # height of a line of text
+THREAD, NAMES = (0.04, 0.12), 0.15  # to the right of axes: the ends of a thread, and where names begin
+
+BAND, BANDS = 0.13, 0.5  # opacity of a band, and of all together: many must not hide the curves
 
 # Scores beyond are drawn at the edge: one agent that diverged must not flatten the others.
 SCORE_VIEW = (-1.0, 2.0)
@@ -102,18 +105,20 @@ def _draw_curves(
     axes.grid(axis="y")
     low, high = _limits([line.values for line in lines], view)
     axes.set_ylim(low, high)
-    end = max((line.x[-1] for line in lines if not line.row.anchor), default=0)
+    agents = [line for line in lines if not line.row.anchor]
+    end = max((line.x[-1] for line in agents), default=0)
+    opacity = min(BAND, BANDS / max(len(agents), 1))
     for row, x, values in lines:
         if row.anchor:
             axes.axhline(values[-1].value, color=QUIET, lw=0.9, dashes=ANCHOR_DASHES[row.agent], zorder=1.5)
             continue
         look = look_of[row.agent]
         lows, highs = [value.low for value in values], [value.high for value in values]
-        axes.fill_between(x, lows, highs, color=look.colour, alpha=0.13, lw=0)
+        axes.fill_between(x, lows, highs, color=look.colour, alpha=opacity, lw=0)
         y = np.clip([value.value for value in values], low, high)
         axes.plot(
             x, y, clip_on=False, zorder=3,
-            color=look.colour, marker=look.marker, markeredgecolor="white", markeredgewidth=0.5,
+            color=look.colour, dashes=look.dashes, marker=look.marker, markeredgecolor="white", markeredgewidth=0.5,
         )  # fmt: skip
         axes.plot([x[-1], end], [y[-1], y[-1]], color=look.colour, lw=0.7, dashes=(1, 2))  # to its name
     _label_ends(axes, {line.row.agent: line.values[-1].value for line in lines}, look_of)
@@ -140,10 +145,11 @@ def _label_ends(axes: Axes, ends: Mapping[str, float], look_of: Mapping[str, Loo
         is_anchor = name not in look_of
         colour = QUIET if is_anchor else _dark(look_of[name].colour)
         beyond = " ↓" if end < 0 else " ↑" if end > 1 else ""
-        thread = [1.02, 1.06], [start, height]
+        thread = [_beside(axes, inches) for inches in THREAD], [start, height]
         axes.plot(*thread, color=colour, lw=0.6, clip_on=False, transform=axes.transAxes)
         axes.text(
-            1.075, height, _short(name) + beyond, color=colour, style="italic" if is_anchor else "normal",
+            _beside(axes, NAMES), height, _short(name) + beyond,
+            color=colour, style="italic" if is_anchor else "normal",
             va="center", parse_math=False, transform=axes.transAxes,
         )  # fmt: skip
 
@@ -178,12 +184,14 @@ def _label_episodes(axes: Axes, split: SplitBoard) -> None:
     at = np.array(episodes) * width / max(episodes[-1], 1)
     shown = _uncrowded(at, 0.14)
     axes.set_xticks(list(episodes), [str(k) if i in shown else "" for i, k in enumerate(episodes)])
-    axes.text(1.075, -0.135 / height, "episodes", color=QUIET, va="center", transform=axes.transAxes)
+    axes.text(
+        _beside(axes, NAMES), -0.135 / height, "episodes", color=QUIET, va="center", transform=axes.transAxes
+    )
     if not agents:
         return
     steps = np.mean([row.env_steps for row in agents], axis=0)
     y = -0.275 / height
-    axes.text(1.075, y, "env steps", color=QUIET, va="center", transform=axes.transAxes)
+    axes.text(_beside(axes, NAMES), y, "env steps", color=QUIET, va="center", transform=axes.transAxes)
     for i in _uncrowded(at, 0.21):
         axes.text(
             episodes[i], y, count(steps[i]), color=QUIET, size=FONT - 1.5, ha="center", va="center",
@@ -203,7 +211,9 @@ def _label_env_steps(axes: Axes, first: float, last: float) -> None:
     ticks = ticks if len(ticks) > 1 else [low, high]
     shown = _uncrowded(np.log(np.array(ticks) / low) * width / math.log(high / low), 0.26)
     axes.set_xticks(ticks, [count(tick) if i in shown else "" for i, tick in enumerate(ticks)])
-    axes.text(1.075, -0.135 / height, "env steps", color=QUIET, va="center", transform=axes.transAxes)
+    axes.text(
+        _beside(axes, NAMES), -0.135 / height, "env steps", color=QUIET, va="center", transform=axes.transAxes
+    )
 
 
 def _draw_spread(figure: Figure, corner: Corner, split: SplitBoard, look_of: Mapping[str, Look]) -> None:
@@ -318,6 +328,11 @@ def _inches(axes: Axes) -> tuple[float, float]:
     return box.width * figure.get_figwidth(), box.height * figure.get_figheight()
 
 
+def _beside(axes: Axes, inches: float) -> float:
+    """So many inches to the right of axes, in their width."""
+    return 1 + inches / _inches(axes)[0]
+
+
 def _text_width(text: str) -> float:
     return LETTER * len(text)
 
@@ -325,7 +340,7 @@ def _text_width(text: str) -> float:
 def _short(name: str) -> str:
     """A name to write beside a curve: both ends of it, because names of one family begin alike."""
     name = printable(name)
-    return name if len(name) <= 18 else f"{name[:8]}…{name[-9:]}"
+    return name if len(name) <= 21 else f"{name[:9]}…{name[-11:]}"
 
 
 def _dark(colour: str) -> str:

@@ -17,10 +17,12 @@ from mrl_bench.report.text import (
     DASH,
     count,
     duration,
+    end_points,
     failed,
     headline_points,
     headroom,
     leaders,
+    metric_names,
     model_errors,
     number,
     ordered,
@@ -80,6 +82,9 @@ def _parts(boards: Sequence[ScenarioBoard], info: RunInfo, splits: Sequence[str]
         yield _scores(board, split)
         yield Text()
         yield _returns(board, split, info)
+        if metric_names(split):
+            yield Text()
+            yield _metrics(split)
         if split.split == "test" and model_errors(split.rows):
             yield Text()
             yield _model_errors(split)
@@ -120,7 +125,7 @@ def _scores(board: ScenarioBoard, split: SplitBoard) -> Table:
         _add_numbers(table, f"ood k={episodes[-1]}")
     probed = any(row.learning for row in split.rows)
     if probed:
-        _add_numbers(table, "steps to 0.6")
+        _add_numbers(table, "steps\nto 0.6")  # leaves room for the names of ablations
     for row in ordered(split.rows):
         if row.agent in ("random", "oracle"):
             continue  # 0 and 1 by definition
@@ -154,6 +159,20 @@ def _returns(board: ScenarioBoard, split: SplitBoard, info: RunInfo) -> Table:
         returns = [number(row.returns[point].value) for point in shown]
         cost = count(row.train_env_steps), duration(info.seconds.get((board.scenario, row.agent)))
         _add_row(table, row, _name(row), *returns, str(row.seeds), *cost)
+    return table
+
+
+def _metrics(split: SplitBoard) -> Table:
+    """What the family measures beside the return, before adapting and after all."""
+    episodes, ends = points(split), end_points(split)
+    table = _table("beside the return: " + " → ".join(f"k={episodes[point]}" for point in ends))
+    _add_name_column(table)
+    for name in metric_names(split):
+        _add_numbers(table, printable(name))
+    for row in ordered(split.rows):
+        curves = [row.metrics[name] for name in metric_names(split)]
+        cells = [" → ".join(number(curve[point].value) for point in ends) for curve in curves]
+        _add_row(table, row, _name(row), *cells)
     return table
 
 
@@ -220,7 +239,7 @@ def _add_name_column(table: Table) -> None:
 
 
 def _add_numbers(table: Table, header: str) -> None:
-    table.add_column(header, justify="right", no_wrap=True)
+    table.add_column(Text(header), justify="right", no_wrap=True)
 
 
 def _add_row(table: Table, row: Row, *cells: str | Text) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import isfinite
+from textwrap import shorten
 
+from mrl_bench.results import Film
 from mrl_bench.scores import Estimate, Row, SplitBoard
 
 DASH = "\N{EN DASH}"
@@ -90,6 +92,21 @@ def model_errors(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
     ]
 
 
+def filmed(film: Film) -> str:
+    """What a film shows, in words."""
+    before, after = map(number, film.returns)
+    task = printable(shorten(film.task, 300))
+    return (
+        f"{printable(film.agent)}, seed {film.seed}, on the first test task ({task}): "
+        f"return {before} before adaptation, {after} after {film.episodes} episodes of it"
+    )
+
+
+def metric_names(split: SplitBoard) -> list[str]:
+    """What a board shows beside scores and returns, in the family's order; all rows of a split share it."""
+    return list(split.rows[0].metrics)
+
+
 def rank(row: Row) -> str:
     """The places that a row may have: 1, or 2-4. Anchors have none."""
     if row.rank is None:
@@ -124,6 +141,11 @@ def headline_points(split: SplitBoard) -> list[int]:
     """Indices of the points that stand for a curve: before adapting, after the first round, after all."""
     last = len(points(split)) - 1
     return sorted({0, min(1, last), last})
+
+
+def end_points(split: SplitBoard) -> list[int]:
+    """Indices of the first and the last point: before adapting, and after all."""
+    return sorted({0, len(points(split)) - 1})
 
 
 def ordered(rows: Sequence[Row]) -> list[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from mrl_bench.types import Ratio
 from mrl_tasks.driving.scene import Verdict
 from mrl_tasks.driving.vehicle import Array, Namespace, clip
 
@@ -21,6 +22,14 @@ class DrivingScore(NamedTuple):
     success: Array  # 1 if the whole route was completed without an infraction, else 0
     collisions: Array  # 1 or 0, because the first one ends an episode
     distance: Array  # [km] along the route
+
+
+# What boards show, under these names.
+REPORTED = {
+    "driving score": Ratio("driving_score"),
+    "success rate": Ratio("success"),
+    "collisions per km": Ratio("collisions", per="distance"),
+}
 
 
 def driving_score(xp: Namespace, distance: Array, route_length: Array, verdict: Verdict) -> DrivingScore:

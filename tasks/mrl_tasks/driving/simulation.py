@@ -21,7 +21,7 @@ from mrl_tasks.driving.family import Driving
 from mrl_tasks.driving.geometry import Route, read_route
 from mrl_tasks.driving.others import Others
 from mrl_tasks.driving.scene import Scene, Task, Verdict, act_others, arrange, judge, observe, push
-from mrl_tasks.driving.score import ROUTE_SHARE, driving_score
+from mrl_tasks.driving.score import REPORTED, ROUTE_SHARE, driving_score
 from mrl_tasks.driving.start import first_scene, hidden
 from mrl_tasks.driving.trees import each
 from mrl_tasks.driving.vehicle import DT, Array, CarState, Command, Namespace, clip
@@ -53,6 +53,8 @@ class Cars:
 
     Slots that have ended are put aside once they are half of those that are simulated.
     """
+
+    reported = REPORTED
 
     def __init__(
         self,
