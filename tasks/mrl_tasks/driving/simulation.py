@@ -51,7 +51,8 @@ class Slots(NamedTuple):
 class Cars:
     """B tasks x E episodes of driving; a `BatchEnv` that is `Pictured` and `Metered`.
 
-    Slots that have ended are put aside once they are half of those that are simulated.
+    Slots that have ended are put aside once they are more than half of those that are
+    simulated.
     """
 
     def __init__(
@@ -153,9 +154,9 @@ class Cars:
         return each(put, whole, simulated)
 
     def _put_aside(self) -> None:
-        """Leaves out of the simulation those that have ended, once they are half of it."""
+        """Leaves out of the simulation those that have ended, once they are more than half of it."""
         living = self._xp.nonzero(~self._active.outcome.ended)[0]
-        if 2 * len(living) > len(self._active.outcome.ended):
+        if 2 * len(living) >= len(self._active.outcome.ended):
             return
         self._all = self._among_all(self._all, self._active)
         self._which = living if self._which is None else self._which[living]
@@ -172,8 +173,9 @@ class Cars:
         """(..., N) -> (B, E, ...) on our device, in the dtype that was asked for. Shares no memory."""
         if not self._in_torch:
             leaf = torch.from_numpy(leaf)
-        last = torch.movedim(leaf, -1, 0).reshape(*self._shape, *leaf.shape[:-1])
-        return last.to(last.dtype if last.dtype == torch.bool else self._dtype, copy=True).contiguous()
+        # Converted first, because to transpose takes longest, and longer the larger the numbers are.
+        leaf = leaf.to(leaf.dtype if leaf.dtype == torch.bool else self._dtype, copy=True)
+        return torch.movedim(leaf, -1, 0).reshape(*self._shape, *leaf.shape[:-1]).contiguous()
 
 
 class Drive(Protocol):
@@ -202,19 +204,31 @@ def advance(xp: Namespace, route: Route, slots: Slots, action: Array, turn: int,
     verdict = judge(xp, route, task, before, after, steer, contacts)
     obs = observe(xp, route, task, after)
     broke = ~xp.isfinite(xp.sum(obs, axis=0) + verdict.reward)
+    _keep(xp, broke, obs, slots.outcome.obs)
     next_slots = slots._replace(
         scene=after,
         line=line,
         verdict=verdict,
         outcome=Outcome(
-            obs=xp.where(broke, slots.outcome.obs, obs),
+            obs=obs,
             reward=verdict.reward,
             ended=verdict.over | broke,
             failed=broke,
         ),
     )
-    ended = slots.outcome.ended
-    if not xp.any(ended):
-        return next_slots
-    kept: Slots = each(lambda new, old: new if new is old else xp.where(ended, old, new), next_slots, slots)
-    return kept
+    _keep(xp, slots.outcome.ended, next_slots, slots)
+    return next_slots
+
+
+def _keep(xp: Namespace, which: Array, new: Any, old: Any) -> None:
+    """Gives some slots of a tree that was just made the numbers of an old one, in place: they are few."""
+    places = xp.nonzero(which)[0]
+    if not len(places):
+        return
+
+    def keep(new: Array, old: Array) -> Array:
+        if new is not old:
+            new[..., places] = old[..., places]
+        return new
+
+    each(keep, new, old)
