@@ -7,6 +7,7 @@ not depend on how many there are.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 import array_api_compat.torch
@@ -16,16 +17,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrl_bench.types import Step, TaskBatch
-from mrl_tasks.driving import vehicle
+from mrl_tasks.driving import scalars, vehicle
 from mrl_tasks.driving.family import Driving
 from mrl_tasks.driving.geometry import Route, read_route
 from mrl_tasks.driving.others import Others
 from mrl_tasks.driving.scene import Scene, Task, Verdict, act_others, arrange, judge, observe, push
 from mrl_tasks.driving.score import ROUTE_SHARE, driving_score
 from mrl_tasks.driving.start import first_scene, hidden
-from mrl_tasks.driving.trees import each
-from mrl_tasks.driving.vehicle import DT, Array, CarState, Command, Namespace, clip
+from mrl_tasks.driving.trees import each, one
+from mrl_tasks.driving.vehicle import DT, Array, Car, CarState, Command, Namespace, clip
 from mrl_tasks.driving.wiring import Line, command
+
+FEW = 4  # cars that move sooner one by one, in Python's numbers, than in arrays
 
 
 class Outcome(NamedTuple):
@@ -46,6 +49,16 @@ class Slots(NamedTuple):
     start: Array  # (N,) [m] where on the route the episode started
     verdict: Verdict  # of the last control step
     outcome: Outcome
+
+
+class Given(NamedTuple):
+    """What `vehicle.step` takes."""
+
+    state: CarState
+    car: Car
+    command: Command
+    push_x: Array
+    push_y: Array
 
 
 class Cars:
@@ -139,7 +152,12 @@ class Cars:
         self, slots: Slots, command: Command, others: Others, push_x: Array, push_y: Array
     ) -> tuple[CarState, Array | None]:
         """See `Drive`. A CARLA server takes the place of it."""
-        return vehicle.step(self._xp, slots.scene.car, slots.task.car, command, push_x, push_y), None
+        given = Given(slots.scene.car, slots.task.car, command, push_x, push_y)
+        if len(push_x) <= FEW and not self._in_torch:
+            with suppress(ZeroDivisionError, ValueError):  # where numpy has numbers that are not finite
+                states = [vehicle.step(scalars, *one(given, slot)) for slot in range(len(push_x))]
+                return CarState(*np.reshape(states, (-1, len(CarState._fields))).T), None
+        return vehicle.step(self._xp, *given), None
 
     def _among_all(self, whole: Any, simulated: Any) -> Any:
         """A tree of all slots, in which those that are simulated are as in another tree."""
