@@ -1,7 +1,7 @@
 """The embedded simulator: B x E cars that move in one function, in numpy on the CPU and in torch elsewhere.
 
-On a CPU numpy is the faster of the two at every batch size, so there is no switch by size, and a slot's numbers do
-not depend on how many there are.
+On a CPU numpy is the faster of the two at every batch size. Few cars move in Python's numbers, which are faster still
+and the same to the last bit, so that a slot's numbers do not depend on how many there are.
 """
 
 from __future__ import annotations
@@ -64,8 +64,7 @@ class Given(NamedTuple):
 class Cars:
     """B tasks x E episodes of driving; a `BatchEnv` that is `Pictured` and `Metered`.
 
-    Slots that have ended are put aside once they are more than half of those that are
-    simulated.
+    Slots that have ended are put aside once they are more than half of those that are simulated.
     """
 
     def __init__(
