@@ -6,7 +6,7 @@ Functions are generic over numpy and torch (see `vehicle.py`); N slots, K other 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mrl_tasks.driving import events, traffic
 from mrl_tasks.driving.events import Part, Script
@@ -155,21 +155,23 @@ def _hit(xp: Namespace, task: Task, scene: Scene) -> Array:
     offset = task.car.mass_offset  # the body's middle is behind the centre of mass by it
     x, y = scene.car.x - offset * scene.cos, scene.car.y - offset * scene.sin
     dx, dy = scene.bodies.x - x, scene.bodies.y - y
-    near = (dx * dx + dy * dy < NEAR * NEAR) & (scene.others.kind > ABSENT)
-    if not xp.any(near):
-        return near
-    own = Box(x, y, scene.cos, scene.sin, HALF_LENGTH, HALF_WIDTH)
-    return near & overlap(xp, own, boxes(xp, scene.bodies, scene.others.kind))
+    hit = (dx * dx + dy * dy < NEAR * NEAR) & (scene.others.kind > ABSENT)
+    near = _, slots = xp.nonzero(hit)  # of them few
+    if len(slots):
+        own = Box(x[slots], y[slots], scene.cos[slots], scene.sin[slots], HALF_LENGTH, HALF_WIDTH)
+        theirs = Bodies(*(column[near] for column in scene.bodies))
+        hit[near] = overlap(xp, own, boxes(xp, theirs, scene.others.kind[near]))
+    return hit
 
 
-def observe(xp: Namespace, route: Route, task: Task, scene: Scene) -> Array:
-    """See `Driving`; (O, N)."""
+def observe(xp: Namespace, route: Route, task: Task, scene: Scene, dtype: Any) -> Array:
+    """See `Driving`; (O, N), of that dtype."""
     car, cos, sin, place, others, where = scene[:6]
     own = (car.vx, car.vy, car.yaw_rate, car.steer, place.lateral, place.heading_error, task.target_speed)
     lights = len(own) + 2 * len(PREVIEW)  # the row of the first entry of that kind
     actors = lights + (2 if task.script is not None else 0)
     # Filled in place: to stack parts would copy them twice.
-    obs = xp.empty((actors + 5 * len(others.kind), len(car.x)), dtype=car.x.dtype, device=car.x.device)
+    obs = xp.empty((actors + 5 * len(others.kind), len(car.x)), dtype=dtype, device=car.x.device)
     for row, entry in enumerate(own):
         obs[row] = entry
     distance = xp.asarray(PREVIEW, dtype=car.x.dtype, device=car.x.device)[:, None]

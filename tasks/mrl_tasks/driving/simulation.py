@@ -82,6 +82,8 @@ class Cars:
         self._device, self._dtype = device, dtype or torch.float32
         self._in_torch = use_torch or device.type != "cpu"
         self._xp: Any = array_api_compat.torch if self._in_torch else np
+        # Observations are written in the dtype in which they are shown.
+        self._shown = self._dtype if self._in_torch else torch.empty(0, dtype=self._dtype).numpy().dtype
         self._host_route = read_route(family.road, family.keep_lane)
         self._host_task = hidden(family, self._host_route, tasks, episodes)
         self._route, self._task = each(self._array, self._host_route), each(self._array, self._host_task)
@@ -102,7 +104,7 @@ class Cars:
                 start=start,
                 verdict=Verdict(start * 0.0, nobody, nobody, nobody, nobody),
                 outcome=Outcome(
-                    obs=observe(self._xp, self._route, self._task, scene),
+                    obs=observe(self._xp, self._route, self._task, scene, self._shown),
                     reward=start * 0.0,
                     ended=nobody,
                     failed=nobody,
@@ -190,9 +192,10 @@ class Cars:
         """(..., N) -> (B, E, ...) on our device, in the dtype that was asked for. Shares no memory."""
         if not self._in_torch:
             leaf = torch.from_numpy(leaf)
-        # Converted first, because to transpose takes longest, and longer the larger the numbers are.
-        leaf = leaf.to(leaf.dtype if leaf.dtype == torch.bool else self._dtype, copy=True)
-        return torch.movedim(leaf, -1, 0).reshape(*self._shape, *leaf.shape[:-1]).contiguous()
+        leaf = leaf.to(leaf.dtype if leaf.dtype == torch.bool else self._dtype)
+        # Copied while it has two axes: torch is quicker at that than with three.
+        last = torch.movedim(leaf, -1, 0).clone(memory_format=torch.contiguous_format)
+        return last.reshape(*self._shape, *last.shape[1:])
 
 
 class Drive(Protocol):
@@ -219,7 +222,7 @@ def advance(xp: Namespace, route: Route, slots: Slots, action: Array, turn: int,
     car, contacts = drive(slots, command(xp, task.wiring, *arriving), others, *push(task, before.place))
     after = arrange(xp, route, before, car, others, lane, clock)
     verdict = judge(xp, route, task, before, after, steer, contacts)
-    obs = observe(xp, route, task, after)
+    obs = observe(xp, route, task, after, slots.outcome.obs.dtype)
     broke = ~xp.isfinite(xp.sum(obs, axis=0) + verdict.reward)
     _keep(xp, broke, obs, slots.outcome.obs)
     next_slots = slots._replace(
