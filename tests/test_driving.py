@@ -299,6 +299,16 @@ def test_ended_slots_cost_no_simulation_and_change_no_number() -> None:
     assert among.metrics()["distance"][0] == alone.metrics()["distance"][0]
 
 
+def test_a_slot_that_divides_by_zero_fails_alone_and_among_others() -> None:
+    weightless = {"mass": 0.0}  # beyond its bounds
+    alone, among = cars(Driving(), weightless), cars(Driving(), weightless, *[{}] * 9)
+    alone.reset(0)
+    among.reset(0)
+    one, many = alone.step(torch.zeros(1, 1, 2)), among.step(torch.zeros(10, 1, 2))
+    assert one.failed.tolist() == [[True]]
+    assert many.failed[:, 0].tolist() == [True] + [False] * 9
+
+
 def test_options_that_make_no_sense_are_refused() -> None:
     with pytest.raises(UsageError, match="traffic must be from 0 to 6"):
         Driving(traffic=7)

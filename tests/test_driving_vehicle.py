@@ -10,7 +10,7 @@ import array_api_compat.torch
 import numpy as np
 import pytest
 import torch
-from mrl_tasks.driving import vehicle
+from mrl_tasks.driving import scalars, vehicle
 from mrl_tasks.driving.vehicle import (
     CORNERING_STIFFNESS,
     DT,
@@ -160,6 +160,21 @@ def test_numpy_and_torch_drive_alike() -> None:
         theirs = vehicle.step(array_api_compat.torch, theirs, STANDARD, theirs_command, 100.0, -50.0)
     for name, a, b in zip(CarState._fields, state, theirs, strict=True):
         np.testing.assert_allclose(a, b.numpy(), atol=1e-6, err_msg=name)
+
+
+def test_a_car_of_pythons_numbers_drives_as_one_in_an_array_to_the_last_bit() -> None:
+    rows = uniforms(("few and many",), 10, 300)
+    rows[3, :3] = math.nan, math.inf, -math.inf
+    state = CarState(*(8.0 * rows[:8] - 4.0))._replace(vx=30.0 * rows[3] - 5.0)
+    command = Command(2 * rows[8] - 1, 2 * rows[9] - 1)
+    with np.errstate(invalid="ignore"):
+        many = np.array(vehicle.step(np, state, STANDARD, command, 100.0, -50.0))
+        for slot, expected in enumerate(many.T):
+            alone, told = (type(of)(*(row[slot].item() for row in of)) for of in (state, command))
+            np.testing.assert_array_equal(
+                vehicle.step(scalars, alone, STANDARD, told, 100.0, -50.0),
+                expected,  # type: ignore[arg-type]
+            )
 
 
 def test_in_its_linear_range_it_is_the_single_track_model_of_commonroad() -> None:

@@ -74,17 +74,16 @@ def read_route(name: str, keep_lane: bool) -> Route:
 
 def point(xp: Namespace, route: Route, s: Array) -> Point:
     """The route at s, from its nearest point along an arc, to second order; straight on beyond its ends."""
-    number = clip(
-        xp, xp.where(s == s, s, 0.0) * (1.0 / SPACING) + 0.5, 0.0, len(route.x) - 0.5
-    )  # NaN has no index
-    index = xp.astype(number, xp.int64)
+    # Clipped as a whole number, because what becomes of NaN is some whole number.
+    index = clip(xp, xp.astype(s * (1.0 / SPACING) + 0.5, xp.int64), 0, len(route.x) - 1)
     rest = s - index * SPACING
-    cos, sin, curvature = route.cos[index], route.sin[index], route.curvature[index]
+    cos, sin, curvature = route.cos.take(index), route.sin.take(index), route.curvature.take(index)
     turn = curvature * rest
+    bend = 0.5 * turn
     return Point(
-        x=route.x[index] + rest * (cos - 0.5 * turn * sin),
-        y=route.y[index] + rest * (sin + 0.5 * turn * cos),
-        heading=route.heading[index] + turn,
+        x=route.x.take(index) + rest * (cos - bend * sin),
+        y=route.y.take(index) + rest * (sin + bend * cos),
+        heading=route.heading.take(index) + turn,
         cos=cos - turn * sin,
         sin=sin + turn * cos,
         curvature=curvature,

@@ -6,7 +6,7 @@ Functions are generic over numpy and torch (see `vehicle.py`); N slots, K other 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mrl_tasks.driving import events, traffic
 from mrl_tasks.driving.events import Part, Script
@@ -14,7 +14,7 @@ from mrl_tasks.driving.family import PREVIEW
 from mrl_tasks.driving.geometry import Box, Place, Route, overlap, point, project
 from mrl_tasks.driving.others import ABSENT, PEDESTRIAN, VEHICLE, Bodies, Others, bodies, boxes
 from mrl_tasks.driving.traffic import Drivers
-from mrl_tasks.driving.vehicle import DT, HALF_LENGTH, HALF_WIDTH, Array, Car, CarState, Namespace
+from mrl_tasks.driving.vehicle import DT, HALF_LENGTH, HALF_WIDTH, Array, Car, CarState, Namespace, cos_sin
 from mrl_tasks.driving.wiring import Wiring
 
 NO_LIGHT = 100.0  # [m] observed distance where there is no light ahead
@@ -36,6 +36,8 @@ class Task(NamedTuple):
 
 class Scene(NamedTuple):
     car: CarState
+    cos: Array  # (N,) of our car's yaw
+    sin: Array
     place: Place
     others: Others
     bodies: Bodies
@@ -99,7 +101,7 @@ def arrange(
     """The scene after a control step that took our car and the others there."""
     guess = before.place.s + DT * car.vx
     place = project(xp, route, car.x, car.y, car.yaw, guess)
-    return Scene(car, place, others, bodies(xp, route, others), lane, clock)
+    return Scene(car, *cos_sin(xp, car.yaw), place, others, bodies(xp, route, others), lane, clock)
 
 
 def judge(
@@ -126,7 +128,8 @@ def judge(
         contacts: whom a sensor says our car touched, (K, N) bool; boxes that overlap touch in any case.
     """
     place, car = after.place, after.car
-    along = car.vx * xp.cos(place.heading_error) - car.vy * xp.sin(place.heading_error)
+    cos, sin = cos_sin(xp, place.heading_error)
+    along = car.vx * cos - car.vy * sin
     progress = xp.minimum(along / task.target_speed, 1.0)
     haste = xp.maximum(car.vx / task.target_speed - 1.0, 0.0)
     earned = progress - 0.1 * xp.abs(place.lateral) - 0.5 * haste - 0.02 * steer * steer
@@ -149,50 +152,46 @@ def judge(
 
 def _hit(xp: Namespace, task: Task, scene: Scene) -> Array:
     """Whom our car touches, (K, N) bool."""
-    yaw = scene.car.yaw
-    cos, sin = xp.cos(yaw), xp.sin(yaw)
-    x, y = (
-        scene.car.x - task.car.mass_offset * cos,
-        scene.car.y - task.car.mass_offset * sin,
-    )  # the body's middle
+    offset = task.car.mass_offset  # the body's middle is behind the centre of mass by it
+    x, y = scene.car.x - offset * scene.cos, scene.car.y - offset * scene.sin
     dx, dy = scene.bodies.x - x, scene.bodies.y - y
-    near = (dx * dx + dy * dy < NEAR * NEAR) & (scene.others.kind > ABSENT)
-    if not xp.any(near):
-        return near
-    own = Box(x, y, cos, sin, HALF_LENGTH, HALF_WIDTH)
-    return near & overlap(xp, own, boxes(xp, scene.bodies, scene.others.kind))
+    hit = (dx * dx + dy * dy < NEAR * NEAR) & (scene.others.kind > ABSENT)
+    near = _, slots = xp.nonzero(hit)  # of them few
+    if len(slots):
+        own = Box(x[slots], y[slots], scene.cos[slots], scene.sin[slots], HALF_LENGTH, HALF_WIDTH)
+        theirs = Bodies(*(column[near] for column in scene.bodies))
+        hit[near] = overlap(xp, own, boxes(xp, theirs, scene.others.kind[near]))
+    return hit
 
 
-def observe(xp: Namespace, route: Route, task: Task, scene: Scene) -> Array:
-    """See `Driving`; (O, N)."""
-    car, place = scene.car, scene.place
-    cos, sin = xp.cos(car.yaw), xp.sin(car.yaw)
+def observe(xp: Namespace, route: Route, task: Task, scene: Scene, dtype: Any) -> Array:
+    """See `Driving`; (O, N), of that dtype."""
+    car, cos, sin, place, others, where = scene[:6]
+    own = (car.vx, car.vy, car.yaw_rate, car.steer, place.lateral, place.heading_error, task.target_speed)
+    lights = len(own) + 2 * len(PREVIEW)  # the row of the first entry of that kind
+    actors = lights + (2 if task.script is not None else 0)
+    # Filled in place: to stack parts would copy them twice.
+    obs = xp.empty((actors + 5 * len(others.kind), len(car.x)), dtype=dtype, device=car.x.device)
+    for row, entry in enumerate(own):
+        obs[row] = entry
     distance = xp.asarray(PREVIEW, dtype=car.x.dtype, device=car.x.device)[:, None]
     ahead = point(xp, route, place.s + distance)
     dx, dy = ahead.x - car.x, ahead.y - car.y  # (P, N)
-    preview = xp.stack([dx * cos + dy * sin, dy * cos - dx * sin], axis=1)  # (P, 2, N)
-    own = (car.vx, car.vy, car.yaw_rate, car.steer, place.lateral, place.heading_error, task.target_speed)
-    parts = [xp.stack(own), xp.reshape(preview, (2 * len(PREVIEW), -1))]
+    obs[len(own) : lights : 2] = dx * cos + dy * sin
+    obs[len(own) + 1 : lights : 2] = dy * cos - dx * sin
+    dx, dy = where.x - car.x, where.y - car.y  # (K, N)
+    # Velocity on the map, less that of the car, in the frame of the car.
+    vx = others.speed * where.cos - others.drift * where.sin
+    vy = others.speed * where.sin + others.drift * where.cos
+    obs[actors::5] = dx * cos + dy * sin
+    obs[actors + 1 :: 5] = dy * cos - dx * sin
+    obs[actors + 2 :: 5] = vx * cos + vy * sin - car.vx
+    obs[actors + 3 :: 5] = vy * cos - vx * sin - car.vy
+    obs[actors + 4 :: 5] = others.kind
     if task.script is not None:
-        gap = scene.others.s[-1] - HALF_LENGTH - place.s
+        gap = others.s[-1] - HALF_LENGTH - place.s
         shown = task.script.light & (gap > 0.0)
-        red = shown & events.is_red(task.script, scene.clock)
-        light = xp.where(shown, gap, NO_LIGHT), xp.astype(red, car.x.dtype)
-        parts.append(xp.stack(light))
-    if len(scene.others.kind):
-        others, where = scene.others, scene.bodies
-        dx, dy = where.x - car.x, where.y - car.y  # (K, N)
-        # Velocity on the map, less that of the car, in the frame of the car.
-        vx = others.speed * where.cos - others.drift * where.sin
-        vy = others.speed * where.sin + others.drift * where.cos
-        there = others.kind > ABSENT
-        columns = (
-            dx * cos + dy * sin,
-            dy * cos - dx * sin,
-            vx * cos + vy * sin - car.vx,
-            vy * cos - vx * sin - car.vy,
-            others.kind,
-        )
-        seen = xp.stack([xp.where(there, column, 0.0) for column in columns], axis=1)  # (K, 5, N)
-        parts.append(xp.reshape(seen, (5 * len(there), -1)))
-    return xp.concat(parts)
+        obs[lights] = xp.where(shown, gap, NO_LIGHT)
+        obs[lights + 1] = shown & events.is_red(task.script, scene.clock)
+        obs[-5:] = xp.where(others.kind[-1] > ABSENT, obs[-5:], 0.0)  # nobody else may be absent
+    return obs

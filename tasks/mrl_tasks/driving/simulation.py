@@ -1,12 +1,13 @@
 """The embedded simulator: B x E cars that move in one function, in numpy on the CPU and in torch elsewhere.
 
-On a CPU numpy is the faster of the two at every batch size, so there is no switch by size, and a slot's numbers do
-not depend on how many there are.
+On a CPU numpy is the faster of the two at every batch size. Few cars move in Python's numbers, which are faster still
+and the same to the last bit, so that a slot's numbers do not depend on how many there are.
 """
 
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 import array_api_compat.torch
@@ -16,16 +17,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrl_bench.types import Step, TaskBatch
-from mrl_tasks.driving import vehicle
+from mrl_tasks.driving import scalars, vehicle
 from mrl_tasks.driving.family import Driving
 from mrl_tasks.driving.geometry import Route, read_route
 from mrl_tasks.driving.others import Others
 from mrl_tasks.driving.scene import Scene, Task, Verdict, act_others, arrange, judge, observe, push
 from mrl_tasks.driving.score import REPORTED, ROUTE_SHARE, driving_score
 from mrl_tasks.driving.start import first_scene, hidden
-from mrl_tasks.driving.trees import each
-from mrl_tasks.driving.vehicle import DT, Array, CarState, Command, Namespace, clip
+from mrl_tasks.driving.trees import each, one
+from mrl_tasks.driving.vehicle import DT, Array, Car, CarState, Command, Namespace, clip
 from mrl_tasks.driving.wiring import Line, command
+
+FEW = 4  # cars that move sooner one by one, in Python's numbers, than in arrays
 
 
 class Outcome(NamedTuple):
@@ -48,10 +51,20 @@ class Slots(NamedTuple):
     outcome: Outcome
 
 
+class Given(NamedTuple):
+    """What `vehicle.step` takes."""
+
+    state: CarState
+    car: Car
+    command: Command
+    push_x: Array
+    push_y: Array
+
+
 class Cars:
     """B tasks x E episodes of driving; a `BatchEnv` that is `Pictured` and `Metered`.
 
-    Slots that have ended are put aside once they are half of those that are simulated.
+    Slots that have ended are put aside once they are more than half of those that are simulated.
     """
 
     reported = REPORTED
@@ -71,6 +84,8 @@ class Cars:
         self._device, self._dtype = device, dtype or torch.float32
         self._in_torch = use_torch or device.type != "cpu"
         self._xp: Any = array_api_compat.torch if self._in_torch else np
+        # Observations are written in the dtype in which they are shown.
+        self._shown = self._dtype if self._in_torch else torch.empty(0, dtype=self._dtype).numpy().dtype
         self._host_route = read_route(family.road, family.keep_lane)
         self._host_task = hidden(family, self._host_route, tasks, episodes)
         self._route, self._task = each(self._array, self._host_route), each(self._array, self._host_task)
@@ -91,7 +106,7 @@ class Cars:
                 start=start,
                 verdict=Verdict(start * 0.0, nobody, nobody, nobody, nobody),
                 outcome=Outcome(
-                    obs=observe(self._xp, self._route, self._task, scene),
+                    obs=observe(self._xp, self._route, self._task, scene, self._shown),
                     reward=start * 0.0,
                     ended=nobody,
                     failed=nobody,
@@ -140,7 +155,12 @@ class Cars:
         self, slots: Slots, command: Command, others: Others, push_x: Array, push_y: Array
     ) -> tuple[CarState, Array | None]:
         """See `Drive`. A CARLA server takes the place of it."""
-        return vehicle.step(self._xp, slots.scene.car, slots.task.car, command, push_x, push_y), None
+        given = Given(slots.scene.car, slots.task.car, command, push_x, push_y)
+        if len(push_x) <= FEW and not self._in_torch:
+            with suppress(ZeroDivisionError, ValueError):  # where numpy has numbers that are not finite
+                states = [vehicle.step(scalars, *one(given, slot)) for slot in range(len(push_x))]
+                return CarState(*np.reshape(states, (-1, len(CarState._fields))).T), None
+        return vehicle.step(self._xp, *given), None
 
     def _among_all(self, whole: Any, simulated: Any) -> Any:
         """A tree of all slots, in which those that are simulated are as in another tree."""
@@ -155,9 +175,9 @@ class Cars:
         return each(put, whole, simulated)
 
     def _put_aside(self) -> None:
-        """Leaves out of the simulation those that have ended, once they are half of it."""
+        """Leaves out of the simulation those that have ended, once they are more than half of it."""
         living = self._xp.nonzero(~self._active.outcome.ended)[0]
-        if 2 * len(living) > len(self._active.outcome.ended):
+        if 2 * len(living) >= len(self._active.outcome.ended):
             return
         self._all = self._among_all(self._all, self._active)
         self._which = living if self._which is None else self._which[living]
@@ -174,8 +194,10 @@ class Cars:
         """(..., N) -> (B, E, ...) on our device, in the dtype that was asked for. Shares no memory."""
         if not self._in_torch:
             leaf = torch.from_numpy(leaf)
-        last = torch.movedim(leaf, -1, 0).reshape(*self._shape, *leaf.shape[:-1])
-        return last.to(last.dtype if last.dtype == torch.bool else self._dtype, copy=True).contiguous()
+        leaf = leaf.to(leaf.dtype if leaf.dtype == torch.bool else self._dtype)
+        # Copied while it has two axes: torch is quicker at that than with three.
+        last = torch.movedim(leaf, -1, 0).clone(memory_format=torch.contiguous_format)
+        return last.reshape(*self._shape, *last.shape[1:])
 
 
 class Drive(Protocol):
@@ -202,21 +224,33 @@ def advance(xp: Namespace, route: Route, slots: Slots, action: Array, turn: int,
     car, contacts = drive(slots, command(xp, task.wiring, *arriving), others, *push(task, before.place))
     after = arrange(xp, route, before, car, others, lane, clock)
     verdict = judge(xp, route, task, before, after, steer, contacts)
-    obs = observe(xp, route, task, after)
+    obs = observe(xp, route, task, after, slots.outcome.obs.dtype)
     broke = ~xp.isfinite(xp.sum(obs, axis=0) + verdict.reward)
+    _keep(xp, broke, obs, slots.outcome.obs)
     next_slots = slots._replace(
         scene=after,
         line=line,
         verdict=verdict,
         outcome=Outcome(
-            obs=xp.where(broke, slots.outcome.obs, obs),
+            obs=obs,
             reward=verdict.reward,
             ended=verdict.over | broke,
             failed=broke,
         ),
     )
-    ended = slots.outcome.ended
-    if not xp.any(ended):
-        return next_slots
-    kept: Slots = each(lambda new, old: new if new is old else xp.where(ended, old, new), next_slots, slots)
-    return kept
+    _keep(xp, slots.outcome.ended, next_slots, slots)
+    return next_slots
+
+
+def _keep(xp: Namespace, which: Array, new: Any, old: Any) -> None:
+    """Gives some slots of a tree that was just made the numbers of an old one, in place: they are few."""
+    places = xp.nonzero(which)[0]
+    if not len(places):
+        return
+
+    def keep(new: Array, old: Array) -> Array:
+        if new is not old:
+            new[..., places] = old[..., places]
+        return new
+
+    each(keep, new, old)

@@ -16,7 +16,7 @@ from mrl_tasks.driving.geometry import Route, point, project
 from mrl_tasks.driving.others import VEHICLE, Others, bodies
 from mrl_tasks.driving.scene import Scene, Task
 from mrl_tasks.driving.traffic import Drivers
-from mrl_tasks.driving.vehicle import DT, GRAVITY, STANDARD, Car, CarState
+from mrl_tasks.driving.vehicle import DT, GRAVITY, STANDARD, Car, CarState, cos_sin
 from mrl_tasks.driving.wiring import Wiring
 
 Column = NDArray[np.float64]
@@ -95,9 +95,12 @@ def first_scene(
         steer=zero,
         pedal=zero,
     )
+    cos, sin = cos_sin(np, car.yaw)
     others, lane = _first_others(family, route, task, tasks, episodes, s, draw[3])
     return Scene(
         car=car,
+        cos=cos,
+        sin=sin,
         place=project(np, route, car.x, car.y, car.yaw, s),
         others=others,
         bodies=bodies(np, route, others),

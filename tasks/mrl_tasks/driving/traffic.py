@@ -65,36 +65,26 @@ def drive(
     Returns:
         The traffic and its lanes after the step.
     """
-    near = interaction(xp, cars.s, cars.lateral, cars.speed, drivers.headway, others)
+    followers = cars.s, cars.lateral, cars.speed
+    one = slice(turn, turn + 1)
+    beside = route.lane_width - lane[one]  # (1, N)
+    if route.left_lanes:  # in the same look, the one whose turn it is as if it were on the other lane
+        there = cars.s[one], beside, cars.speed[one]
+        followers = tuple(xp.concat(pair) for pair in zip(followers, there, strict=True))
+    near = interaction(xp, *followers, drivers.headway, others)
     eager = cars.speed / drivers.desired_speed
     eager = eager * eager
-    acceleration = ACCELERATION * (1.0 - eager * eager - near)
+    acceleration = ACCELERATION * (1.0 - eager * eager - near[: len(lane)])
     speed = xp.maximum(cars.speed + DT * clip(xp, acceleration, -HARDEST, ACCELERATION), 0.0)
     if route.left_lanes:
-        lane = _decide(xp, route, drivers, cars, lane, others, near, turn)
+        gain = near[one] - near[-1:]
+        gap = others.s - cars.s[one]  # (L, N)
+        blocks = (gap < ROOM_AHEAD) & (gap > -ROOM_BEHIND) & (xp.abs(others.lateral - beside) < SAME_LANE)
+        change = (gain > drivers.patience) & ~xp.any(blocks, axis=0)
+        lane = xp.concat([lane[:turn], xp.where(change, beside, lane[one]), lane[turn + 1 :]])
     drift = clip(xp, (lane - cars.lateral) / DT, -CHANGE_SPEED, CHANGE_SPEED)
     moved = cars._replace(s=cars.s + DT * speed, lateral=cars.lateral + DT * drift, speed=speed, drift=drift)
     return moved, lane
-
-
-def _decide(
-    xp: Namespace,
-    route: Route,
-    drivers: Drivers,
-    cars: Others,
-    lane: Array,
-    others: Others,
-    near: Array,
-    turn: int,
-) -> Array:
-    """The lanes after one of the drivers had a look at the other lane."""
-    one = slice(turn, turn + 1)
-    beside = route.lane_width - lane[one]  # (1, N)
-    there = interaction(xp, cars.s[one], beside, cars.speed[one], drivers.headway, others)
-    gap = others.s - cars.s[one]  # (L, N)
-    blocks = (gap < ROOM_AHEAD) & (gap > -ROOM_BEHIND) & (xp.abs(others.lateral - beside) < SAME_LANE)
-    change = (near[one] - there > drivers.patience) & ~xp.any(blocks, axis=0)
-    return xp.concat([lane[:turn], xp.where(change, beside, lane[one]), lane[turn + 1 :]])
 
 
 def everyone(xp: Namespace, others: Others, s: Array, lateral: Array, speed: Array) -> Others:

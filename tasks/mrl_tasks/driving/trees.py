@@ -13,3 +13,8 @@ def each(function: Callable[..., Array], tree: Any, *more: Any) -> Any:
     if isinstance(tree, tuple):
         return type(tree)(*(each(function, *leaves) for leaves in zip(tree, *more, strict=True)))
     return function(tree, *more) if hasattr(tree, "shape") else tree
+
+
+def one(tree: Any, slot: int) -> Any:
+    """A slot's part of a tree of numpy arrays (N,) or (K, N): Python's numbers, or lists of K."""
+    return each(lambda leaf: leaf[..., slot].tolist(), tree)

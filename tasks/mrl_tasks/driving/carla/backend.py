@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 from contextlib import suppress
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +28,7 @@ from mrl_tasks.driving.others import Others, bodies
 from mrl_tasks.driving.roads import xodr_path
 from mrl_tasks.driving.scene import Scene
 from mrl_tasks.driving.simulation import Cars, Slots
-from mrl_tasks.driving.trees import each
+from mrl_tasks.driving.trees import one
 from mrl_tasks.driving.vehicle import DT, Array, CarState, Command
 
 
@@ -97,8 +96,8 @@ class CarlaCars(Cars):
 
     def _spawn(self, scene: Scene) -> None:
         """Puts a scene into the world, where all stand still until the first step."""
-        slots = [Slot(self._world, move, _one(self._task.car, i)) for i, move in enumerate(self._moves)]
-        cars = self._world.spawn(CAR, [slot.place(_one(scene.car, i)) for i, slot in enumerate(slots)])
+        slots = [Slot(self._world, move, one(self._task.car, i)) for i, move in enumerate(self._moves)]
+        cars = self._world.spawn(CAR, [slot.place(one(scene.car, i)) for i, slot in enumerate(slots)])
         stock = self._world.physics(cars[0])
         for slot, car in zip(slots, cars, strict=True):
             slot.car = car
@@ -107,7 +106,7 @@ class CarlaCars(Cars):
         for kind, blueprint in BLUEPRINTS.items():
             found = [(int(k), int(i)) for k, i in np.argwhere(scene.others.kind == kind)]
             places = [
-                slots[i].place_of_other(k, _one(scene.others, i), _one(scene.bodies, i)) for k, i in found
+                slots[i].place_of_other(k, one(scene.others, i), one(scene.bodies, i)) for k, i in found
             ]
             for (k, i), actor in zip(found, self._world.spawn(blueprint, places), strict=True):
                 slots[i].others[k] = actor
@@ -125,13 +124,13 @@ class CarlaCars(Cars):
         for number, slot in enumerate(self._in_world):
             if number in living:
                 i = living[number]
-                slot.drive(_one(slots.scene.car, i), _one(command, i), (float(push_x[i]), float(push_y[i])))
-                slot.move_others(_one(others, i), _one(there, i))
+                slot.drive(one(slots.scene.car, i), one(command, i), (float(push_x[i]), float(push_y[i])))
+                slot.move_others(one(others, i), one(there, i))
             else:
                 slot.stop()
         self._world.tick()
         states = [
-            self._in_world[number].state(_one(slots.scene.car, i), _one(command, i))
+            self._in_world[number].state(one(slots.scene.car, i), one(command, i))
             for i, number in enumerate(active)
         ]
         contacts = np.zeros(others.kind.shape, dtype=bool)
@@ -140,11 +139,6 @@ class CarlaCars(Cars):
             if number in living:
                 contacts[k, living[number]] = True
         return CarState(*np.reshape(states, (-1, len(CarState._fields))).T), contacts
-
-
-def _one(tree: Any, slot: int) -> Any:
-    """A slot's part of a named tuple of arrays: numbers, or (K,) each."""
-    return each(lambda leaf: leaf[..., slot].tolist(), tree)
 
 
 def _area(xodr: str) -> Area:
