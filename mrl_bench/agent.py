@@ -72,7 +72,9 @@ class MetaAgent(Protocol):
     replayed, and one task learns nothing from another.
     """
 
-    Config: ClassVar[type[Any]]  # a frozen dataclass of hyperparameters, each with a default
+    # A frozen dataclass of hyperparameters, each with a default. Who means to use less than the budget says so by one
+    # that is called `env_steps`.
+    Config: ClassVar[type[Any]]
 
     def __init__(self, spec: EnvSpec, config: Any, seed: int, device: torch.device) -> None: ...
 

@@ -93,7 +93,7 @@ class BarDisplay:
         self.progress.stop()
 
     def started(self, unit: Unit) -> None:
-        self.bars[unit.label] = self.progress.add_task(unit.label, total=unit.budget, note="starting")
+        self.bars[unit.label] = self.progress.add_task(unit.label, total=unit.goal, note="starting")
         self.begun[unit.label] = time.monotonic()
 
     def advanced(self, unit: Unit, stage: str, done: int, total: int) -> None:

@@ -62,6 +62,11 @@ class Unit:
         return int(budgets.get(self.agent.name, self.scenario.budget.meta_train))
 
     @property
+    def goal(self) -> int:
+        """Env steps that the agent means to use, against which progress is shown."""
+        return min(self.budget, int(getattr(self.config, "env_steps", self.budget)))
+
+    @property
     def label(self) -> str:
         return f"{self.scenario.id} {self.agent.name} {self.seed}"
 
@@ -224,7 +229,7 @@ def train(unit: Unit, store: Store, progress: Progress) -> Trained:
 
         def log(values: Mapping[str, float], step: int) -> None:
             write(values, step)
-            progress("train", step, unit.budget)
+            progress("train", step, unit.goal)
             model_errors.update(
                 {tag.removeprefix(_MODEL): x for tag, x in values.items() if tag.startswith(_MODEL)}
             )

@@ -20,7 +20,7 @@ from mrl_bench.cli import main
 from mrl_bench.errors import MrlBenchError, UsageError
 from mrl_bench.results import Evaluation
 from mrl_bench.store import Store
-from mrl_bench.suite import find_suite
+from mrl_bench.suite import AgentSpec, find_suite
 from mrl_bench.unit import Unit, failure, run
 
 AGENTS = {"learner": toy("Learner"), "noise": toy("GlobalNoise"), "raises": toy("Raises")}
@@ -386,6 +386,12 @@ def test_agents_that_cannot_be_used_are_refused_before_anything_runs(tmp_path: P
             check([unit])
         assert message in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_progress_is_shown_against_what_an_agent_means_to_use(tmp_path: Path) -> None:
+    scenario = make_scenario(tmp_path)  # with a budget of 300
+    for agent, settings, goal in (("maml", {}, 300), ("mbml", {}, 300), ("mbml", {"env_steps": 200}, 200)):
+        assert Unit(scenario, AgentSpec(agent, agent, settings), 0, "cpu").goal == goal
 
 
 def test_two_benches_do_not_share_a_folder(suite: Path, tmp_path: Path, capsys) -> None:
