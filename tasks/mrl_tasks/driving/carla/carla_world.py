@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 from mrl_bench.errors import MissingPart, MrlBenchError
 from mrl_tasks.driving.carla import INSTALL, LIGHT_MAPS, Address
@@ -57,7 +58,8 @@ def drivable_lanes(xodr: str, spacing: float) -> list[Transform]:
     Raises:
         MapError: the text is no OpenDRIVE, or has no lane to drive on.
     """
-    waypoints = _parse(xodr).generate_waypoints(spacing)
+    with _parsed(xodr) as road_map:
+        waypoints = road_map.generate_waypoints(spacing)
     lanes = [_plain(waypoint.transform) for waypoint in waypoints if not waypoint.is_junction]
     if not lanes:
         raise MapError("it has no lane to drive on")
@@ -66,21 +68,24 @@ def drivable_lanes(xodr: str, spacing: float) -> list[Transform]:
 
 def traffic_signals(xodr: str) -> tuple[Signal, ...]:
     """Traffic lights, and the lanes that they are for: those that go along the road, against it, or both."""
-    road_map = _parse(xodr)
     sides = {carla.LandmarkOrientation.Positive: (-1,), carla.LandmarkOrientation.Negative: (1,)}
     signals = []
-    for mark in road_map.get_all_landmarks_of_type("1000001"):  # OpenDRIVE's number of a light
-        lanes = [side * i for side in sides.get(mark.orientation, (-1, 1)) for i in range(1, 9)]
-        found = (road_map.get_waypoint_xodr(mark.road_id, lane, mark.s) for lane in lanes)
-        stops = (_plain(at.transform) for at in found if at and at.lane_type == carla.LaneType.Driving)
-        signals.append(Signal(mark.id, _plain(mark.transform), tuple(stops)))
+    with _parsed(xodr) as road_map:
+        for mark in road_map.get_all_landmarks_of_type("1000001"):  # OpenDRIVE's number of a light
+            lanes = [side * i for side in sides.get(mark.orientation, (-1, 1)) for i in range(1, 9)]
+            found = (road_map.get_waypoint_xodr(mark.road_id, lane, mark.s) for lane in lanes)
+            stops = (_plain(at.transform) for at in found if at and at.lane_type == carla.LaneType.Driving)
+            signals.append(Signal(mark.id, _plain(mark.transform), tuple(stops)))
     return tuple(signals)
 
 
-def _parse(xodr: str) -> Any:
+@contextmanager
+def _parsed(xodr: str) -> Iterator[Any]:
+    """A map, to be asked within: some that are broken are told from others by no more than what they answer."""
     try:
-        return carla.Map("map", xodr)
-    except RuntimeError as error:
+        ElementTree.fromstring(xodr)  # says where it is wrong, which CARLA does not
+        yield carla.Map("map", xodr)
+    except (ElementTree.ParseError, RuntimeError, IndexError) as error:
         raise MapError(f"not OpenDRIVE: {error}") from None
 
 
@@ -117,9 +122,9 @@ class CarlaWorld:
         Raises:
             MissingPart: as `server_kind`.
         """
-        self.kind = server_kind(server)
         self._server, self._delta = server, delta
         self._lock = _lock(server)
+        server_kind(server)  # it may have died while we waited for it
         self._client = carla.Client(server.host, server.port, 1)
         self._client.set_timeout(TIMEOUT)
         self._lost = False  # whether it has ceased to answer
