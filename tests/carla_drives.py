@@ -210,15 +210,15 @@ def leaves_nothing(port: int) -> dict[str, Any]:
     }
 
 
-def server_dies(port: int, server: int) -> dict[str, Any]:
-    """The server is killed between two steps."""
+def server_fails(port: int, server: int, number: int) -> dict[str, Any]:
+    """The server gets a signal between two steps."""
     use(port)
     carla_world.TIMEOUT = 2.0
     family = Driving(road="straight", horizon=50, backend="carla")
     env = family.make(_tasks(family, {}), 1, CPU)
     obs = env.reset(SEED)
     obs = env.step(follow(obs)).obs
-    os.kill(server, signal.SIGKILL)
+    os.kill(server, number)
     began = time.monotonic()
     try:
         env.step(follow(obs))
@@ -227,6 +227,21 @@ def server_dies(port: int, server: int) -> dict[str, Any]:
         reason = str(error)
     env.close()
     return {"reason": reason, "seconds": time.monotonic() - began}
+
+
+def kill_while_cars_drive(port: int, server: int) -> float:
+    """Kills the server as soon as another client's cars drive in it; returns the speed of one of them [m/s]."""
+    import carla
+
+    client = carla.Client("127.0.0.1", port, 1)
+    client.set_timeout(10.0)
+    speed = 0.0
+    while speed == 0.0:
+        time.sleep(0.1)
+        cars = client.get_world().get_actors().filter("vehicle.*")
+        speed = max((car.get_velocity().length() for car in cars), default=0.0)
+    os.kill(server, signal.SIGKILL)
+    return speed
 
 
 def occupied(port: int) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench_kit import Cli
 from carla_kit import light_server, needs_carla, run_in_another_process
 
 from mrl_bench.scenario import list_scenarios
@@ -110,9 +113,10 @@ def test_cars_whose_episode_has_ended_stand_still(port: int) -> None:
 
 
 @needs_carla
-def test_a_server_that_dies_in_an_episode_is_one_clear_error_and_no_hang(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "hangs"])
+def test_a_server_that_dies_or_hangs_in_an_episode_is_one_clear_error(tmp_path: Path, number: int) -> None:
     with light_server(tmp_path) as (server, port):
-        found = ask("server_dies", port, server.pid)
+        found = ask("server_fails", port, server.pid, int(number))
     assert f"the CARLA server at 127.0.0.1:{port}" in found["reason"]
     assert "\n" not in found["reason"]
     assert found["seconds"] < 5.0  # the client waits for 2 there
@@ -135,7 +139,7 @@ def _mrl_bench(
 
 def test_without_the_carla_package_one_line_says_what_to_install(tmp_path: Path) -> None:
     scenario = _scenario(tmp_path)
-    for arguments in (["check", str(scenario)], ["carla-calibrate"]):
+    for arguments in (["check", str(scenario)], ["bench", "--suite", "drive-carla"], ["carla-calibrate"]):
         run = _mrl_bench(*arguments, without_carla=True)
         assert run.returncode == 3
         assert run.stderr.splitlines() == [
@@ -147,9 +151,10 @@ def test_without_the_carla_package_one_line_says_what_to_install(tmp_path: Path)
 @needs_carla
 def test_without_a_server_one_line_says_so(tmp_path: Path) -> None:
     scenario = _scenario(tmp_path)
-    nobody = _mrl_bench("check", str(scenario), MRL_BENCH_CARLA_PORT="9")
-    assert nobody.returncode == 3
-    assert nobody.stderr.splitlines() == ["mrl-bench: no CARLA server at 127.0.0.1:9: Connection refused"]
+    for arguments in (["check", str(scenario)], ["bench", "--suite", "drive-carla"]):
+        nobody = _mrl_bench(*arguments, MRL_BENCH_CARLA_PORT="9")
+        assert nobody.returncode == 3
+        assert nobody.stderr.splitlines() == ["mrl-bench: no CARLA server at 127.0.0.1:9: Connection refused"]
     wrong = _mrl_bench("check", str(scenario), MRL_BENCH_CARLA_PORT="70000")
     assert wrong.returncode == 2
     assert "no port" in wrong.stderr
@@ -175,11 +180,42 @@ def test_a_bench_drives_on_the_server_and_says_which_it_was(tmp_path: Path, port
     assert any("server: light" in path.read_text() for path in out.glob("*.json"))
 
 
-def _scenario(folder: Path, backend: str = "carla") -> Path:
+@needs_carla
+def test_a_server_that_is_killed_in_a_bench_fails_its_units_alone(tmp_path: Path) -> None:
+    for id in ("drive-little-v1", "drive-small-v1"):
+        _scenario(tmp_path, id, backend="embedded")
+    suite, out = tmp_path / "little.yaml", tmp_path / "run"
+    endless = "{meta_train: 1e9, blind: 1e9, oracle: 1e9}"
+    suite.write_text(
+        "id: little\ndoc: One short scenario, here and there.\nseeds: 1\nscenarios:\n"
+        f"  - {{scenario: ./drive-little-v1.yaml, options: {{backend: carla}}, budget: {endless}}}\n"
+        "  - {scenario: ./drive-small-v1.yaml}\n"
+    )
+    with light_server(tmp_path) as (server, port):
+        bench = Cli(
+            *("bench", "--suite", suite, "--out", out, "--workers", 2, "--device", "cpu"),
+            *("--time-limit", 60, "--carla-port", port),
+        )
+        assert ask("kill_while_cars_drive", port, server.pid) > 1.0
+        code, output, errors = bench.end()
+    assert code == 1
+    assert errors.splitlines()[-1].startswith("mrl-bench: 3 of 6 units failed")
+    assert bench.is_gone()
+    ends = dict(re.findall(r"^\[\d/6\]  (\S+ \w+) 0 in \d+ s: (.*)$", output, re.MULTILINE))
+    assert len(ends) == 6
+    little = sorted(reason for unit, reason in ends.items() if unit.startswith("drive-little-v1"))
+    nobody = f"FAILED: MissingPart: no CARLA server at 127.0.0.1:{port}: Connection refused"
+    assert little[:2] == [nobody] * 2, "one waited for the server, one came when it was gone"
+    assert little[2].startswith(f"FAILED: MrlBenchError: the CARLA server at 127.0.0.1:{port}: time-out")
+    small = [result for unit, result in ends.items() if unit.startswith("drive-small-v1")]
+    assert all(result.startswith("return ") for result in small)
+
+
+def _scenario(folder: Path, id: str = "drive-little-v1", backend: str = "carla") -> Path:
     """A scenario of 20 steps that costs next to nothing."""
-    path = folder / "drive-little-v1.yaml"
+    path = folder / f"{id}.yaml"
     path.write_text(
-        "id: drive-little-v1\ndoc: A little drive.\nfamily: driving\nhorizon: 20\n"
+        f"id: {id}\ndoc: A little drive.\nfamily: driving\nhorizon: 20\n"
         f"options: {{road: straight, backend: {backend}}}\n"
         "params: {mass: {uniform: [1200, 2000]}}\nsplits: {test: {count: 2, seed: 1}}\n"
         "budget: {meta_train: 40, blind: 40, oracle: 40}\n"
