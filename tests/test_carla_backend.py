@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bench_kit import Cli
 from carla_kit import light_server, needs_carla, run_in_another_process
+from mrl_tasks.driving.carla.copies import side_by_side
+from mrl_tasks.driving.roads import xodr_path
 
-from mrl_bench.scenario import list_scenarios
+from mrl_bench.errors import SourceError
+from mrl_bench.scenario import list_scenarios, load
 
 DRIVING = [name for name in list_scenarios() if name.startswith("drive-")]
 
@@ -81,6 +86,41 @@ def test_every_driving_scenario_is_played(played: Any, name: str) -> None:
     assert found["steps"] >= 10
     assert found["sound"]
     assert all(0.0 <= score <= 100.0 for score in found["scores"])
+
+
+@needs_carla
+def test_in_a_town_every_slot_has_a_stretch_of_lane_of_its_own(tmp_path: Path) -> None:
+    road = xodr_path("curve").read_text()
+    hill = '<elevationProfile><elevation s="0" a="5" b="0" c="0" d="0"/></elevationProfile>'
+    town = side_by_side(road.replace("<elevationProfile/>", hill), [(0.0, 0.0), (100.0, 500.0)])
+    with light_server(tmp_path, Town99=town) as (_, port):
+        found = ask("town", port, "Town99")
+    assert found["place"] < PLACE
+    assert found["reward"] < REWARD
+    assert all(embedded == carla for _, embedded, carla in found["ends"])
+    assert found["ends"], "nobody met their event, so this compares little"
+    apart = [math.dist(*pair) for pair in combinations(found["places"], 2)]
+    assert len(apart) == 28
+    assert (
+        min(apart) > 18.0
+    )  # of the 20 m between stretches; a car starts up to 0.8 m beside its lane's middle
+    assert found["heights"] == pytest.approx([5.3] * 8)
+    (small, reason), (other, unknown) = found["refused"]
+    assert small == "UsageError"
+    assert re.fullmatch(r"Town99 has \d+ stretches of lane of 160 m, and 100 cars need one each: .*", reason)
+    assert other == "MrlBenchError"
+    assert "there is no map 'Nowhere'; this server has straight, Town99" in unknown
+
+
+def test_a_town_without_a_server_or_with_traffic_is_refused_where_it_is_named(tmp_path: Path) -> None:
+    for backend, road, reason in (
+        ("embedded", "Town04", "a town needs a CARLA server, and 'backend: carla'"),
+        ("embedded", "s_bend", "no road 's_bend': did you mean 's_bends'?"),
+        ("carla", "Town04", "in a town a car keeps to its lane, without traffic: 'keep_lane: true'"),
+    ):
+        with pytest.raises(SourceError, match=re.escape(reason)) as caught:
+            load(_scenario(tmp_path, backend=backend, road=road))
+        assert (caught.value.line, caught.value.column) == (5, 10)
 
 
 @needs_carla
@@ -211,12 +251,14 @@ def test_a_server_that_is_killed_in_a_bench_fails_its_units_alone(tmp_path: Path
     assert all(result.startswith("return ") for result in small)
 
 
-def _scenario(folder: Path, id: str = "drive-little-v1", backend: str = "carla") -> Path:
+def _scenario(
+    folder: Path, id: str = "drive-little-v1", backend: str = "carla", road: str = "straight"
+) -> Path:
     """A scenario of 20 steps that costs next to nothing."""
     path = folder / f"{id}.yaml"
     path.write_text(
         f"id: {id}\ndoc: A little drive.\nfamily: driving\nhorizon: 20\n"
-        f"options: {{road: straight, backend: {backend}}}\n"
+        f"options: {{road: {road}, backend: {backend}}}\n"
         "params: {mass: {uniform: [1200, 2000]}}\nsplits: {test: {count: 2, seed: 1}}\n"
         "budget: {meta_train: 40, blind: 40, oracle: 40}\n"
         "protocol: {rounds: [0, 1], episodes_per_round: 1, scored_episodes: 1}\n"

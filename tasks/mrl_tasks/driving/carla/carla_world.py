@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +37,13 @@ class Signal(NamedTuple):
     stops: tuple[Transform, ...]  # where cars stop for it, one for each lane
 
 
+class LanePoint(NamedTuple):
+    """The middle of a lane somewhere."""
+
+    transform: Transform  # facing the way that traffic goes
+    width: float  # [m]
+
+
 class Motion(NamedTuple):
     """Of an actor after the last tick."""
 
@@ -64,6 +71,37 @@ def drivable_lanes(xodr: str, spacing: float) -> list[Transform]:
     if not lanes:
         raise MapError("it has no lane to drive on")
     return lanes
+
+
+def ways(xodr: str, spacing: float, stride: float) -> Iterator[Iterator[LanePoint]]:
+    """What a car passes, about every `stride` metres, that follows its lane and goes straight on where lanes part.
+
+    One way from each of the points of `drivable_lanes`, in an order that is the map's alone; it goes on for ever if the
+    road does. Raises: MapError: the text is no OpenDRIVE.
+    """
+    with _parsed(xodr) as road_map:
+        starts = [start for start in road_map.generate_waypoints(spacing) if not start.is_junction]
+        for start in sorted(starts, key=_number):
+            yield _way(start, stride)
+
+
+def _way(here: Any, stride: float) -> Iterator[LanePoint]:
+    ahead = [here]
+    while ahead:
+        here = ahead[0] if len(ahead) == 1 else min(ahead, key=lambda lane: (_swing(lane), _number(lane)))
+        yield LanePoint(_plain(here.transform), here.lane_width)
+        ahead = here.next(stride)
+
+
+def _number(lane: Any) -> tuple[int, int, float]:
+    return lane.road_id, lane.lane_id, lane.s
+
+
+def _swing(lane: Any) -> int:
+    """How far a lane has turned 20 m on [degrees], to either side."""
+    far = lane.next(20.0)
+    turned = float(far[0].transform.rotation.yaw - lane.transform.rotation.yaw) if far else 0.0
+    return abs(round((turned + 180.0) % 360.0 - 180.0))
 
 
 def traffic_signals(xodr: str) -> tuple[Signal, ...]:
@@ -138,19 +176,32 @@ class CarlaWorld:
 
     def load(self, xodr: str) -> None:
         """A world of this OpenDRIVE map and nothing else; quick if it is loaded already."""
+        parameters = carla.OpendriveGenerationParameters()
+        self._begin(xodr, lambda: self._client.generate_opendrive_world(xodr, parameters))
+
+    def load_town(self, name: str) -> None:
+        """One of the server's own maps and nothing else; quick if it is loaded already."""
+        self._begin(name, lambda: self._client.load_world(name))
+
+    def road_network(self) -> str:
+        """The map that is loaded, in OpenDRIVE."""
         with self._talking():
-            if self._loaded == xodr:
+            return str(self._world.get_map().to_opendrive())
+
+    def _begin(self, name: str, load: Callable[[], Any]) -> None:
+        with self._talking():
+            if self._loaded == name:
                 self.clear()
                 return
             self._forget()
             self._client.set_timeout(LOAD_TIMEOUT)
-            self._world = self._client.generate_opendrive_world(xodr, carla.OpendriveGenerationParameters())
+            self._world = load()
             self._client.set_timeout(TIMEOUT)
             settings = self._world.get_settings()
             settings.synchronous_mode, settings.fixed_delta_seconds = True, self._delta
             settings.no_rendering_mode = True
             self._world.apply_settings(settings)
-            self._loaded = xodr
+            self._loaded = name
 
     def spawn(self, blueprint: str, places: Sequence[Transform]) -> list[int]:
         """Actors of one kind, which stand still until they are released; their ids."""
