@@ -254,10 +254,10 @@ def test_a_server_that_is_killed_in_a_bench_fails_its_units_alone(tmp_path: Path
 def _scenario(
     folder: Path, id: str = "drive-little-v1", backend: str = "carla", road: str = "straight"
 ) -> Path:
-    """A scenario of 20 steps that costs next to nothing."""
+    """A scenario of 5 steps that costs next to nothing."""
     path = folder / f"{id}.yaml"
     path.write_text(
-        f"id: {id}\ndoc: A little drive.\nfamily: driving\nhorizon: 20\n"
+        f"id: {id}\ndoc: A little drive.\nfamily: driving\nhorizon: 5\n"
         f"options: {{road: {road}, backend: {backend}}}\n"
         "params: {mass: {uniform: [1200, 2000]}}\nsplits: {test: {count: 2, seed: 1}}\n"
         "budget: {meta_train: 40, blind: 40, oracle: 40}\n"
