@@ -125,7 +125,7 @@ def events(port: int) -> dict[str, Any]:
 
 
 def town(port: int, name: str) -> dict[str, Any]:
-    """Three cars in a town, each with an event; then more cars than it has room for, and a town that there is not."""
+    """Three cars in a town, each with an event; then a town that there is not, and more cars than there is room for."""
     use(port)
     family = Driving(road=name, keep_lane=True, events=True, horizon=100, backend="carla")
     kinds = (EVENTS.index(kind) for kind in ("none", "jaywalking_pedestrian", "stalled_vehicle"))
@@ -138,13 +138,14 @@ def town(port: int, name: str) -> dict[str, Any]:
     first = _car(full)
     world = connect(named_server())
     places = [world.motion(slot.car).transform for slot in full._in_world]
-    full.close()
     refused = []
-    for road, cars in ((name, 100), ("Nowhere", 1)):
+    for road, cars in (("Nowhere", 1), (name, 100)):
         try:
             replace(family, road=road).make(_tasks(family, {}), cars, CPU)
         except MrlBenchError as error:
             refused.append([type(error).__name__, str(error)])
+    full.reset(SEED)  # what was refused has left nothing in the way
+    full.close()
     heights = [place.z for place in places]
     return found | {
         "places": list(zip(first.x, first.y, strict=True)),

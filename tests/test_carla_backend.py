@@ -105,7 +105,7 @@ def test_in_a_town_every_slot_has_a_stretch_of_lane_of_its_own(tmp_path: Path) -
         min(apart) > 18.0
     )  # of the 20 m between stretches; a car starts up to 0.8 m beside its lane's middle
     assert found["heights"] == pytest.approx([5.3] * 8)
-    (small, reason), (other, unknown) = found["refused"]
+    (other, unknown), (small, reason) = found["refused"]
     assert small == "UsageError"
     assert re.fullmatch(r"Town99 has \d+ stretches of lane of 160 m, and 100 cars need one each: .*", reason)
     assert other == "MrlBenchError"

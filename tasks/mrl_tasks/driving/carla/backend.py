@@ -76,7 +76,7 @@ def _town(world: CarlaWorld, family: Driving, slots: int) -> Ground:
     """A town of the server's, which is loaded for it. Raises: UsageError: it has fewer stretches than slots."""
     load = partial(world.load_town, family.road)
     load()
-    CarlaCars._present = None
+    CarlaCars._present = None  # whoever had cars in the world has them no longer
     length = length_for(family.horizon)
     found = stretches(world.road_network(), length)
     if slots > len(found):

@@ -119,7 +119,7 @@ def traffic_signals(xodr: str) -> tuple[Signal, ...]:
 
 @contextmanager
 def _parsed(xodr: str) -> Iterator[Any]:
-    """A map, to be asked within: some that are broken are told from others by no more than what they answer."""
+    """A map. Ask it within the context: some that are broken fail only when they are asked."""
     try:
         ElementTree.fromstring(xodr)  # says where it is wrong, which CARLA does not
         yield carla.Map("map", xodr)
@@ -194,9 +194,12 @@ class CarlaWorld:
                 self.clear()
                 return
             self._forget()
+            self._loaded = ""  # until it has been: the server may refuse
             self._client.set_timeout(LOAD_TIMEOUT)
-            self._world = load()
-            self._client.set_timeout(TIMEOUT)
+            try:
+                self._world = load()
+            finally:
+                self._client.set_timeout(TIMEOUT)
             settings = self._world.get_settings()
             settings.synchronous_mode, settings.fixed_delta_seconds = True, self._delta
             settings.no_rendering_mode = True
