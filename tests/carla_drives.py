@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from mrl_tasks.command_line import HOST_VARIABLE, PORT_VARIABLE
 from mrl_tasks.driving.carla import carla_world
+from mrl_tasks.driving.carla.backend import connect, named_server
 from mrl_tasks.driving.family import EVENTS, Driving
+from mrl_tasks.driving.simulation import Cars
 from mrl_tasks.driving.vehicle import CarState
 
 from mrl_bench.errors import MrlBenchError
@@ -46,17 +48,21 @@ def _car(env: Any) -> CarState:
     return env._among_all(env._all, env._active).scene.car  # type: ignore[no-any-return]
 
 
-def _both(family: Driving, tasks: TaskBatch, episodes: int, late: bool = False) -> dict[str, Any]:
+def _both(family: Driving, tasks: TaskBatch, late: bool = False) -> dict[str, Any]:
     """Plays the same actions on both backends, and says how far they part. `late`: CARLA gets them a step later."""
-    here = family.make(tasks, episodes, CPU, torch.float64)
-    there = replace(family, backend="carla").make(tasks, episodes, CPU, torch.float64)
+    here = family.make(tasks, 1, CPU, torch.float64)
+    there = replace(family, backend="carla").make(tasks, 1, CPU, torch.float64)
+    return _compare(here, there, family.horizon, late)
+
+
+def _compare(here: Any, there: Any, horizon: int, late: bool = False) -> dict[str, Any]:
     obs = here.reset(SEED)
     first = (obs - there.reset(SEED)).abs().max().item()
     alive = torch.ones(obs.shape[:2], dtype=torch.bool)
     returns = torch.zeros(2, *obs.shape[:2], dtype=torch.float64)
     waiting = torch.zeros(*obs.shape[:2], 2, dtype=torch.float64)
     places, rewards, seen, ends = [0.0], [0.0], [0.0], []
-    for t in range(family.horizon):
+    for t in range(horizon):
         action = follow(obs)
         steps = here.step(action), there.step(waiting if late else action)
         waiting = action
@@ -107,7 +113,7 @@ def parity(port: int, road: str, late: bool = False) -> dict[str, Any]:
         "wind_speed": 12.0,
         "grade": 0.04,
     }
-    return _both(family, _tasks(family, {}, odd), 1, late)
+    return _both(family, _tasks(family, {}, odd), late)
 
 
 def events(port: int) -> dict[str, Any]:
@@ -115,7 +121,37 @@ def events(port: int) -> dict[str, Any]:
     use(port)
     family = Driving(road="crossing", traffic=2, events=True, horizon=200)
     changes = [{"event_kind": float(code), "mass_offset": 0.2} for code in range(len(EVENTS))]
-    return _both(family, _tasks(family, *changes), 1) | {"events": EVENTS}
+    return _both(family, _tasks(family, *changes))
+
+
+def town(port: int, name: str) -> dict[str, Any]:
+    """Three cars in a town, each with an event; then a town that there is not, and more cars than there is room for."""
+    use(port)
+    family = Driving(road=name, keep_lane=True, events=True, horizon=100, backend="carla")
+    kinds = (EVENTS.index(kind) for kind in ("none", "jaywalking_pedestrian", "stalled_vehicle"))
+    tasks = _tasks(family, *({"event_kind": float(kind)} for kind in kinds))
+    there = family.make(tasks, 1, CPU, torch.float64)
+    here = Cars(family, tasks, 1, CPU, torch.float64, route=there._host_route)
+    found = _compare(here, there, family.horizon)
+    full = family.make(_tasks(family, {}), 8, CPU)
+    full.reset(SEED)
+    first = _car(full)
+    world = connect(named_server())
+    places = [world.motion(slot.car).transform for slot in full._in_world]
+    refused = []
+    for road, cars in (("Nowhere", 1), (name, 100)):
+        try:
+            replace(family, road=road).make(_tasks(family, {}), cars, CPU)
+        except MrlBenchError as error:
+            refused.append([type(error).__name__, str(error)])
+    full.reset(SEED)  # what was refused has left nothing in the way
+    full.close()
+    heights = [place.z for place in places]
+    return found | {
+        "places": list(zip(first.x, first.y, strict=True)),
+        "heights": heights,
+        "refused": refused,
+    }
 
 
 def scenarios(port: int, names: list[str]) -> dict[str, Any]:
@@ -188,7 +224,6 @@ def _seen_by(world: Any, cars: int) -> list[Any]:
 def leaves_nothing(port: int) -> dict[str, Any]:
     """What a client finds after an environment was closed, and the process's connection with it."""
     import carla
-    from mrl_tasks.driving.carla.backend import connect, named_server
 
     use(port)
     family = Driving(road="straight", traffic=3, horizon=20, backend="carla")
@@ -210,15 +245,15 @@ def leaves_nothing(port: int) -> dict[str, Any]:
     }
 
 
-def server_dies(port: int, server: int) -> dict[str, Any]:
-    """The server is killed between two steps."""
+def server_fails(port: int, server: int, number: int) -> dict[str, Any]:
+    """The server gets a signal between two steps."""
     use(port)
     carla_world.TIMEOUT = 2.0
     family = Driving(road="straight", horizon=50, backend="carla")
     env = family.make(_tasks(family, {}), 1, CPU)
     obs = env.reset(SEED)
     obs = env.step(follow(obs)).obs
-    os.kill(server, signal.SIGKILL)
+    os.kill(server, number)
     began = time.monotonic()
     try:
         env.step(follow(obs))
@@ -227,6 +262,21 @@ def server_dies(port: int, server: int) -> dict[str, Any]:
         reason = str(error)
     env.close()
     return {"reason": reason, "seconds": time.monotonic() - began}
+
+
+def kill_while_cars_drive(port: int, server: int) -> float:
+    """Kills the server as soon as another client's cars drive in it; returns the speed of one of them [m/s]."""
+    import carla
+
+    client = carla.Client("127.0.0.1", port, 1)
+    client.set_timeout(10.0)
+    speed = 0.0
+    while speed == 0.0:
+        time.sleep(0.1)
+        cars = client.get_world().get_actors().filter("vehicle.*")
+        speed = max((car.get_velocity().length() for car in cars), default=0.0)
+    os.kill(server, signal.SIGKILL)
+    return speed
 
 
 def occupied(port: int) -> dict[str, Any]:

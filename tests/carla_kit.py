@@ -44,11 +44,13 @@ STRAIGHT = """<?xml version="1.0"?>
 
 
 @contextmanager
-def light_server(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A server with the map `STRAIGHT`: its process, and its port."""
-    road = folder / "straight.xodr"
-    road.write_text(STRAIGHT)
-    command = [sys.executable, "-m", "mrl_bench", "carla-serve", str(road), "--port", "0"]
+def light_server(folder: Path, **towns: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A server with the map `STRAIGHT`, and with others by their names: its process, and its port."""
+    maps = []
+    for name, xodr in {"straight": STRAIGHT, **towns}.items():
+        maps.append(folder / f"{name}.xodr")
+        maps[-1].write_text(xodr)
+    command = [sys.executable, "-m", "mrl_bench", "carla-serve", *map(str, maps), "--port", "0"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=_environment()
     ) as server:

@@ -39,7 +39,7 @@ def returns(steps: list[Step]) -> torch.Tensor:
 
 @pytest.mark.parametrize("road", ROADS)
 def test_a_sane_driver_gets_along_on_every_road(road: str) -> None:
-    env = cars(Driving(road=road), {"target_speed": 8.0}, episodes=8)  # type: ignore[arg-type]
+    env = cars(Driving(road=road), {"target_speed": 8.0}, episodes=8)
     _, steps = drive(env, 200)
     assert not steps[-1].terminated.any()
     assert (returns(steps) > 0.9 * 200).all()

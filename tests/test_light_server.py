@@ -186,11 +186,16 @@ def test_it_listens_on_loopback_alone(port: int) -> None:
 
 
 def test_a_file_that_is_no_map_and_a_taken_port_end_in_one_line(tmp_path: Path, port: int) -> None:
-    wrong, right = tmp_path / "wrong.xodr", tmp_path / "straight.xodr"
+    wrong, cut, broken = (tmp_path / name for name in ("wrong.xodr", "cut.xodr", "broken.xodr"))
     wrong.write_text("no map")
+    cut.write_text(STRAIGHT[:300])
+    broken.write_text(STRAIGHT.replace("planView", "view"))
+    right = tmp_path / "straight.xodr"
     for arguments, code, text in (
-        ([str(wrong)], 2, "not a map"),
-        ([str(tmp_path / "none.xodr")], 2, "not a map"),
+        ([str(wrong)], 2, "wrong.xodr: not a map: not OpenDRIVE: syntax error: line 1, column 0"),
+        ([str(cut)], 2, "cut.xodr: not a map: not OpenDRIVE: unclosed token: line 6, column 11"),
+        ([str(right), str(broken)], 2, "broken.xodr: not a map: CARLA's parser crashes on it"),
+        ([str(tmp_path / "none.xodr")], 2, "none.xodr: not a map"),
         ([str(right), "--port", str(port)], 1, f"cannot serve on 127.0.0.1:{port}"),
         ([str(right), "--port", "70000"], 2, "70000 is no port"),
     ):

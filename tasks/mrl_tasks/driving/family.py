@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from mrl_bench.errors import UsageError
+from mrl_bench.errors import UsageError, nearest
 from mrl_bench.family import BatchEnv, Param
 from mrl_bench.types import EnvSpec, TaskBatch
+from mrl_tasks.driving.roads import ROADS
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +90,8 @@ class Driving:
 
     # Control steps of a full episode, each of 0.05 s.
     horizon: int = 200
-    road: Literal["straight", "curve", "s_bends", "highway", "crossing", "loop"] = "s_bends"
+    # straight, curve, s_bends, highway, crossing or loop; or a town of a CARLA server, as Town04.
+    road: str = "s_bends"
     # Other cars on the route, 0 to 6.
     traffic: int = 0
     # Whether an event of the kind `event_kind` happens in each episode.
@@ -106,6 +108,16 @@ class Driving:
             raise UsageError(f"traffic must be from 0 to {MOST_TRAFFIC}, not {self.traffic}")
         if not 0.0 <= self.start_speed <= 1.5:
             raise UsageError(f"start_speed must be from 0 to 1.5, not {self.start_speed}")
+        if self.road not in ROADS:
+            if self.backend == "embedded":
+                known = nearest(self.road, ROADS)
+                raise UsageError(
+                    f"no road {self.road!r}: {known}; a town needs a CARLA server, and 'backend: carla'"
+                )
+            if self.traffic or not self.keep_lane:
+                raise UsageError(
+                    "in a town a car keeps to its lane, without traffic: 'keep_lane: true', 'traffic: 0'"
+                )
 
     @property
     def params(self) -> Mapping[str, Param]:

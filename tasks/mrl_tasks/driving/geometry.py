@@ -16,7 +16,10 @@ SHOULDER = 1.5  # [m] of asphalt beside the outer lanes
 
 
 class Route(NamedTuple):
-    """The centre of the lane to follow, at every `SPACING` metres of it, and what is beside it."""
+    """The centre of the lane to follow, at every `SPACING` metres of it, and what is beside it.
+
+    Where slots share a world, it consists of stretches of as many points each, one behind the other, one for each slot.
+    """
 
     x: Array  # (M,) [m]
     y: Array
@@ -24,7 +27,8 @@ class Route(NamedTuple):
     cos: Array  # (M,) of the heading
     sin: Array
     curvature: Array  # (M,) [1/m], positive to the left
-    length: float  # [m]
+    length: float  # [m] of a stretch, from its first point on
+    stretches: int
     lane_width: float  # [m]
     left_lanes: int  # lanes of the same direction, to the left
     left_edge: float  # [m] from the lane's centre to where the car's middle may not go
@@ -65,6 +69,7 @@ def read_route(name: str, keep_lane: bool) -> Route:
         sin=np.sin(heading),
         curvature=np.gradient(heading, SPACING),
         length=SPACING * (len(heading) - 1),
+        stretches=1,
         lane_width=lane_width,
         left_lanes=left_lanes,
         left_edge=lane_width / 2 if keep_lane else lane_width * (1.5 + left_lanes) + SHOULDER,

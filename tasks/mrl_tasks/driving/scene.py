@@ -30,6 +30,7 @@ class Task(NamedTuple):
     wind_force: Array  # [N] towards +y of the map
     slope_force: Array  # [N] against the direction of the route
     target_speed: Array  # [m/s]
+    begin: Array  # [m] where on the route its stretch begins
     drivers: Drivers | None  # of the traffic, if there is any
     script: Script | None  # of the event, if there may be one
 
@@ -135,7 +136,7 @@ def judge(
     earned = progress - 0.1 * xp.abs(place.lateral) - 0.5 * haste - 0.02 * steer * steer
     off = (place.lateral > route.left_edge) | (place.lateral < -route.right_edge)
     # Who has turned round, or gone beyond the end of the route, has left it too.
-    left_road = off | (xp.abs(place.heading_error) > 1.6) | (place.s > route.length)
+    left_road = off | (xp.abs(place.heading_error) > 1.6) | (place.s > task.begin + route.length)
     hit_vehicle = hit_pedestrian = ran = off & ~off
     if len(after.others.kind):
         hit = _hit(xp, task, after)

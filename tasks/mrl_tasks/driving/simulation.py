@@ -77,16 +77,17 @@ class Cars:
         device: torch.device,
         dtype: torch.dtype | None = None,
         *,
+        route: Route | None = None,
         use_torch: bool = False,
     ) -> None:
-        """`use_torch` computes as on a GPU, on a CPU too."""
+        """Args: route: in place of the family's road; use_torch: computes as on a GPU, on a CPU too."""
         self._family, self._tasks, self._shape = family, tasks, (len(tasks), episodes)
         self._device, self._dtype = device, dtype or torch.float32
         self._in_torch = use_torch or device.type != "cpu"
         self._xp: Any = array_api_compat.torch if self._in_torch else np
         # Observations are written in the dtype in which they are shown.
         self._shown = self._dtype if self._in_torch else torch.empty(0, dtype=self._dtype).numpy().dtype
-        self._host_route = read_route(family.road, family.keep_lane)
+        self._host_route = route or read_route(family.road, family.keep_lane)
         self._host_task = hidden(family, self._host_route, tasks, episodes)
         self._route, self._task = each(self._array, self._host_route), each(self._array, self._host_task)
         self._longest_delay = int(self._host_task.wiring.delay.max())

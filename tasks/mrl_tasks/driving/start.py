@@ -14,6 +14,7 @@ from mrl_tasks.driving import events
 from mrl_tasks.driving.family import Driving
 from mrl_tasks.driving.geometry import Route, point, project
 from mrl_tasks.driving.others import VEHICLE, Others, bodies
+from mrl_tasks.driving.roads import SPACING
 from mrl_tasks.driving.scene import Scene, Task
 from mrl_tasks.driving.traffic import Drivers
 from mrl_tasks.driving.vehicle import DT, GRAVITY, STANDARD, Car, CarState, cos_sin
@@ -65,6 +66,7 @@ def hidden(family: Driving, route: Route, tasks: TaskBatch, episodes: int) -> Ta
         wind_force=WIND_LOAD * wind * np.abs(wind),
         slope_force=mass * GRAVITY * np.sin(np.arctan(column("grade"))),
         target_speed=target,
+        begin=SPACING * (len(route.x) // route.stretches) * (np.arange(len(target)) % route.stretches),
         drivers=drivers,
         script=script,
     )
@@ -82,7 +84,7 @@ def first_scene(
     draw = uniforms(("reset", seed), len(tasks), episodes, 4).reshape(-1, 4).T  # (4, N)
     target = task.target_speed
     room = route.length - target * family.horizon * DT - END_MARGIN
-    s = draw[0] * np.maximum(room, 0.0)
+    s = task.begin + draw[0] * np.maximum(room, 0.0)
     lateral, turned = LATERAL * (2.0 * draw[1] - 1.0), HEADING * (2.0 * draw[2] - 1.0)
     at, zero = point(np, route, s), np.zeros_like(s)
     car = CarState(

@@ -1,21 +1,23 @@
 """Driving on a CARLA server: the embedded simulator's cars, but CARLA moves them.
 
 Starts, wiring, other road users, observation, reward and scores are those of `Cars`, to the letter. Others follow their
-scripts here, and CARLA is told in each tick where they are. All B x E slots drive in one world, on a copy of the map
-each, so that a control step is one tick.
+scripts here, and CARLA is told in each tick where they are. All B x E slots drive in one world, each on a copy of the
+map or a stretch of lane of its own, so that a control step is one tick.
 """
 
 from __future__ import annotations
 
 import atexit
+from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mrl_bench.errors import MissingPart, MrlBenchError
+from mrl_bench.errors import MissingPart, MrlBenchError, UsageError
 from mrl_bench.types import Step, TaskBatch
 from mrl_tasks.command_line import HOST_VARIABLE
 from mrl_tasks.driving.carla import Address, address
@@ -23,9 +25,11 @@ from mrl_tasks.driving.carla.axes import from_carla
 from mrl_tasks.driving.carla.carla_world import CarlaWorld, drivable_lanes
 from mrl_tasks.driving.carla.copies import Area, offsets, side_by_side
 from mrl_tasks.driving.carla.slot import BLUEPRINTS, CAR, Slot
+from mrl_tasks.driving.carla.town import length_for, one_behind_the_other, stretches
 from mrl_tasks.driving.family import Driving
+from mrl_tasks.driving.geometry import Route, read_route
 from mrl_tasks.driving.others import Others, bodies
-from mrl_tasks.driving.roads import xodr_path
+from mrl_tasks.driving.roads import ROADS, xodr_path
 from mrl_tasks.driving.scene import Scene
 from mrl_tasks.driving.simulation import Cars, Slots
 from mrl_tasks.driving.trees import one
@@ -52,6 +56,38 @@ def named_server() -> Address:
     return server
 
 
+class Ground(NamedTuple):
+    """Where all slots drive."""
+
+    load: Callable[[], None]  # makes it the world; quick if it is
+    moves: list[tuple[float, float, float]]  # from the route to each slot's road, and up to it [m]
+    route: Route
+
+
+def _copies(world: CarlaWorld, family: Driving, slots: int) -> Ground:
+    """One of our roads, once for each slot."""
+    xodr = xodr_path(family.road).read_text()
+    moves = offsets(_area(xodr), slots)
+    load = partial(world.load, side_by_side(xodr, moves))
+    return Ground(load, [(x, y, 0.0) for x, y in moves], read_route(family.road, family.keep_lane))
+
+
+def _town(world: CarlaWorld, family: Driving, slots: int) -> Ground:
+    """A town of the server's, which is loaded for it. Raises: UsageError: it has fewer stretches than slots."""
+    load = partial(world.load_town, family.road)
+    load()
+    CarlaCars._present = None  # whoever had cars in the world has them no longer
+    length = length_for(family.horizon)
+    found = stretches(world.road_network(), length)
+    if slots > len(found):
+        raise UsageError(
+            f"{family.road} has {len(found)} stretches of lane of {length} m, and {slots} cars need one each: "
+            "fewer tasks or episodes at a time"
+        )
+    moves = [(0.0, 0.0, float(stretch[3].mean())) for stretch in found[:slots]]
+    return Ground(load, moves, one_behind_the_other(found))
+
+
 class CarlaCars(Cars):
     """A `BatchEnv` on the server that the environment names. Computes on the host, whatever the device."""
 
@@ -65,17 +101,16 @@ class CarlaCars(Cars):
         device: torch.device,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """Raises: MissingPart: no server is named, or it does not answer."""
-        super().__init__(family, tasks, episodes, torch.device("cpu"), dtype)
+        """Raises: MissingPart: no server is named, or it does not answer; UsageError: a town is too small."""
         self._where = device
         self._world = connect(named_server())
-        road = xodr_path(family.road).read_text()
-        self._moves = offsets(_area(road), len(tasks) * episodes)
-        self._roads = side_by_side(road, self._moves)
+        ground = _copies if family.road in ROADS else _town
+        self._load, self._moves, route = ground(self._world, family, len(tasks) * episodes)
+        super().__init__(family, tasks, episodes, torch.device("cpu"), dtype, route=route)
 
     def reset(self, seed: int) -> Tensor:
         obs = super().reset(seed)
-        self._world.load(self._roads)
+        self._load()
         self._spawn(self._all.scene)
         CarlaCars._present = self
         return obs.to(self._where)

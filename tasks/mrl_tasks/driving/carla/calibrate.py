@@ -130,7 +130,7 @@ def _on_server(speed: float, commands: list[Command]) -> Trace:
         for i in range(1, 41)
     )
     world.load(_PLANE.format(left=lanes.replace("{}", ""), right=lanes.replace("{}", "-")))
-    slot = Slot(world, (0.0, 0.0), STANDARD)
+    slot = Slot(world, (0.0, 0.0, 0.0), STANDARD)
     state, trace = CarState(0.0, 0.0, 0.0, speed, 0.0, 0.0, 0.0, 0.0), []
     slot.car = world.spawn(CAR, [slot.place(state)])[0]
     slot.dress(world.physics(slot.car))

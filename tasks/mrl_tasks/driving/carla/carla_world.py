@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 from mrl_bench.errors import MissingPart, MrlBenchError
 from mrl_tasks.driving.carla import INSTALL, LIGHT_MAPS, Address
@@ -36,6 +37,13 @@ class Signal(NamedTuple):
     stops: tuple[Transform, ...]  # where cars stop for it, one for each lane
 
 
+class LanePoint(NamedTuple):
+    """The middle of a lane somewhere."""
+
+    transform: Transform  # facing the way that traffic goes
+    width: float  # [m]
+
+
 class Motion(NamedTuple):
     """Of an actor after the last tick."""
 
@@ -57,30 +65,65 @@ def drivable_lanes(xodr: str, spacing: float) -> list[Transform]:
     Raises:
         MapError: the text is no OpenDRIVE, or has no lane to drive on.
     """
-    waypoints = _parse(xodr).generate_waypoints(spacing)
+    with _parsed(xodr) as road_map:
+        waypoints = road_map.generate_waypoints(spacing)
     lanes = [_plain(waypoint.transform) for waypoint in waypoints if not waypoint.is_junction]
     if not lanes:
         raise MapError("it has no lane to drive on")
     return lanes
 
 
+def ways(xodr: str, spacing: float, stride: float) -> Iterator[Iterator[LanePoint]]:
+    """What a car passes, about every `stride` metres, that follows its lane and goes straight on where lanes part.
+
+    One way from each of the points of `drivable_lanes`, in an order that is the map's alone; it goes on for ever if the
+    road does. Raises: MapError: the text is no OpenDRIVE.
+    """
+    with _parsed(xodr) as road_map:
+        starts = [start for start in road_map.generate_waypoints(spacing) if not start.is_junction]
+        for start in sorted(starts, key=_number):
+            yield _way(start, stride)
+
+
+def _way(here: Any, stride: float) -> Iterator[LanePoint]:
+    ahead = [here]
+    while ahead:
+        here = ahead[0] if len(ahead) == 1 else min(ahead, key=lambda lane: (_swing(lane), _number(lane)))
+        yield LanePoint(_plain(here.transform), here.lane_width)
+        ahead = here.next(stride)
+
+
+def _number(lane: Any) -> tuple[int, int, float]:
+    return lane.road_id, lane.lane_id, lane.s
+
+
+def _swing(lane: Any) -> int:
+    """How far a lane has turned 20 m on [degrees], to either side."""
+    far = lane.next(20.0)
+    turned = float(far[0].transform.rotation.yaw - lane.transform.rotation.yaw) if far else 0.0
+    return abs(round((turned + 180.0) % 360.0 - 180.0))
+
+
 def traffic_signals(xodr: str) -> tuple[Signal, ...]:
     """Traffic lights, and the lanes that they are for: those that go along the road, against it, or both."""
-    road_map = _parse(xodr)
     sides = {carla.LandmarkOrientation.Positive: (-1,), carla.LandmarkOrientation.Negative: (1,)}
     signals = []
-    for mark in road_map.get_all_landmarks_of_type("1000001"):  # OpenDRIVE's number of a light
-        lanes = [side * i for side in sides.get(mark.orientation, (-1, 1)) for i in range(1, 9)]
-        found = (road_map.get_waypoint_xodr(mark.road_id, lane, mark.s) for lane in lanes)
-        stops = (_plain(at.transform) for at in found if at and at.lane_type == carla.LaneType.Driving)
-        signals.append(Signal(mark.id, _plain(mark.transform), tuple(stops)))
+    with _parsed(xodr) as road_map:
+        for mark in road_map.get_all_landmarks_of_type("1000001"):  # OpenDRIVE's number of a light
+            lanes = [side * i for side in sides.get(mark.orientation, (-1, 1)) for i in range(1, 9)]
+            found = (road_map.get_waypoint_xodr(mark.road_id, lane, mark.s) for lane in lanes)
+            stops = (_plain(at.transform) for at in found if at and at.lane_type == carla.LaneType.Driving)
+            signals.append(Signal(mark.id, _plain(mark.transform), tuple(stops)))
     return tuple(signals)
 
 
-def _parse(xodr: str) -> Any:
+@contextmanager
+def _parsed(xodr: str) -> Iterator[Any]:
+    """A map. Ask it within the context: some that are broken fail only when they are asked."""
     try:
-        return carla.Map("map", xodr)
-    except RuntimeError as error:
+        ElementTree.fromstring(xodr)  # says where it is wrong, which CARLA does not
+        yield carla.Map("map", xodr)
+    except (ElementTree.ParseError, RuntimeError, IndexError) as error:
         raise MapError(f"not OpenDRIVE: {error}") from None
 
 
@@ -117,9 +160,9 @@ class CarlaWorld:
         Raises:
             MissingPart: as `server_kind`.
         """
-        self.kind = server_kind(server)
         self._server, self._delta = server, delta
         self._lock = _lock(server)
+        server_kind(server)  # it may have died while we waited for it
         self._client = carla.Client(server.host, server.port, 1)
         self._client.set_timeout(TIMEOUT)
         self._lost = False  # whether it has ceased to answer
@@ -133,19 +176,35 @@ class CarlaWorld:
 
     def load(self, xodr: str) -> None:
         """A world of this OpenDRIVE map and nothing else; quick if it is loaded already."""
+        parameters = carla.OpendriveGenerationParameters()
+        self._begin(xodr, lambda: self._client.generate_opendrive_world(xodr, parameters))
+
+    def load_town(self, name: str) -> None:
+        """One of the server's own maps and nothing else; quick if it is loaded already."""
+        self._begin(name, lambda: self._client.load_world(name))
+
+    def road_network(self) -> str:
+        """The map that is loaded, in OpenDRIVE."""
         with self._talking():
-            if self._loaded == xodr:
+            return str(self._world.get_map().to_opendrive())
+
+    def _begin(self, name: str, load: Callable[[], Any]) -> None:
+        with self._talking():
+            if self._loaded == name:
                 self.clear()
                 return
             self._forget()
+            self._loaded = ""  # until it has been: the server may refuse
             self._client.set_timeout(LOAD_TIMEOUT)
-            self._world = self._client.generate_opendrive_world(xodr, carla.OpendriveGenerationParameters())
-            self._client.set_timeout(TIMEOUT)
+            try:
+                self._world = load()
+            finally:
+                self._client.set_timeout(TIMEOUT)
             settings = self._world.get_settings()
             settings.synchronous_mode, settings.fixed_delta_seconds = True, self._delta
             settings.no_rendering_mode = True
             self._world.apply_settings(settings)
-            self._loaded = xodr
+            self._loaded = name
 
     def spawn(self, blueprint: str, places: Sequence[Transform]) -> list[int]:
         """Actors of one kind, which stand still until they are released; their ids."""

@@ -1,4 +1,4 @@
-"""One slot in CARLA's world: our car and the other road users around it, on a copy of the map of their own."""
+"""One slot in CARLA's world: our car and the other road users around it, on a piece of road of their own."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Slot:
     car: int  # ids of CARLA's actors
     others: dict[int, int]  # by their place in `Others`, without those that are absent
 
-    def __init__(self, world: CarlaWorld, move: tuple[float, float], car: Car) -> None:
-        """Args: move: from the map to this slot's copy of it [m]; car: its physics."""
+    def __init__(self, world: CarlaWorld, move: tuple[float, float, float], car: Car) -> None:
+        """Args: move: from the map to this slot's road, and up to it [m]; car: its physics."""
         self._world, self._move, self._physics = world, move, car
         self.others = {}
         self._driving = False
@@ -92,4 +92,4 @@ class Slot:
 
     def _transform(self, pose: Pose) -> Transform:
         moved = Pose(pose.x + self._move[0], pose.y + self._move[1], pose.yaw)
-        return to_carla(moved, _HEIGHT)
+        return to_carla(moved, self._move[2] + _HEIGHT)

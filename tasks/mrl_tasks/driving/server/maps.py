@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 from mrl_bench.errors import UsageError
@@ -45,9 +48,13 @@ def read_maps(files: Iterable[Path]) -> dict[str, RoadMap]:
         UsageError: a file cannot be read, or is no map.
     """
     maps = {}
-    for path in files:
-        try:
-            maps[path.stem] = parse_map(path.stem, path.read_text())
-        except (OSError, UnicodeDecodeError, MapError) as error:
-            raise UsageError(f"{path}: not a map: {error}") from None
+    # In another process, because on some broken maps CARLA's parser ends the one that it runs in.
+    with ProcessPoolExecutor(1, get_context("fork")) as reader:
+        for path in files:
+            try:
+                maps[path.stem] = reader.submit(parse_map, path.stem, path.read_text()).result()
+            except BrokenProcessPool:
+                raise UsageError(f"{path}: not a map: CARLA's parser crashes on it") from None
+            except (OSError, UnicodeDecodeError, MapError) as error:
+                raise UsageError(f"{path}: not a map: {error}") from None
     return maps

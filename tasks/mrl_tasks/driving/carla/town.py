@@ -1,0 +1,89 @@
+"""Stretches of lane in a town of CARLA's: its map cannot be copied, so every slot gets one of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrl_tasks.driving.carla.axes import from_carla
+from mrl_tasks.driving.carla.carla_world import LanePoint, ways
+from mrl_tasks.driving.family import PREVIEW
+from mrl_tasks.driving.geometry import Route
+from mrl_tasks.driving.roads import SPACING
+from mrl_tasks.driving.start import END_MARGIN
+from mrl_tasks.driving.vehicle import DT
+
+Stretch = NDArray[np.float64]  # x [m], y [m], heading [rad, unwrapped], height [m] and lane width [m], (5, M)
+
+APART = 20.0  # [m] between stretches: nobody gets so far from the middle of their lane
+NARROWEST = 3.0  # [m] of a lane
+SHARPEST = 1 / 30.0  # [1/m] of a bend
+FLAT = 0.2  # [m] between the highest and the lowest point, because the simulation is flat
+SPEED = 20.0  # [m/s]
+_STRIDE = 0.5  # [m] of the walk along a lane
+_SPARSE = 5  # points; so many apart are those whose distance from others is looked at
+
+
+def length_for(horizon: int) -> int:
+    """[m] of a stretch to whose end nobody comes in so many control steps at `SPEED`."""
+    return math.ceil(SPEED * horizon * DT + END_MARGIN)
+
+
+@cache
+def stretches(xodr: str, length: int) -> tuple[Stretch, ...]:
+    """As many as are found one after the other, in an order that is the map's alone. Args: length: [m] of each."""
+    found: list[Stretch] = []
+    for way in ways(xodr, APART, _STRIDE):
+        first = next(way)
+        if _apart(_table([first]), found):  # or it need not be walked along
+            stretch = _even(_table([first, *islice(way, int(1.5 * length / _STRIDE))]), length)
+            if stretch is not None and _apart(stretch, found):
+                found.append(stretch)
+    return tuple(found)
+
+
+def one_behind_the_other(found: Sequence[Stretch]) -> Route:
+    """A route of stretches, whose last points are seen and not driven. The lane to keep is as wide as the narrowest."""
+    x, y, heading, _, width = np.concatenate(found, axis=1)
+    half = float(width.min()) / 2
+    return Route(
+        x=x,
+        y=y,
+        heading=heading,
+        cos=np.cos(heading),
+        sin=np.sin(heading),
+        curvature=np.concatenate([np.gradient(stretch[2], SPACING) for stretch in found]),
+        length=SPACING * len(found[0][0]) - PREVIEW[-1],
+        stretches=len(found),
+        lane_width=2 * half,
+        left_lanes=0,
+        left_edge=half,
+        right_edge=half,
+    )
+
+
+def _table(points: Sequence[LanePoint]) -> Stretch:
+    rows = [(*from_carla(point.transform), point.transform.z, point.width) for point in points]
+    x, y, yaw, height, width = np.array(rows).T
+    return np.array([x, y, np.unwrap(yaw), height, width])
+
+
+def _even(walk: Stretch, length: int) -> Stretch | None:
+    """The first metres of a walk, with a point every `SPACING`; None if a car could not drive on them."""
+    gone = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(walk[:2])))])
+    points = np.arange(0.0, length, SPACING)
+    stretch = np.array([np.interp(points, gone, column) for column in walk])
+    bends = np.abs(np.gradient(stretch[2], SPACING)).max()
+    fits = stretch[4].min() >= NARROWEST and np.ptp(stretch[3]) <= FLAT and bends <= SHARPEST
+    return stretch if fits and gone[-1] >= length else None
+
+
+def _apart(stretch: Stretch, others: Sequence[Stretch]) -> bool:
+    """Whether it is nowhere near any of the others."""
+    x, y = stretch[:2, ::_SPARSE, None]
+    return all(np.hypot(x - other[0, ::_SPARSE], y - other[1, ::_SPARSE]).min() >= APART for other in others)
