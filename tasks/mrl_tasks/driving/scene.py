@@ -30,6 +30,8 @@ class Task(NamedTuple):
     wind_force: Array  # [N] towards +y of the map
     slope_force: Array  # [N] against the direction of the route
     target_speed: Array  # [m/s]
+    shown_speed: Array  # [m/s] what is observed of it: 0 where it is hidden
+    visibility: Array  # [m] how far others and lights are seen
     drivers: Drivers | None  # of the traffic, if there is any
     script: Script | None  # of the event, if there may be one
 
@@ -37,6 +39,7 @@ class Task(NamedTuple):
 class Scene(NamedTuple):
     car: CarState
     place: Place
+    start: Array  # (N,) [m] where on the route the episode started
     others: Others
     bodies: Bodies
     lane: Array  # (K, N) [m] lateral position that each of the traffic goes to
@@ -99,7 +102,7 @@ def arrange(
     """The scene after a control step that took our car and the others there."""
     guess = before.place.s + DT * car.vx
     place = project(xp, route, car.x, car.y, car.yaw, guess)
-    return Scene(car, place, others, bodies(xp, route, others), lane, clock)
+    return Scene(car, place, before.start, others, bodies(xp, route, others), lane, clock)
 
 
 def judge(
@@ -171,21 +174,22 @@ def observe(xp: Namespace, route: Route, task: Task, scene: Scene) -> Array:
     ahead = point(xp, route, place.s + distance)
     dx, dy = ahead.x - car.x, ahead.y - car.y  # (P, N)
     preview = xp.stack([dx * cos + dy * sin, dy * cos - dx * sin], axis=1)  # (P, 2, N)
-    own = (car.vx, car.vy, car.yaw_rate, car.steer, place.lateral, place.heading_error, task.target_speed)
+    own = (car.vx, car.vy, car.yaw_rate, car.steer, place.lateral, place.heading_error, task.shown_speed)
     parts = [xp.stack(own), xp.reshape(preview, (2 * len(PREVIEW), -1))]
     if task.script is not None:
         gap = scene.others.s[-1] - HALF_LENGTH - place.s
-        shown = task.script.light & (gap > 0.0)
+        shown = task.script.light & (gap > 0.0) & (gap < task.visibility)
         red = shown & events.is_red(task.script, scene.clock)
         light = xp.where(shown, gap, NO_LIGHT), xp.astype(red, car.x.dtype)
-        parts.append(xp.stack(light))
+        parts.append(xp.stack([*light, place.s - scene.start]))
     if len(scene.others.kind):
         others, where = scene.others, scene.bodies
         dx, dy = where.x - car.x, where.y - car.y  # (K, N)
         # Velocity on the map, less that of the car, in the frame of the car.
         vx = others.speed * where.cos - others.drift * where.sin
         vy = others.speed * where.sin + others.drift * where.cos
-        there = others.kind > ABSENT
+        beyond = dx * dx + dy * dy - task.visibility * task.visibility
+        there, nothing = (others.kind > ABSENT) & (beyond < 0.0), 0.0 * beyond  # NaN must show
         columns = (
             dx * cos + dy * sin,
             dy * cos - dx * sin,
@@ -193,6 +197,6 @@ def observe(xp: Namespace, route: Route, task: Task, scene: Scene) -> Array:
             vy * cos - vx * sin - car.vy,
             others.kind,
         )
-        seen = xp.stack([xp.where(there, column, 0.0) for column in columns], axis=1)  # (K, 5, N)
+        seen = xp.stack([xp.where(there, column, nothing) for column in columns], axis=1)  # (K, 5, N)
         parts.append(xp.reshape(seen, (5 * len(there), -1)))
     return xp.concat(parts)

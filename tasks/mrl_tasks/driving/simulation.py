@@ -43,7 +43,6 @@ class Slots(NamedTuple):
     task: Task
     scene: Scene
     line: Line
-    start: Array  # (N,) [m] where on the route the episode started
     verdict: Verdict  # of the last control step
     outcome: Outcome
 
@@ -80,17 +79,16 @@ class Cars:
                 self._family, self._host_route, self._host_task, self._tasks, self._shape[1], seed
             )
             scene: Scene = each(self._array, first)
-            start, nobody = scene.place.s, scene.place.s < -math.inf
-            sent = self._xp.stack([start * 0.0] * (self._longest_delay + 1))
+            zero, nobody = scene.start * 0.0, scene.start < -math.inf
+            sent = self._xp.stack([zero] * (self._longest_delay + 1))
             self._all = Slots(
                 task=self._task,
                 scene=scene,
                 line=Line(sent, sent),
-                start=start,
-                verdict=Verdict(start * 0.0, nobody, nobody, nobody, nobody),
+                verdict=Verdict(zero, nobody, nobody, nobody, nobody),
                 outcome=Outcome(
                     obs=observe(self._xp, self._route, self._task, scene),
-                    reward=start * 0.0,
+                    reward=zero,
                     ended=nobody,
                     failed=nobody,
                 ),
@@ -115,7 +113,7 @@ class Cars:
         """See `mrl_bench.family.Metered`, and `mrl_tasks.driving.score.DrivingScore` for what they are."""
         slots: Slots = self._among_all(self._all, self._active)
         length = ROUTE_SHARE * slots.task.target_speed * self._family.horizon * DT
-        score = driving_score(self._xp, slots.scene.place.s - slots.start, length, slots.verdict)
+        score = driving_score(self._xp, slots.scene.place.s - slots.scene.start, length, slots.verdict)
         broke = slots.outcome.failed
         return {
             name: self._tensor(self._xp.where(broke, 0.0, value)) for name, value in score._asdict().items()

@@ -58,13 +58,17 @@ def hidden(family: Driving, route: Route, tasks: TaskBatch, episodes: int) -> Ta
         share = 0.5 + 0.25 * zeal + 0.2 * spread(family.traffic)[:, None]
         drivers = Drivers(desired_speed=share * target, headway=1.8 - 1.2 * zeal, patience=0.6 - 0.5 * zeal)
     if family.events:
-        script = events.write(column("event_kind"), column("event_severity"), target)
+        script = events.write(
+            column("event_kind"), column("event_severity"), column("event_distance"), target
+        )
     return Task(
         car=car,
         wiring=wiring,
         wind_force=WIND_LOAD * wind * np.abs(wind),
         slope_force=mass * GRAVITY * np.sin(np.arctan(column("grade"))),
         target_speed=target,
+        shown_speed=target * family.show_target,
+        visibility=column("visibility") if family.actors else np.zeros_like(mass),
         drivers=drivers,
         script=script,
     )
@@ -96,9 +100,11 @@ def first_scene(
         pedal=zero,
     )
     others, lane = _first_others(family, route, task, tasks, episodes, s, draw[3])
+    place = project(np, route, car.x, car.y, car.yaw, s)
     return Scene(
         car=car,
-        place=project(np, route, car.x, car.y, car.yaw, s),
+        place=place,
+        start=place.s,
         others=others,
         bodies=bodies(np, route, others),
         lane=lane,
