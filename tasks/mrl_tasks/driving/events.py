@@ -36,9 +36,9 @@ TABLE = {
     "none": Event(ABSENT, 1e3, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
     "lead_hard_brake": Event(VEHICLE, 24.0, 0.0, 0.75, 18.0, 0.0, 0.0, 0.0, 8.0),
     "cut_in": Event(VEHICLE, 14.0, 3.5, 0.7, 10.0, 0.0, 1.8, 0.5, 3.0),
-    "jaywalking_pedestrian": Event(PEDESTRIAN, 36.0, -3.2, 0.0, 24.0, 6.0, 3.0, 0.0, 0.0),
-    "stalled_vehicle": Event(VEHICLE, 36.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
-    "oncoming_overtaker": Event(VEHICLE, 100.0, 0.0, -0.8, 38.0, 3.5, 1.2, -0.8, 0.0),
+    "jaywalking_pedestrian": Event(PEDESTRIAN, 36.0, -3.2, 0.0, 18.0, 6.0, 2.0, 0.0, 0.0),
+    "stalled_vehicle": Event(VEHICLE, 36.0, -0.8, 0.0, 0.0, -0.8, 0.0, 0.0, 0.0),
+    "oncoming_overtaker": Event(VEHICLE, 65.0, 0.0, -0.8, 38.0, 3.5, 1.2, -0.8, 0.0),
     "red_light": Event(ABSENT, 40.0, 0.0, 0.0, 30.0, 0.0, 0.0, 0.0, 0.0),
 }
 
