@@ -118,6 +118,21 @@ def test_wind_blows_a_car_off_its_lane_and_a_slope_slows_it() -> None:
     assert speed[0] - speed[2] == pytest.approx(9.81 * 0.1 / math.hypot(1.0, 0.1) * 40 * DT, rel=0.03)
 
 
+def test_a_hidden_target_speed_is_rewarded_and_not_observed() -> None:
+    """The car stands at first, so that nothing but the reward tells two tasks apart."""
+    family = Driving(road="straight", start_speed=0.0, show_target=False)
+    seen, reward = [], []
+    for speed in (3.0, 3.5):
+        env = cars(family, {"target_speed": speed})
+        first = env.reset(0)
+        steps = [env.step(torch.tensor([[[0.0, 1.0]]])) for _ in range(40)]
+        seen.append(torch.stack([first, *(step.obs for step in steps)])[..., :7])
+        reward.append(steps[-1].reward.item())
+    assert torch.equal(*seen)
+    assert (seen[0][..., 6] == 0.0).all()
+    assert reward[0] < reward[1]
+
+
 def test_preview_points_lie_on_the_route() -> None:
     env = cars(Driving(road="loop"), episodes=16)
     obs = env.reset(5)[0].numpy()
@@ -186,7 +201,7 @@ def test_whoever_stops_in_time_is_not_punished(event: str) -> None:
     obs = env.reset(0)
     slowest = obs[..., 0]
     for _ in range(100):
-        near = (obs[..., 19] < 25.0) & (obs[..., 19] > 0.0) if event != "red_light" else obs[..., 18] > 0
+        near = (obs[..., 20] < 25.0) & (obs[..., 20] > 0.0) if event != "red_light" else obs[..., 18] > 0
         action = follow(obs)
         action[..., 1] = torch.where(near, -1.0, action[..., 1])
         step = env.step(action)
@@ -196,8 +211,44 @@ def test_whoever_stops_in_time_is_not_punished(event: str) -> None:
     assert (slowest < 4.0).all()
 
 
+@pytest.mark.parametrize("event", [name for name in EVENTS[1:] if name != "stalled_vehicle"])
+def test_an_event_happens_so_many_metres_later(event: str) -> None:
+    """To a car at the target speed. Who stalled does nothing, wherever he is."""
+    driven = []
+    for distance in (0.0, 24.0):
+        env = cars(
+            Driving(road="straight", events=True, start_speed=1.0), code(event) | {"event_distance": distance}
+        )
+        obs = env.reset(0)
+        while env._active.scene.clock == 0.0:
+            obs = env.step(follow(obs)).obs
+        driven.append(obs[0, 0, 19].item())
+    assert driven[1] - driven[0] == pytest.approx(24.0, rel=0.1)
+
+
+@pytest.mark.parametrize("event", ["jaywalking_pedestrian", "red_light"])
+def test_fog_hides_who_is_far_and_changes_nothing_else(event: str) -> None:
+    family, far = Driving(road="straight", events=True, traffic=3), 15.0
+    clear, foggy = (cars(family, code(event) | {"visibility": sight}) for sight in (200.0, far))
+    obs, dim, hidden, shown = clear.reset(0), foggy.reset(0), [], []
+    for _ in range(60):
+        expected = obs.clone()
+        light = obs[..., 17]
+        expected[..., 17:19] = torch.where(light < far, obs[..., 17:19], torch.tensor([100.0, 0.0]))
+        others = expected[..., 20:].unflatten(-1, (4, 5))
+        others[others[..., :2].norm(dim=-1) >= far] = 0.0
+        assert torch.equal(dim, expected)
+        hidden.append(not torch.equal(dim, obs))
+        shown.append(bool((others != 0.0).any() or (light < far).any()))
+        action = follow(obs)
+        obs, dim = clear.step(action).obs, foggy.step(action).obs
+    assert any(hidden)
+    assert any(shown)
+
+
 def test_a_red_light_turns_green_again() -> None:
-    script = events.write(np.array([float(EVENTS.index("red_light"))]), np.zeros(1), np.full(1, 12.0))
+    kind, zero = np.array([float(EVENTS.index("red_light"))]), np.zeros(1)
+    script = events.write(kind, zero, zero, np.full(1, 12.0))
     part, clock = Part(*(np.array([value]) for value in (50.0, 0.0, 0.0, 0.0))), np.zeros(1)
     red = []
     for _ in range(200):
@@ -295,7 +346,7 @@ def test_ended_slots_cost_no_simulation_and_change_no_number() -> None:
     for _ in range(100):
         one, many = alone.step(follow(one)).obs, among.step(follow(many)).obs
         assert torch.equal(one[0], many[0])
-    assert len(among._active.start) < 5
+    assert len(among._active.scene.start) < 5
     assert among.metrics()["distance"][0] == alone.metrics()["distance"][0]
 
 

@@ -10,16 +10,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from goal_game import GoalTraining, goal_spec
+from mrl_tasks.cartpole import CartPole
+from mrl_tasks.driving import Driving
+from mrl_tasks.driving.simulation import Cars
 from test_agents import B, E, config_of, noise
 from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from mrl_bench import registry
 from mrl_bench.agent import Act
-from mrl_bench.types import Last, Rollout, State
+from mrl_bench.family import BatchEnv, TaskFamily
+from mrl_bench.types import Last, Rollout, State, TaskBatch
 
 HORIZON = 5
 # The anchors `blind` and `oracle` are not among them: PPO picks the steps that were lived, once a batch.
@@ -136,3 +141,29 @@ def test_cuda_sees_no_agent_wait_when_it_acts_and_adapts(name: str) -> None:
         agent.act(agent.adapt(agent.begin(B), rollout, rng), last, True, rng)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def as_built(family: TaskFamily) -> TaskBatch:
+    """B tasks with the defaults of all parameters."""
+    defaults = [param.default for param in family.params.values()]
+    return TaskBatch(tuple(family.params), np.array([defaults] * B))
+
+
+@pytest.mark.parametrize("name", ["cartpole", "driving"])
+def test_no_simulation_waits_for_its_device_in_a_step(name: str) -> None:
+    """Of those that compute in torch on a GPU; locomotion's is MuJoCo Warp, which cannot be watched like this."""
+    device = torch.device("cpu")
+    family: TaskFamily
+    if name == "driving":
+        family = driving = Driving(road="highway", traffic=3, events=True, horizon=60)
+        env: BatchEnv = Cars(driving, as_built(driving), E, device, use_torch=True)
+    else:
+        family = CartPole(horizon=60)
+        env = family.make(as_built(family), E, device)
+    env.reset(0)
+    action = torch.ones(B, E, family.spec.act_dim)
+    ended = torch.zeros(B, E, dtype=torch.bool)
+    for _ in range(60):
+        with NoWaiting():
+            ended = ended | env.step(action).terminated
+    assert ended.all(), "no episode ended, so this watched little"

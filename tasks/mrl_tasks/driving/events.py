@@ -36,10 +36,10 @@ TABLE = {
     "none": Event(ABSENT, 1e3, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
     "lead_hard_brake": Event(VEHICLE, 24.0, 0.0, 0.75, 18.0, 0.0, 0.0, 0.0, 8.0),
     "cut_in": Event(VEHICLE, 14.0, 3.5, 0.7, 10.0, 0.0, 1.8, 0.5, 3.0),
-    "jaywalking_pedestrian": Event(PEDESTRIAN, 50.0, -3.2, 0.0, 28.0, 6.0, 2.0, 0.0, 0.0),
-    "stalled_vehicle": Event(VEHICLE, 50.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
-    "oncoming_overtaker": Event(VEHICLE, 100.0, 0.0, -0.8, 38.0, 3.5, 1.2, -0.8, 0.0),
-    "red_light": Event(ABSENT, 50.0, 0.0, 0.0, 34.0, 0.0, 0.0, 0.0, 0.0),
+    "jaywalking_pedestrian": Event(PEDESTRIAN, 36.0, -3.2, 0.0, 18.0, 6.0, 2.0, 0.0, 0.0),
+    "stalled_vehicle": Event(VEHICLE, 36.0, -0.8, 0.0, 0.0, -0.8, 0.0, 0.0, 0.0),
+    "oncoming_overtaker": Event(VEHICLE, 65.0, 0.0, -0.8, 38.0, 3.5, 1.2, -0.8, 0.0),
+    "red_light": Event(ABSENT, 40.0, 0.0, 0.0, 30.0, 0.0, 0.0, 0.0, 0.0),
 }
 
 
@@ -59,14 +59,24 @@ class Script(NamedTuple):
 
 
 def write(
-    kind: NDArray[np.float64], severity: NDArray[np.float64], target_speed: NDArray[np.float64]
+    kind: NDArray[np.float64],
+    severity: NDArray[np.float64],
+    distance: NDArray[np.float64],
+    target_speed: NDArray[np.float64],
 ) -> Script:
-    """Scripts of tasks, (B,). Args: kind: codes of `EVENTS`; severity: 0 to 1; target_speed: [m/s]."""
+    """Scripts of tasks, (B,).
+
+    Args:
+        kind: codes of `EVENTS`.
+        severity: 0 to 1.
+        distance: [m] that a car drives at the target speed before the event is as near as it would be without.
+        target_speed: [m/s].
+    """
     rows = np.array([TABLE[name] for name in EVENTS])[kind.astype(int)].T
     event = Event(*rows)
     return Script(
         kind=event.kind,
-        gap=event.gap * (1.0 - 0.2 * severity),
+        gap=event.gap * (1.0 - 0.2 * severity) + distance * (1.0 - event.speed),
         lateral=event.lateral,
         speed=event.speed * target_speed,
         trigger=event.trigger * (1.0 - 0.4 * severity),

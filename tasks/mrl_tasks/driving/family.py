@@ -53,7 +53,10 @@ _CAR: Mapping[str, Param] = {
     ),
     "wind_speed": Param(0.0, -40.0, 40.0, "m/s", "of a steady wind towards +y of the map"),
     "grade": Param(0.0, -0.2, 0.2, "1", "rise of the road over its run, along the route"),
-    "target_speed": Param(12.0, 3.0, 35.0, "m/s", "the speed that is asked for, and observed"),
+    "target_speed": Param(12.0, 3.0, 35.0, "m/s", "the speed that is asked for"),
+}
+_OTHERS: Mapping[str, Param] = {
+    "visibility": Param(200.0, 5.0, 200.0, "m", "how far others and lights are seen; less in fog"),
 }
 _TRAFFIC: Mapping[str, Param] = {
     "traffic_density": Param(25.0, 5.0, 60.0, "1/km", "cars on a kilometre of the route at the start"),
@@ -71,6 +74,7 @@ _EVENTS: Mapping[str, Param] = {
         values=tuple(map(float, range(len(EVENTS)))),
     ),
     "event_severity": Param(0.5, 0.0, 1.0, "1", "how near the event begins and how late it shows"),
+    "event_distance": Param(0.0, 0.0, 100.0, "m", "how much later the event begins, at the target speed"),
 }
 
 
@@ -79,9 +83,10 @@ class Driving:
     """A car on a road of its own, with other cars and an unforeseen event if asked for.
 
     Observation: vx, vy [m/s], yaw rate [rad/s] and steering angle [rad] of the car; lateral error [m] and heading error
-    [rad] from the lane's centre, both positive to the left; target speed [m/s]; x and y [m] of the route at the
-    distances `PREVIEW` ahead; with events, distance [m] of the light ahead and whether it is red; and for each other
-    road user its position [m] and velocity relative to the car [m/s], and its kind (0 none, 1 vehicle, 2 pedestrian).
+    [rad] from the lane's centre, both positive to the left; target speed [m/s], 0 if it is hidden; x and y [m] of the
+    route at the distances `PREVIEW` ahead; with events, distance [m] of the light ahead, whether it is red, and
+    distance [m] driven so far; and for each other road user its position [m] and velocity relative to the car [m/s],
+    and its kind (0 none or out of sight, 1 vehicle, 2 pedestrian).
     Positions and velocities are in the frame of the car: x forward, y to the left.
 
     Action (2,): steering to the left, and throttle (positive) or brake (negative).
@@ -98,6 +103,8 @@ class Driving:
     events: bool = False
     # Share of the target speed that a car has at the start.
     start_speed: float = 0.8
+    # Whether the target speed is observed, or 0 in its place. Unless `start_speed` is 0, the first speed tells it too.
+    show_target: bool = True
     # Whether an episode ends where the car's middle leaves its lane, rather than where it leaves the asphalt.
     keep_lane: bool = False
     # "embedded" simulates here; "carla" drives the cars of a CARLA server.
@@ -121,7 +128,12 @@ class Driving:
 
     @property
     def params(self) -> Mapping[str, Param]:
-        return {**_CAR, **(_TRAFFIC if self.traffic else {}), **(_EVENTS if self.events else {})}
+        return {
+            **_CAR,
+            **(_OTHERS if self.actors else {}),
+            **(_TRAFFIC if self.traffic else {}),
+            **(_EVENTS if self.events else {}),
+        }
 
     @property
     def actors(self) -> int:
@@ -134,7 +146,7 @@ class Driving:
         for distance in PREVIEW:
             scale += [distance, max(distance / 4.0, 2.0)]
         if self.events:
-            scale += [30.0, 1.0]
+            scale += [30.0, 1.0, 50.0]
         scale += [30.0, 4.0, 10.0, 2.0, 1.0] * self.actors
         return EnvSpec(obs_dim=len(scale), act_dim=2, horizon=self.horizon, dt=0.05, obs_scale=tuple(scale))
 
@@ -144,7 +156,7 @@ class Driving:
             from mrl_tasks.driving.carla import simulator_name
 
             return simulator_name()
-        return "driving 2"
+        return "driving 3"
 
     def make(
         self, tasks: TaskBatch, episodes: int, device: torch.device, dtype: torch.dtype | None = None

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mrl_tasks.driving import events, traffic
 from mrl_tasks.driving.events import Part, Script
 from mrl_tasks.driving.family import PREVIEW
@@ -31,6 +33,8 @@ class Task(NamedTuple):
     slope_force: Array  # [N] against the direction of the route
     target_speed: Array  # [m/s]
     begin: Array  # [m] where on the route its stretch begins
+    shown_speed: Array  # [m/s] what is observed of it: 0 where it is hidden
+    visibility: Array  # [m] how far others and lights are seen
     drivers: Drivers | None  # of the traffic, if there is any
     script: Script | None  # of the event, if there may be one
 
@@ -40,6 +44,7 @@ class Scene(NamedTuple):
     cos: Array  # (N,) of our car's yaw
     sin: Array
     place: Place
+    start: Array  # (N,) [m] where on the route the episode started
     others: Others
     bodies: Bodies
     lane: Array  # (K, N) [m] lateral position that each of the traffic goes to
@@ -102,7 +107,9 @@ def arrange(
     """The scene after a control step that took our car and the others there."""
     guess = before.place.s + DT * car.vx
     place = project(xp, route, car.x, car.y, car.yaw, guess)
-    return Scene(car, *cos_sin(xp, car.yaw), place, others, bodies(xp, route, others), lane, clock)
+    return Scene(
+        car, *cos_sin(xp, car.yaw), place, before.start, others, bodies(xp, route, others), lane, clock
+    )
 
 
 def judge(
@@ -157,20 +164,23 @@ def _hit(xp: Namespace, task: Task, scene: Scene) -> Array:
     x, y = scene.car.x - offset * scene.cos, scene.car.y - offset * scene.sin
     dx, dy = scene.bodies.x - x, scene.bodies.y - y
     hit = (dx * dx + dy * dy < NEAR * NEAR) & (scene.others.kind > ABSENT)
-    near = _, slots = xp.nonzero(hit)  # of them few
+    own = Box(x, y, scene.cos, scene.sin, HALF_LENGTH, HALF_WIDTH)
+    if xp is not np:  # to ask which are near would wait for the device
+        return hit & overlap(xp, own, boxes(xp, scene.bodies, scene.others.kind))
+    near = _, slots = np.nonzero(hit)  # of them few
     if len(slots):
-        own = Box(x[slots], y[slots], scene.cos[slots], scene.sin[slots], HALF_LENGTH, HALF_WIDTH)
         theirs = Bodies(*(column[near] for column in scene.bodies))
+        own = Box(*(column[slots] for column in own[:4]), HALF_LENGTH, HALF_WIDTH)
         hit[near] = overlap(xp, own, boxes(xp, theirs, scene.others.kind[near]))
     return hit
 
 
 def observe(xp: Namespace, route: Route, task: Task, scene: Scene, dtype: Any) -> Array:
     """See `Driving`; (O, N), of that dtype."""
-    car, cos, sin, place, others, where = scene[:6]
-    own = (car.vx, car.vy, car.yaw_rate, car.steer, place.lateral, place.heading_error, task.target_speed)
+    car, cos, sin, place, start, others, where = scene[:7]
+    own = (car.vx, car.vy, car.yaw_rate, car.steer, place.lateral, place.heading_error, task.shown_speed)
     lights = len(own) + 2 * len(PREVIEW)  # the row of the first entry of that kind
-    actors = lights + (2 if task.script is not None else 0)
+    actors = lights + (3 if task.script is not None else 0)
     # Filled in place: to stack parts would copy them twice.
     obs = xp.empty((actors + 5 * len(others.kind), len(car.x)), dtype=dtype, device=car.x.device)
     for row, entry in enumerate(own):
@@ -189,10 +199,14 @@ def observe(xp: Namespace, route: Route, task: Task, scene: Scene, dtype: Any) -
     obs[actors + 2 :: 5] = vx * cos + vy * sin - car.vx
     obs[actors + 3 :: 5] = vy * cos - vx * sin - car.vy
     obs[actors + 4 :: 5] = others.kind
+    # Written so that NaN shows.
+    unseen = (others.kind == ABSENT) | (dx * dx + dy * dy >= task.visibility * task.visibility)
+    seen = xp.reshape(obs[actors:], (len(others.kind), 5, len(car.x)))
+    seen[...] = xp.where(unseen[:, None], 0.0, seen)
     if task.script is not None:
         gap = others.s[-1] - HALF_LENGTH - place.s
-        shown = task.script.light & (gap > 0.0)
+        shown = task.script.light & (gap > 0.0) & (gap < task.visibility)
         obs[lights] = xp.where(shown, gap, NO_LIGHT)
         obs[lights + 1] = shown & events.is_red(task.script, scene.clock)
-        obs[-5:] = xp.where(others.kind[-1] > ABSENT, obs[-5:], 0.0)  # nobody else may be absent
+        obs[lights + 2] = place.s - start
     return obs

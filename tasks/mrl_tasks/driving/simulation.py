@@ -46,7 +46,6 @@ class Slots(NamedTuple):
     task: Task
     scene: Scene
     line: Line
-    start: Array  # (N,) [m] where on the route the episode started
     verdict: Verdict  # of the last control step
     outcome: Outcome
 
@@ -98,22 +97,23 @@ class Cars:
                 self._family, self._host_route, self._host_task, self._tasks, self._shape[1], seed
             )
             scene: Scene = each(self._array, first)
-            start, nobody = scene.place.s, scene.place.s < -math.inf
-            sent = self._xp.stack([start * 0.0] * (self._longest_delay + 1))
+            zero, nobody = scene.start * 0.0, scene.start < -math.inf
+            sent = self._xp.stack([zero] * (self._longest_delay + 1))
             self._all = Slots(
                 task=self._task,
                 scene=scene,
                 line=Line(sent, sent),
-                start=start,
-                verdict=Verdict(start * 0.0, nobody, nobody, nobody, nobody),
+                verdict=Verdict(zero, nobody, nobody, nobody, nobody),
                 outcome=Outcome(
                     obs=observe(self._xp, self._route, self._task, scene, self._shown),
-                    reward=start * 0.0,
+                    reward=zero,
                     ended=nobody,
                     failed=nobody,
                 ),
             )
-        self._active, self._which = self._all, None  # those that are simulated, and their places among all
+        # Those that are simulated, and their places among all; None where it is all of them.
+        self._active = self._all
+        self._which: Array | None = None
         self._turn = 0
         return self._tensor(self._all.outcome.obs)
 
@@ -133,7 +133,7 @@ class Cars:
         """See `mrl_bench.family.Metered`, and `mrl_tasks.driving.score.DrivingScore` for what they are."""
         slots: Slots = self._among_all(self._all, self._active)
         length = ROUTE_SHARE * slots.task.target_speed * self._family.horizon * DT
-        score = driving_score(self._xp, slots.scene.place.s - slots.start, length, slots.verdict)
+        score = driving_score(self._xp, slots.scene.place.s - slots.scene.start, length, slots.verdict)
         broke = slots.outcome.failed
         return {
             name: self._tensor(self._xp.where(broke, 0.0, value)) for name, value in score._asdict().items()
@@ -176,8 +176,13 @@ class Cars:
         return each(put, whole, simulated)
 
     def _put_aside(self) -> None:
-        """Leaves out of the simulation those that have ended, once they are more than half of it."""
-        living = self._xp.nonzero(~self._active.outcome.ended)[0]
+        """Leaves out of the simulation those that have ended, once they are more than half of it.
+
+        Not on a GPU, where to ask how many they are would wait for the device.
+        """
+        if self._in_torch:
+            return
+        living = np.nonzero(~self._active.outcome.ended)[0]
         if 2 * len(living) >= len(self._active.outcome.ended):
             return
         self._all = self._among_all(self._all, self._active)
@@ -227,7 +232,7 @@ def advance(xp: Namespace, route: Route, slots: Slots, action: Array, turn: int,
     verdict = judge(xp, route, task, before, after, steer, contacts)
     obs = observe(xp, route, task, after, slots.outcome.obs.dtype)
     broke = ~xp.isfinite(xp.sum(obs, axis=0) + verdict.reward)
-    _keep(xp, broke, obs, slots.outcome.obs)
+    obs = _keep(xp, broke, obs, slots.outcome.obs)
     next_slots = slots._replace(
         scene=after,
         line=line,
@@ -239,19 +244,19 @@ def advance(xp: Namespace, route: Route, slots: Slots, action: Array, turn: int,
             failed=broke,
         ),
     )
-    _keep(xp, slots.outcome.ended, next_slots, slots)
-    return next_slots
+    kept: Slots = _keep(xp, slots.outcome.ended, next_slots, slots)
+    return kept
 
 
-def _keep(xp: Namespace, which: Array, new: Any, old: Any) -> None:
-    """Gives some slots of a tree that was just made the numbers of an old one, in place: they are few."""
-    places = xp.nonzero(which)[0]
-    if not len(places):
-        return
+def _keep(xp: Namespace, which: Array, new: Any, old: Any) -> Any:
+    """A tree that was just made and may be written into, with the numbers of an old one in some slots."""
+    if xp is not np:  # to ask how many they are would wait for the device
+        return each(lambda new, old: new if new is old else xp.where(which, old, new), new, old)
+    places = np.nonzero(which)[0]  # they are few
 
     def keep(new: Array, old: Array) -> Array:
         if new is not old:
             new[..., places] = old[..., places]
         return new
 
-    each(keep, new, old)
+    return each(keep, new, old) if len(places) else new

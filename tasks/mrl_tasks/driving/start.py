@@ -59,7 +59,9 @@ def hidden(family: Driving, route: Route, tasks: TaskBatch, episodes: int) -> Ta
         share = 0.5 + 0.25 * zeal + 0.2 * spread(family.traffic)[:, None]
         drivers = Drivers(desired_speed=share * target, headway=1.8 - 1.2 * zeal, patience=0.6 - 0.5 * zeal)
     if family.events:
-        script = events.write(column("event_kind"), column("event_severity"), target)
+        script = events.write(
+            column("event_kind"), column("event_severity"), column("event_distance"), target
+        )
     return Task(
         car=car,
         wiring=wiring,
@@ -67,6 +69,8 @@ def hidden(family: Driving, route: Route, tasks: TaskBatch, episodes: int) -> Ta
         slope_force=mass * GRAVITY * np.sin(np.arctan(column("grade"))),
         target_speed=target,
         begin=SPACING * (len(route.x) // route.stretches) * (np.arange(len(target)) % route.stretches),
+        shown_speed=target * family.show_target,
+        visibility=column("visibility") if family.actors else np.zeros_like(mass),
         drivers=drivers,
         script=script,
     )
@@ -99,11 +103,13 @@ def first_scene(
     )
     cos, sin = cos_sin(np, car.yaw)
     others, lane = _first_others(family, route, task, tasks, episodes, s, draw[3])
+    place = project(np, route, car.x, car.y, car.yaw, s)
     return Scene(
         car=car,
         cos=cos,
         sin=sin,
-        place=project(np, route, car.x, car.y, car.yaw, s),
+        place=place,
+        start=place.s,
         others=others,
         bodies=bodies(np, route, others),
         lane=lane,
