@@ -347,8 +347,18 @@ class Mbml:
         return mlp(policy, torch.cat([self.scaled(obs), z], -1))
 
     def values(self, obs: Tensor, z: Tensor) -> Tensor:
-        """What the target critic expects of the policy that is told z: (..., O) and (..., C) -> (...)."""
-        return self._value_unit() * self._value(self.target_critic, obs, z)
+        """What the target critic expects of the policy that is told z: (..., O) and (..., C) -> (...).
+
+        No more, and no less, than rewards that were seen add up to: a critic that learns from its own guesses may else
+        run away from them (on cheetah-vel, where rewards are negative, to a return of 192 while the robot stood).
+        """
+        steps = 1.0 / max(1.0 - self.config.discount, 1.0 / self.spec.horizon)
+        low, high = (
+            steps * self.scales["reward_low"].clamp(max=0),
+            steps * self.scales["reward_high"].clamp(min=0),
+        )
+        guess = self._value_unit() * self._value(self.target_critic, obs, z)
+        return torch.minimum(torch.maximum(guess, low), high)
 
     def _value(self, critic: Weights, obs: Tensor, z: Tensor) -> Tensor:
         """(..., O) and (..., C) -> (...), in value units."""

@@ -170,7 +170,7 @@ def _hit(xp: Namespace, task: Task, scene: Scene) -> Array:
     near = _, slots = np.nonzero(hit)  # of them few
     if len(slots):
         theirs = Bodies(*(column[near] for column in scene.bodies))
-        own = Box(*(column[slots] for column in own[:4]), HALF_LENGTH, HALF_WIDTH)
+        own = Box(x[slots], y[slots], scene.cos[slots], scene.sin[slots], HALF_LENGTH, HALF_WIDTH)
         hit[near] = overlap(xp, own, boxes(xp, theirs, scene.others.kind[near]))
     return hit
 
