@@ -23,5 +23,6 @@ def test_no_value_is_beyond_what_seen_rewards_add_up_to(horizon: int, steps: flo
     wild = agent.values(obs, z)
     assert wild.min().item() == pytest.approx(-2.0 * steps)
     assert wild.max().item() == pytest.approx(0.5 * steps)
-    agent.scales["reward_high"] = torch.tensor(-1.0)  # who falls gets nothing more, which is better than any reward
+    # To fall may pay more than any reward: nothing.
+    agent.scales["reward_high"] = torch.tensor(-1.0)
     assert agent.values(obs, z).max() == 0.0
