@@ -199,10 +199,10 @@ def observe(xp: Namespace, route: Route, task: Task, scene: Scene, dtype: Any) -
     obs[actors + 2 :: 5] = vx * cos + vy * sin - car.vx
     obs[actors + 3 :: 5] = vy * cos - vx * sin - car.vy
     obs[actors + 4 :: 5] = others.kind
-    # Written so that NaN shows.
-    unseen = (others.kind == ABSENT) | (dx * dx + dy * dy >= task.visibility * task.visibility)
+    beyond = dx * dx + dy * dy - task.visibility * task.visibility
+    there, nothing = (others.kind > ABSENT) & (beyond < 0.0), 0.0 * beyond  # NaN must show
     seen = xp.reshape(obs[actors:], (len(others.kind), 5, len(car.x)))
-    seen[...] = xp.where(unseen[:, None], 0.0, seen)
+    seen[...] = xp.where(there[:, None], seen, nothing[:, None])
     if task.script is not None:
         gap = others.s[-1] - HALF_LENGTH - place.s
         shown = task.script.light & (gap > 0.0) & (gap < task.visibility)
