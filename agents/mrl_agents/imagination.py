@@ -45,18 +45,18 @@ def imagine(
         z: contexts, (..., M, N, C).
         noise: standard normal, (..., M, H, N, A + O), of the actions and of the observations.
     """
-    obs, actions, excess = [start], [], []
+    obs, choices, actions = [start], [], []
     of_action, of_obs = noise.split([noise.shape[-1] - start.shape[-1], start.shape[-1]], -1)
     for action_noise, obs_noise in zip(of_action.unbind(-3), of_obs.unbind(-3), strict=True):
-        chosen = actor(obs[-1], action_noise)
-        excess.append((chosen - chosen.detach().clamp(-1.0, 1.0)).square().sum(-1))
-        actions.append(leaky_clamp(chosen))
+        choices.append(actor(obs[-1], action_noise))
+        actions.append(leaky_clamp(choices[-1]))
         obs.append(advance(weights, scales, obs[-1], actions[-1], z, obs_noise))
-    before, action, after = (torch.stack(x, -3) for x in (obs[:-1], actions, obs[1:]))
+    before, chosen, action, after = (torch.stack(x, -3) for x in (obs[:-1], choices, actions, obs[1:]))
+    excess = (chosen - chosen.detach().clamp(-1.0, 1.0)).square().sum(-1)
     context = z.unsqueeze(-3).expand(*action.shape[:-1], -1)
     steps = (x.flatten(-3, -2) for x in (before, action, after, context))  # (..., M, H * N, .)
     reward, going = (x.unflatten(-1, action.shape[-3:-1]) for x in outcome(weights, scales, *steps))
-    return Dream(torch.cat([before, after[..., -1:, :, :]], -3), reward, going, torch.stack(excess, -2))
+    return Dream(torch.cat([before, after[..., -1:, :, :]], -3), reward, going, excess)
 
 
 def leaky_clamp(action: Tensor) -> Tensor:
