@@ -251,18 +251,15 @@ class Mbml:
         dream, returns = self.imagined(
             self.policy, self.model, start.view(*z.shape[:-1], -1), z, told, self.rng
         )
-        policy_loss = self._policy_losses(dream, returns).mean()
+        weight = alive(dream.going)
+        policy_loss = (self._policy_losses(dream, returns) * weight).mean()
         policy_adam.zero_grad()
         policy_loss.backward()
         torch.nn.utils.clip_grad_norm_(self.policy.values(), config.max_grad_norm)
         policy_adam.step()
 
         told = told[:, None].expand(-1, config.imagined_steps, -1, -1)  # (M, H, N, C)
-        obs, target, weight = (
-            dream.obs[:, :-1].detach(),
-            returns.detach() / self._value_unit(),
-            alive(dream.going),
-        )
+        obs, target = dream.obs[:, :-1].detach(), returns.detach() / self._value_unit()
         for _ in range(config.critic_updates):
             miss = self._value(self.critic, obs, told) - target
             critic_loss = (miss**2 * weight).mean()
@@ -301,7 +298,8 @@ class Mbml:
             own = {key: weights[:, None] for key, weights in policy.items()}  # the same for all members
             dream, returns = self.imagined(own, model, start.view(*told.shape[:3], -1), told, told, rng)
             adam.zero_grad()
-            self._policy_losses(dream, returns).mean((1, 2, 3)).sum().backward()
+            losses = self._policy_losses(dream, returns) * alive(dream.going)
+            losses.mean((1, 2, 3)).sum().backward()
             adam.step()
         return frozen(policy)
 
@@ -339,8 +337,7 @@ class Mbml:
         A policy that may reach there ends far outside, where noise changes no action and gradients are faint: on
         cheetah-dir it stayed at -28 after 80,000 steps and came to 122 with restraint (seed 1, sigma 0.6).
         """
-        excess = self.config.restraint * dream.excess
-        return (excess - returns / self._value_unit()) * alive(dream.going)
+        return self.config.restraint * dream.excess - returns / self._value_unit()
 
     def _mean(self, policy: Weights, obs: Tensor, z: Tensor) -> Tensor:
         """Of the actions: (..., O) and (..., C) -> (..., A)."""
@@ -353,10 +350,8 @@ class Mbml:
         run away from them (on cheetah-vel, where rewards are negative, to a return of 192 while the robot stood).
         """
         steps = 1.0 / max(1.0 - self.config.discount, 1.0 / self.spec.horizon)
-        low, high = (
-            steps * self.scales["reward_low"].clamp(max=0),
-            steps * self.scales["reward_high"].clamp(min=0),
-        )
+        low = steps * self.scales["reward_low"].clamp(max=0)
+        high = steps * self.scales["reward_high"].clamp(min=0)
         guess = self._value_unit() * self._value(self.target_critic, obs, z)
         return torch.minimum(torch.maximum(guess, low), high)
 
