@@ -85,7 +85,7 @@ def ours(slots: int, threads: int, compile: bool) -> Play:
     import numpy as np
     import torch
     from mrl_tasks.cartpole import CartPole
-    from mrl_tasks.cartpole.simulation import START_LIMIT, Carts
+    from mrl_tasks.cartpole.environment import START_LIMIT, CartPoleEnv
 
     from mrl_bench.types import TaskBatch
 
@@ -96,7 +96,7 @@ def ours(slots: int, threads: int, compile: bool) -> Play:
         param.default * (rng.uniform(0.8, 1.2, slots) if name in physics else np.ones(slots))
         for name, param in family.params.items()
     ]
-    env = Carts(
+    env = CartPoleEnv(
         family, TaskBatch(tuple(family.params), np.stack(values, 1)), 1, torch.device("cpu"), compile=compile
     )
     env.reset(0)

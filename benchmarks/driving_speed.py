@@ -52,7 +52,7 @@ def ours(slots: int, traffic: int) -> Play:
     import numpy as np
     import torch
     from mrl_tasks.driving import Driving
-    from mrl_tasks.driving.simulation import Cars
+    from mrl_tasks.driving.environment import DrivingEnv
 
     from mrl_bench.types import TaskBatch
 
@@ -61,7 +61,7 @@ def ours(slots: int, traffic: int) -> Play:
     rng, params = np.random.default_rng(0), family.params.values()
     spread = [np.ones(slots) if p.values else rng.uniform(0.8, 1.2, slots) for p in params]
     values = np.stack([p.default * factor for p, factor in zip(params, spread, strict=True)], 1)
-    env = Cars(family, TaskBatch(tuple(family.params), values), 1, torch.device("cpu"))
+    env = DrivingEnv(family, TaskBatch(tuple(family.params), values), 1, torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
     actions = torch.empty(64, slots, 1, 2).uniform_(-0.1, 0.1, generator=generator)
     given, count = cycle(actions.unbind()), 0

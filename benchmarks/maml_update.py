@@ -73,7 +73,7 @@ def updates(size: Size, device: torch.device) -> dict[str, Callable[[], Any]]:
             failed=torch.zeros(shape[:2], dtype=torch.bool, device=device),
         )
 
-    data, fresh = rollout(), agent.begin(size.tasks)
+    data, fresh = rollout(), agent.initial_state(size.tasks)
     state = agent.adapt(fresh, data, rng)
     before, after = agent.batch(fresh, data), agent.batch(state, rollout())
 

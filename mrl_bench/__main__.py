@@ -2,6 +2,6 @@
 
 import sys
 
-from mrl_bench.cli import main
+from mrl_bench.cli.main import main
 
 sys.exit(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from mrl_bench.types import EnvSpec, Last, Rollout, State
+from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
 
 if TYPE_CHECKING:
     import torch
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 class Act(Protocol):
     """How to act: (state, what was seen last) -> (action (B, E, A), state). See `MetaAgent.act`."""
 
-    def __call__(self, state: State, last: Last, explore: bool, rng: Generator) -> tuple[Tensor, State]: ...
+    def __call__(
+        self, state: State, step: TimeStep, explore: bool, rng: Generator
+    ) -> tuple[Tensor, State]: ...
 
 
 class Tasks(Protocol):
@@ -82,11 +84,11 @@ class MetaAgent(Protocol):
         """Learns from training tasks until `training.left` is used up, or earlier."""
         ...
 
-    def begin(self, tasks: int) -> State:
+    def initial_state(self, num_tasks: int) -> State:
         """What is known of B tasks before any data of them."""
         ...
 
-    def act(self, state: State, last: Last, explore: bool, rng: Generator) -> tuple[Tensor, State]:
+    def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
         """Chooses actions, (B, E, A) in [-1, 1]; values outside are clamped by the family.
 
         `last` holds the reward of the last step and `state` is handed on to the next one, so an agent may learn

@@ -78,10 +78,10 @@ class BatchEnv(Protocol):
 
 
 @runtime_checkable
-class Pictured(BatchEnv, Protocol):
+class Renderable(BatchEnv, Protocol):
     """A `BatchEnv` that can show itself. Optional: without it there is no `mrl-bench play`, and all else works."""
 
-    def picture(self, task: int, episode: int, width: int, height: int) -> NDArray[np.uint8]:
+    def render(self, task: int, episode: int, width: int, height: int) -> NDArray[np.uint8]:
         """What slot (task, episode) looks like now, (height, width, 3) in RGB. Changes nothing.
 
         What it draws with is imported, and opened, when it is first called; `close` closes it.
@@ -93,7 +93,7 @@ class Pictured(BatchEnv, Protocol):
 
 
 @runtime_checkable
-class Metered(BatchEnv, Protocol):
+class HasMetrics(BatchEnv, Protocol):
     """A `BatchEnv` that measures more of an episode than its return. Optional; agents see nothing of it."""
 
     @property

@@ -1,6 +1,6 @@
-"""What a unit of work leaves behind, and its form on disk.
+"""What a run of work leaves behind, and its form on disk.
 
-A unit is one (scenario, agent, seed, stage). Its result is canonical: the same unit gives the same bytes, on the same
+A run is one (scenario, agent, seed, stage). Its result is canonical: the same run gives the same bytes, on the same
 machine, however often it is run. Measured times are no part of it (see `runs.py`).
 """
 
@@ -21,16 +21,15 @@ from mrl_bench.types import Ratio
 
 @dataclass(frozen=True)
 class Curve:
-    """The adaptation curves of one agent on one split: B tasks, K rounds that are scored, N scored episodes each."""
+    """The adaptation curves of one agent on one split: B tasks, K points that are scored, N scored episodes each."""
 
-    rounds: tuple[int, ...]  # (K,) adaptation rounds played before each point, starting with 0
-    episodes_per_round: int  # adaptation episodes of each task in a round
+    k: tuple[int, ...]  # (K,) adaptation episodes of each task before each point, starting with 0
     returns: NDArray[np.float64]  # (B, K, N) undiscounted return of each scored episode
     env_steps: NDArray[np.float64]  # (B, K) env steps of adaptation data that each task had given by then
     failed: NDArray[
         np.int64
     ]  # (B, K) scored episodes, and adaptation episodes so far, in which the simulation broke
-    # What the family measures beside the return, name -> (B, K, N); see `mrl_bench.family.Metered`.
+    # What the family measures beside the return, name -> (B, K, N); see `mrl_bench.family.HasMetrics`.
     metrics: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     reported: Mapping[str, Ratio] = field(default_factory=dict)  # what a board shows of them
 
@@ -49,8 +48,7 @@ class Curve:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Curve:
         return Curve(
-            rounds=tuple(data["rounds"]),
-            episodes_per_round=data["episodes_per_round"],
+            k=tuple(data["k"]),
             returns=np.asarray(data["returns"], dtype=np.float64),
             env_steps=np.asarray(data["env_steps"], dtype=np.float64),
             failed=np.asarray(data["failed"], dtype=np.int64),
@@ -65,7 +63,7 @@ class Curve:
 class LearningCurve:
     """What one agent scored after the first adaptation round while it meta-trained: B test tasks, M probes."""
 
-    episodes: int  # k: adaptation episodes of each task in that round
+    k: int  # adaptation episodes of each task in that round
     env_steps: NDArray[np.int64]  # (M,) of meta-training before each probe, rising
     returns: NDArray[np.float64]  # (B, M) mean undiscounted return of the scored episodes
     failed: NDArray[
@@ -78,7 +76,7 @@ class LearningCurve:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> LearningCurve:
         return LearningCurve(
-            episodes=data["episodes"],
+            k=data["k"],
             env_steps=np.asarray(data["env_steps"], dtype=np.int64),
             returns=np.asarray(data["returns"], dtype=np.float64),
             failed=np.asarray(data["failed"], dtype=np.int64),
@@ -86,11 +84,11 @@ class LearningCurve:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """What meta-training left behind beside the weights."""
 
     env_steps: int  # counted by the harness
-    learning: LearningCurve | None = None  # None for anchors, and where the unit failed
+    learning_curve: LearningCurve | None = None  # None for anchors, and where the run failed
     model_errors: Mapping[str, float] = field(
         default_factory=dict
     )  # what was logged under "model/" -> its last value
@@ -98,44 +96,46 @@ class Trained:
     def to_json(self) -> dict[str, Any]:
         return {
             "env_steps": self.env_steps,
-            "learning": self.learning and self.learning.to_json(),
+            "learning_curve": self.learning_curve and self.learning_curve.to_json(),
             "model_errors": {tag: x if isfinite(x) else None for tag, x in self.model_errors.items()},
         }
 
     @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Trained:
-        return Trained(
+    def from_json(data: Mapping[str, Any]) -> TrainingResult:
+        return TrainingResult(
             env_steps=int(data["env_steps"]),
-            learning=data["learning"] and LearningCurve.from_json(data["learning"]),
+            learning_curve=data["learning_curve"] and LearningCurve.from_json(data["learning_curve"]),
             model_errors={tag: nan if x is None else float(x) for tag, x in data["model_errors"].items()},
         )
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one trained agent (scenario, agent, seed) scored. `error` is set, and `curves` empty, if the unit failed."""
+    """What one trained agent (scenario, agent, seed) scored. `error` is set, and `curves` empty, if the run failed."""
 
     scenario: str  # scenario id
     digest: str  # of the scenario; evaluations with different digests never share a table
     agent: str  # the name it has on the board
-    anchor: bool  # random, blind and oracle: they normalise the scores and are not ranked
+    is_reference: bool  # random, blind and oracle: they normalise the scores and are not ranked
     seed: int
-    trained: Trained
+    training: TrainingResult
     curves: Mapping[str, Curve]  # split ("train", "test", "ood") -> curve
     error: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         curves = {name: curve.to_json() for name, curve in self.curves.items()}
-        return asdict(self) | {"trained": self.trained.to_json(), "curves": curves}
+        return asdict(self) | {"training": self.training.to_json(), "curves": curves}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Evaluation:
         curves = {name: Curve.from_json(curve) for name, curve in data["curves"].items()}
-        return Evaluation(**{**data, "trained": Trained.from_json(data["trained"]), "curves": curves})
+        return Evaluation(
+            **{**data, "training": TrainingResult.from_json(data["training"]), "curves": curves}
+        )
 
 
 @dataclass(frozen=True)
-class Film:
+class Video:
     """Two scored episodes of one test task side by side, before any adaptation and after all of it."""
 
     agent: str
@@ -154,10 +154,10 @@ class Film:
         return asdict(self) | images
 
     @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Film:
+    def from_json(data: Mapping[str, Any]) -> Video:
         pairs = {name: tuple(data[name]) for name in ("returns", "seconds")}
         images = {name: b64decode(data[name], validate=True) for name in ("moving", "still")}
-        return Film(**{**data, **pairs, **images})
+        return Video(**{**data, **pairs, **images})
 
 
 def canonical_json(value: Any) -> bytes:

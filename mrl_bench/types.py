@@ -73,7 +73,7 @@ class Step(NamedTuple):
     failed: Tensor  # (B, E) bool: the simulation broke down here (NaN, instability); ends the episode, marked
 
 
-class Last(NamedTuple):
+class TimeStep(NamedTuple):
     """What an agent sees before it acts: the end of the last control step.
 
     At t = 0 of an episode `action` and `reward` are zero. A slot with alive 0 has ended: its action is ignored.

@@ -25,7 +25,7 @@ from mrl_agents.adam import adam_step, no_moments
 from mrl_agents.networks import Weights, init_mlp, mlp, obs_scaler
 from mrl_agents.replay import Transitions, empty_memory, remember, sample_by_task, stored
 from mrl_bench.agent import Training
-from mrl_bench.types import EnvSpec, Last, Rollout, State
+from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,12 @@ class Dqn:
             self.learner = state
             training.log({"charts/epsilon": self._epsilon(state).mean(), "losses/q_loss": loss.mean()})
 
-    def begin(self, tasks: int) -> State:
-        memory = empty_memory(tasks, self.config.memory, self.spec, self.device)
-        return self._copies(tasks) | {"memory": memory}
+    def initial_state(self, num_tasks: int) -> State:
+        memory = empty_memory(num_tasks, self.config.memory, self.spec, self.device)
+        return self._copies(num_tasks) | {"memory": memory}
 
-    def act(self, state: State, last: Last, explore: bool, rng: Generator) -> tuple[Tensor, State]:
-        level = self._q(state["weights"], last.obs).argmax(-1)  # (B, E, A)
+    def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
+        level = self._q(state["weights"], step.obs).argmax(-1)  # (B, E, A)
         if explore:
             drawn = torch.randint(self.config.levels, level.shape, generator=rng, device=level.device)
             chance = torch.rand(*level.shape[:-1], 1, generator=rng, device=level.device)

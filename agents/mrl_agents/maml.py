@@ -25,7 +25,7 @@ from mrl_agents.advantage import clipped_surrogate, gae, linear_baseline, masked
 from mrl_agents.gaussian import init_policy, kl_divergence, log_prob, mean_and_sigma, sample
 from mrl_agents.networks import Weights, expand, frozen, obs_scaler
 from mrl_bench.agent import Training
-from mrl_bench.types import EnvSpec, Last, Rollout, State
+from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
 
 # What one task's steps look like to a loss: "obs" (N, O), "action" (N, A), its log density "old" (N,) under the policy
 # that took it, "advantage" (N,), "mask" (N,); with a leading B for a batch of tasks.
@@ -82,7 +82,7 @@ class Maml:
         while training.left > 0:
             self.set_rates(optimiser, training.left / training.budget)
             tasks = training.tasks(config.tasks, config.episodes)
-            state, before = self.begin(config.tasks), []
+            state, before = self.initial_state(config.tasks), []
             for _ in range(config.inner_steps):
                 rollout, _ = tasks.collect(self.act, state)
                 before.append(self.batch(state, rollout))
@@ -92,11 +92,11 @@ class Maml:
             rollout, _ = tasks.collect(self.act, state)
             training.log(self.outer_step(before, self.batch(state, rollout), state, optimiser))
 
-    def begin(self, tasks: int) -> State:
-        return expand(frozen(self.theta), tasks)
+    def initial_state(self, num_tasks: int) -> State:
+        return expand(frozen(self.theta), num_tasks)
 
-    def act(self, state: State, last: Last, explore: bool, rng: Generator) -> tuple[Tensor, State]:
-        return sample(state, self.scaled(last.obs), explore, rng), state
+    def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
+        return sample(state, self.scaled(step.obs), explore, rng), state
 
     def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
         return self._adapt(state, self.batch(state, rollout))

@@ -31,7 +31,7 @@ from mrl_agents.networks import Weights
 from mrl_agents.replay import Memory, everything, remember, sample_by_task, sample_contexts, transitions_of
 from mrl_agents.world_model import adapt_model, infer_context, model_errors
 from mrl_bench.agent import Training
-from mrl_bench.types import EnvSpec, Last, Rollout, State
+from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,13 @@ class MamlMbml:
         self._learn_to_adapt_the_model(training)
         self._learn_to_adapt_the_policy(training)
 
-    def begin(self, tasks: int) -> State:
-        policy = self.maml.begin(tasks)
-        rounds = torch.zeros(tasks, dtype=torch.int64, device=self.device)
-        return self.mbml.begin(tasks) | {"policy": policy, "stepped": policy, "rounds": rounds}
+    def initial_state(self, num_tasks: int) -> State:
+        policy = self.maml.initial_state(num_tasks)
+        rounds = torch.zeros(num_tasks, dtype=torch.int64, device=self.device)
+        return self.mbml.initial_state(num_tasks) | {"policy": policy, "stepped": policy, "rounds": rounds}
 
-    def act(self, state: State, last: Last, explore: bool, rng: Generator) -> tuple[Tensor, State]:
-        told = last._replace(obs=_told(last.obs, state["z"]))
+    def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
+        told = step._replace(obs=_told(step.obs, state["z"]))
         return self.maml.act(state["policy"], told, explore, rng)[0], state
 
     def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
@@ -205,7 +205,7 @@ class MamlMbml:
         while training.left > end:
             self.maml.set_rates(optimiser, (training.left - end) / budget)
             tasks = training.tasks(maml.tasks, maml.episodes)
-            state, before = self.begin(maml.tasks), []
+            state, before = self.initial_state(maml.tasks), []
             for _ in range(max(maml.inner_steps, 1)):
                 rollout, _ = tasks.collect(self.act, state)
                 batch = self._batch(state, rollout)

@@ -40,7 +40,7 @@ from mrl_agents.world_model import (
     unit_scales,
 )
 from mrl_bench.agent import Training
-from mrl_bench.types import EnvSpec, Last, Rollout, State
+from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
 
 
 @dataclass(frozen=True)
@@ -127,16 +127,16 @@ class Mbml:
                 losses |= self._improve_policy(policy_adam, critic_adam)
             training.log(losses)
 
-    def begin(self, tasks: int) -> State:
+    def initial_state(self, num_tasks: int) -> State:
         return {
-            "memory": empty_memory(tasks, self.config.memory, self.spec, self.device),
-            "z": torch.zeros(tasks, self.config.context, device=self.device),
-            "policy": expand(frozen(self.policy), tasks),
+            "memory": empty_memory(num_tasks, self.config.memory, self.spec, self.device),
+            "z": torch.zeros(num_tasks, self.config.context, device=self.device),
+            "policy": expand(frozen(self.policy), num_tasks),
         }
 
-    def act(self, state: State, last: Last, explore: bool, rng: Generator) -> tuple[Tensor, State]:
-        z = state["z"][:, None].expand(-1, last.obs.shape[1], -1)  # (B, E, C)
-        mean = self._mean(state["policy"], last.obs, z)
+    def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
+        z = state["z"][:, None].expand(-1, step.obs.shape[1], -1)  # (B, E, C)
+        mean = self._mean(state["policy"], step.obs, z)
         if not explore:
             return mean, state
         known = (state["memory"]["written"] > 0)[:, None, None]
@@ -185,7 +185,7 @@ class Mbml:
         if count == 0 or training.left <= 0:
             return {}
         played, known = training.tasks(count, first), self.replay.new_tasks(count)
-        state = self.begin(count)
+        state = self.initial_state(count)
         for _ in range(1 + later):
             rollout, _ = played.collect(self.act, state)
             self.replay.add(known, rollout)

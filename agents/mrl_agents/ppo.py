@@ -16,7 +16,7 @@ from mrl_agents.advantage import clipped_surrogate, gae, masked_mean
 from mrl_agents.gaussian import init_policy, log_prob, sample
 from mrl_agents.networks import init_mlp, mlp, obs_scaler
 from mrl_bench.agent import Training
-from mrl_bench.types import EnvSpec, Last, Rollout, State
+from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,15 @@ class Ppo:
             rate = self.config.learning_rate * max(training.left / training.budget, 0.01)
             optimiser.param_groups[0]["lr"] = rate
             tasks = training.tasks(self.config.tasks, self.config.episodes)
-            rollout, _ = tasks.collect(self.act, self.begin(self.config.tasks))
+            rollout, _ = tasks.collect(self.act, self.initial_state(self.config.tasks))
             losses = self._update(rollout, optimiser)
             training.log({"charts/learning_rate": rate, **losses})
 
-    def begin(self, tasks: int) -> State:
+    def initial_state(self, num_tasks: int) -> State:
         return {}
 
-    def act(self, state: State, last: Last, explore: bool, rng: Generator) -> tuple[Tensor, State]:
-        return sample(self.weights, self.scaled(last.obs), explore, rng), state
+    def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
+        return sample(self.weights, self.scaled(step.obs), explore, rng), state
 
     def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
         return state

@@ -9,29 +9,29 @@ import torch
 from torch import Generator, Tensor
 
 from mrl_bench.agent import Training
-from mrl_bench.types import EnvSpec, Last, Rollout, State
+from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
 
 
 @dataclass(frozen=True)
-class UniformConfig:
+class RandomConfig:
     """Nothing to set."""
 
 
 class Uniform:
-    Config = UniformConfig
+    Config = RandomConfig
 
-    def __init__(self, spec: EnvSpec, config: UniformConfig, seed: int, device: torch.device) -> None:
+    def __init__(self, spec: EnvSpec, config: RandomConfig, seed: int, device: torch.device) -> None:
         self.spec = spec
 
     def meta_train(self, training: Training) -> None:
         pass
 
-    def begin(self, tasks: int) -> State:
+    def initial_state(self, num_tasks: int) -> State:
         return {}
 
-    def act(self, state: State, last: Last, explore: bool, rng: Generator) -> tuple[Tensor, State]:
-        shape = (*last.obs.shape[:2], self.spec.act_dim)
-        return 2 * torch.rand(shape, generator=rng, device=last.obs.device, dtype=last.obs.dtype) - 1, state
+    def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
+        shape = (*step.obs.shape[:2], self.spec.act_dim)
+        return 2 * torch.rand(shape, generator=rng, device=step.obs.device, dtype=step.obs.dtype) - 1, state
 
     def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
         return state

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mrl_bench.results import Film
+from mrl_bench.results import Video
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,6 @@ class RunInfo:
     # (scenario, agent) -> measured training time, mean over seeds
     seconds: Mapping[tuple[str, str], float] = field(default_factory=dict)
     docs: Mapping[str, str] = field(default_factory=dict)  # scenario -> what it asks of an agent
-    films: Mapping[str, Film] = field(
+    films: Mapping[str, Video] = field(
         default_factory=dict
     )  # scenario -> one task before and after adaptation

@@ -13,25 +13,25 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from mrl_bench.files import write_atomically
 from mrl_bench.report import svg
-from mrl_bench.report.look import ALARM, FONT, INK, Look, drawing, looks
+from mrl_bench.report.formatting import headroom, printable
 from mrl_bench.report.panels import LEFT, WIDTH, Panel, height, panels
-from mrl_bench.report.text import headroom, printable
-from mrl_bench.scores import ScenarioBoard, SplitBoard
+from mrl_bench.report.scores import ScenarioScores, SplitScores
+from mrl_bench.report.style import ALARM, FONT, INK, AgentStyle, agent_styles, drawing
+from mrl_bench.runs.files import write_atomically
 
 TITLE_HEIGHT = 0.4  # inches
 
 
-def write_figures(boards: Sequence[ScenarioBoard], folder: Path) -> list[Path]:
+def write_figures(boards: Sequence[ScenarioScores], folder: Path) -> list[Path]:
     """Writes `curves-<scenario>-<split>` of every board and split, as .svg and as .png."""
     paths = []
-    look_of = looks(boards)
+    styles = agent_styles(boards)
     for board in boards:
         for split in board.splits.values():
             name = f"curves-{board.scenario}-{split.split}"
             with drawing():
-                figure = _figure(board, split, look_of)
+                figure = _figure(board, split, styles)
                 title = f"{printable(board.scenario)}, {split.split}"
                 label = " ".join([title, *(panel.describe(split) for panel in panels(split))])
                 forms = {".svg": svg.document(figure, name, label), ".png": _png(figure)}
@@ -41,15 +41,15 @@ def write_figures(boards: Sequence[ScenarioBoard], folder: Path) -> list[Path]:
     return paths
 
 
-def inline_svg(panel: Panel, split: SplitBoard, look_of: Mapping[str, Look], prefix: str) -> str:
+def inline_svg(panel: Panel, split: SplitScores, styles: Mapping[str, AgentStyle], prefix: str) -> str:
     """One panel as an `<svg>` element; `prefix` keeps its ids apart from those of other SVGs in the page."""
     with drawing():
         figure = Figure(figsize=(WIDTH, height(split)))
-        panel.draw(figure, (0, 0), split, look_of)
+        panel.draw(figure, (0, 0), split, styles)
         return svg.element(figure, prefix, panel.describe(split))
 
 
-def _figure(board: ScenarioBoard, split: SplitBoard, look_of: Mapping[str, Look]) -> Figure:
+def _figure(board: ScenarioScores, split: SplitScores, styles: Mapping[str, AgentStyle]) -> Figure:
     """All panels of a split under a title: three side by side, or four in two rows."""
     shown = panels(split)
     columns = 2 if len(shown) > 3 else len(shown)
@@ -58,7 +58,7 @@ def _figure(board: ScenarioBoard, split: SplitBoard, look_of: Mapping[str, Look]
     figure = Figure(figsize=size)
     for i, panel in enumerate(shown):
         row, column = divmod(i, columns)
-        panel.draw(figure, (column * WIDTH, (rows - 1 - row) * height(split)), split, look_of)
+        panel.draw(figure, (column * WIDTH, (rows - 1 - row) * height(split)), split, styles)
     title = f"{printable(board.scenario)} · {split.split}, {split.tasks} tasks · {headroom(split)}"
     figure.text(
         LEFT / 2 / size[0], 1 - 0.6 * TITLE_HEIGHT / size[1], title, color=ALARM if split.flagged else INK,

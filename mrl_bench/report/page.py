@@ -10,23 +10,24 @@ from statistics import mean
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from mrl_bench.files import write_atomically
-from mrl_bench.report import RunInfo, text
+from mrl_bench.report import RunInfo
+from mrl_bench.report import formatting as text
 from mrl_bench.report.figures import inline_svg
-from mrl_bench.report.look import looks
 from mrl_bench.report.panels import panels
-from mrl_bench.scores import HEADROOM_FLOOR, Row, ScenarioBoard
+from mrl_bench.report.scores import HEADROOM_FLOOR, Row, ScenarioScores
+from mrl_bench.report.style import agent_styles
+from mrl_bench.runs.files import write_atomically
 
 # In the order of the page.
 SPLITS = {"test": "Test: held-out tasks", "ood": "Out of distribution", "train": "Train: fresh draws"}
 
 
-def write_page(boards: Sequence[ScenarioBoard], info: RunInfo, path: Path) -> None:
+def write_page(boards: Sequence[ScenarioScores], info: RunInfo, path: Path) -> None:
     """Writes the page; what was at `path` stays until the new one is whole."""
     write_atomically(path, render_page(boards, info).encode())
 
 
-def render_page(boards: Sequence[ScenarioBoard], info: RunInfo) -> str:
+def render_page(boards: Sequence[ScenarioScores], info: RunInfo) -> str:
     """The page's HTML: the same for the same boards and info."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -37,7 +38,7 @@ def render_page(boards: Sequence[ScenarioBoard], info: RunInfo) -> str:
     )
     environment.filters["printable"] = text.printable
     environment.filters["webp"] = lambda image: f"data:image/webp;base64,{b64encode(image).decode()}"
-    look_of = looks(boards)
+    styles = agent_styles(boards)
     test_rows = {
         (board.scenario, row.agent): row
         for board in boards
@@ -46,7 +47,7 @@ def render_page(boards: Sequence[ScenarioBoard], info: RunInfo) -> str:
     }
     figures = {
         (board.scenario, split.split): [
-            Markup(inline_svg(panel, split, look_of, f"f{i}-{split.split}-{panel.name}"))
+            Markup(inline_svg(panel, split, styles, f"f{i}-{split.split}-{panel.name}"))
             for panel in panels(split)
         ]
         for i, board in enumerate(boards)
@@ -58,7 +59,7 @@ def render_page(boards: Sequence[ScenarioBoard], info: RunInfo) -> str:
         text=text,
         split_titles=SPLITS,
         test_rows=test_rows,
-        agents=_best_first(row for row in test_rows.values() if not row.anchor),
+        agents=_best_first(row for row in test_rows.values() if not row.is_reference),
         figures=figures,
         floor=HEADROOM_FLOOR,
     )

@@ -15,10 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from mrl_bench.report.look import ANCHOR_DASHES, FONT, QUIET, Look
-from mrl_bench.report.text import count, number, ordered, points, printable, score
-from mrl_bench.scores import LEARNED, Estimate, Row, SplitBoard
-from mrl_bench.stats import Array
+from mrl_bench.report.formatting import count, number, ordered, points, printable, score
+from mrl_bench.report.scores import LEARNED, Estimate, Row, SplitScores
+from mrl_bench.report.stats import Array
+from mrl_bench.report.style import ANCHOR_DASHES, FONT, QUIET, AgentStyle
 
 # Inches. A panel is about as wide as a phone shows it, so that its text is of the same size there.
 WIDTH, TOP, BOTTOM, LEFT, PLOT = 3.7, 0.34, 0.46, 0.46, 2.0
@@ -37,8 +37,8 @@ Corner = tuple[float, float]  # the lower left one of a panel in its figure, inc
 
 class Panel(NamedTuple):
     name: str
-    draw: Callable[[Figure, Corner, SplitBoard, Mapping[str, Look]], None]
-    describe: Callable[[SplitBoard], str]
+    draw: Callable[[Figure, Corner, SplitScores, Mapping[str, AgentStyle]], None]
+    describe: Callable[[SplitScores], str]
 
 
 class Line(NamedTuple):
@@ -49,52 +49,58 @@ class Line(NamedTuple):
     values: Sequence[Estimate]
 
 
-def _score_lines(split: SplitBoard) -> list[Line]:
-    return [Line(row, row.episodes, row.scores) for row in ordered(split.rows)]
+def _score_lines(split: SplitScores) -> list[Line]:
+    return [Line(row, row.k, row.scores) for row in ordered(split.rows)]
 
 
-def _return_lines(split: SplitBoard) -> list[Line]:
-    return [Line(row, row.episodes, row.returns) for row in ordered(split.rows)]
+def _return_lines(split: SplitScores) -> list[Line]:
+    return [Line(row, row.k, row.returns) for row in ordered(split.rows)]
 
 
-def _learners(split: SplitBoard) -> list[Line]:
+def _learners(split: SplitScores) -> list[Line]:
     """Of agents that were probed after some env steps: an axis of logarithms has no place for none."""
     found = [(row, row.learning) for row in ordered(split.rows) if row.learning]
     return [Line(row, curve.env_steps, curve.scores) for row, curve in found if curve.env_steps[0] > 0]
 
 
-def _draw_scores(figure: Figure, corner: Corner, split: SplitBoard, look_of: Mapping[str, Look]) -> None:
+def _draw_scores(
+    figure: Figure, corner: Corner, split: SplitScores, styles: Mapping[str, AgentStyle]
+) -> None:
     axes = _draw_curves(
-        figure, corner, split, look_of, _score_lines(split), "Normalised score (IQM)", SCORE_VIEW
+        figure, corner, split, styles, _score_lines(split), "Normalised score (IQM)", SCORE_VIEW
     )
     _label_episodes(axes, split)
 
 
-def _draw_returns(figure: Figure, corner: Corner, split: SplitBoard, look_of: Mapping[str, Look]) -> None:
+def _draw_returns(
+    figure: Figure, corner: Corner, split: SplitScores, styles: Mapping[str, AgentStyle]
+) -> None:
     view = (-np.inf, np.inf)
-    axes = _draw_curves(figure, corner, split, look_of, _return_lines(split), "Mean return", view)
+    axes = _draw_curves(figure, corner, split, styles, _return_lines(split), "Mean return", view)
     _label_episodes(axes, split)
 
 
-def _draw_learning(figure: Figure, corner: Corner, split: SplitBoard, look_of: Mapping[str, Look]) -> None:
+def _draw_learning(
+    figure: Figure, corner: Corner, split: SplitScores, styles: Mapping[str, AgentStyle]
+) -> None:
     lines = _learners(split)
     title = f"Score at k = {_first_round(split)} during meta-training"
-    anchors = [line for line in _score_lines(split) if line.row.anchor]
-    axes = _draw_curves(figure, corner, split, look_of, lines + anchors, title, SCORE_VIEW)
+    anchors = [line for line in _score_lines(split) if line.row.is_reference]
+    axes = _draw_curves(figure, corner, split, styles, lines + anchors, title, SCORE_VIEW)
     axes.axhline(LEARNED, color=QUIET, lw=0.5, zorder=1.4)
     _label_env_steps(axes, min(line.x[0] for line in lines), max(line.x[-1] for line in lines))
 
 
-def _first_round(split: SplitBoard) -> int:
+def _first_round(split: SplitScores) -> int:
     """k after the first round of adaptation, at which agents are probed."""
-    return next(row.learning.episodes for row in split.rows if row.learning)
+    return next(row.learning.k for row in split.rows if row.learning)
 
 
 def _draw_curves(
     figure: Figure,
     corner: Corner,
-    split: SplitBoard,
-    look_of: Mapping[str, Look],
+    split: SplitScores,
+    styles: Mapping[str, AgentStyle],
     lines: Sequence[Line],
     title: str,
     view: tuple[float, float],
@@ -105,14 +111,14 @@ def _draw_curves(
     axes.grid(axis="y")
     low, high = _limits([line.values for line in lines], view)
     axes.set_ylim(low, high)
-    agents = [line for line in lines if not line.row.anchor]
+    agents = [line for line in lines if not line.row.is_reference]
     end = max((line.x[-1] for line in agents), default=0)
     opacity = min(BAND, BANDS / max(len(agents), 1))
     for row, x, values in lines:
-        if row.anchor:
+        if row.is_reference:
             axes.axhline(values[-1].value, color=QUIET, lw=0.9, dashes=ANCHOR_DASHES[row.agent], zorder=1.5)
             continue
-        look = look_of[row.agent]
+        look = styles[row.agent]
         lows, highs = [value.low for value in values], [value.high for value in values]
         axes.fill_between(x, lows, highs, color=look.colour, alpha=opacity, lw=0)
         y = np.clip([value.value for value in values], low, high)
@@ -121,7 +127,7 @@ def _draw_curves(
             color=look.colour, dashes=look.dashes, marker=look.marker, markeredgecolor="white", markeredgewidth=0.5,
         )  # fmt: skip
         axes.plot([x[-1], end], [y[-1], y[-1]], color=look.colour, lw=0.7, dashes=(1, 2))  # to its name
-    _label_ends(axes, {line.row.agent: line.values[-1].value for line in lines}, look_of)
+    _label_ends(axes, {line.row.agent: line.values[-1].value for line in lines}, styles)
     return axes
 
 
@@ -135,15 +141,15 @@ def _limits(curves: Sequence[Sequence[Estimate]], view: tuple[float, float]) -> 
     return float(low - 0.05 * span), float(high + 0.05 * span)
 
 
-def _label_ends(axes: Axes, ends: Mapping[str, float], look_of: Mapping[str, Look]) -> None:
+def _label_ends(axes: Axes, ends: Mapping[str, float], styles: Mapping[str, AgentStyle]) -> None:
     """Names to the right of where the curves end, moved apart, with a thread to the end of each."""
     low, high = axes.get_ylim()
     wanted = (np.array(list(ends.values())) - low) / (high - low)
     seen = np.clip(wanted, 0, 1)  # where the curve leaves the axes
     heights = _apart(seen, gap=LINE / _inches(axes)[1])
     for name, end, start, height in zip(ends, wanted, seen, heights, strict=True):
-        is_anchor = name not in look_of
-        colour = QUIET if is_anchor else _dark(look_of[name].colour)
+        is_anchor = name not in styles
+        colour = QUIET if is_anchor else _dark(styles[name].colour)
         beyond = " ↓" if end < 0 else " ↑" if end > 1 else ""
         thread = [_beside(axes, inches) for inches in THREAD], [start, height]
         axes.plot(*thread, color=colour, lw=0.6, clip_on=False, transform=axes.transAxes)
@@ -176,9 +182,9 @@ def _apart(wanted: Array, gap: float) -> Array:
     return placed
 
 
-def _label_episodes(axes: Axes, split: SplitBoard) -> None:
+def _label_episodes(axes: Axes, split: SplitScores) -> None:
     """Two rows under the axis: adaptation episodes, and the env steps in them as a mean over agents."""
-    episodes, agents = points(split), [row for row in split.rows if not row.anchor]
+    episodes, agents = points(split), [row for row in split.rows if not row.is_reference]
     axes.set_xlim(0, max(episodes[-1], 1))
     width, height = _inches(axes)
     at = np.array(episodes) * width / max(episodes[-1], 1)
@@ -216,9 +222,11 @@ def _label_env_steps(axes: Axes, first: float, last: float) -> None:
     )
 
 
-def _draw_spread(figure: Figure, corner: Corner, split: SplitBoard, look_of: Mapping[str, Look]) -> None:
+def _draw_spread(
+    figure: Figure, corner: Corner, split: SplitScores, styles: Mapping[str, AgentStyle]
+) -> None:
     """For each agent its tasks from best to worst, each a stroke from its first score to its last."""
-    agents = [row for row in ordered(split.rows) if not row.anchor]
+    agents = [row for row in ordered(split.rows) if not row.is_reference]
     left = max([_text_width(_short(row.agent)) for row in agents], default=0) + 0.2
     episodes = points(split)
     title = f"Score of each task, k = {episodes[0]} (light) to {episodes[-1]}"
@@ -227,7 +235,7 @@ def _draw_spread(figure: Figure, corner: Corner, split: SplitBoard, look_of: Map
     for level, dashes in ((0, ANCHOR_DASHES["random"]), (1, ANCHOR_DASHES["oracle"])):
         axes.axvline(level, color=QUIET, lw=0.9, dashes=dashes)
     for place, row in enumerate(agents):
-        colour = look_of[row.agent].colour
+        colour = styles[row.agent].colour
         first, last = np.clip(row.task_scores[np.argsort(row.task_scores[:, -1])][:, [0, -1]].T, *SCORE_VIEW)
         y = place + 0.9 - 0.8 * (np.arange(len(last)) + 0.5) / len(last)
         _strokes(axes, first, last, y, color=colour, lw=0.4, alpha=0.3)
@@ -236,7 +244,7 @@ def _draw_spread(figure: Figure, corner: Corner, split: SplitBoard, look_of: Map
     axes.set_ylim(max(len(agents), 1), 0)
     axes.set_yticks([place + 0.5 for place in range(len(agents))], [_short(row.agent) for row in agents])
     for row, label in zip(agents, axes.get_yticklabels(), strict=True):
-        label.set(color=_dark(look_of[row.agent].colour), parse_math=False)
+        label.set(color=_dark(styles[row.agent].colour), parse_math=False)
 
 
 def _strokes(axes: Axes, start: Array, end: Array, y: Array, **style: Any) -> None:
@@ -245,18 +253,18 @@ def _strokes(axes: Axes, start: Array, end: Array, y: Array, **style: Any) -> No
     axes.plot(x, np.repeat(y, 3), solid_capstyle="round", snap=False, **style)
 
 
-def _describe_scores(split: SplitBoard) -> str:
+def _describe_scores(split: SplitScores) -> str:
     what = f"Normalised score after {_listed(points(split))} adaptation episodes"
     return _describe(what, _score_lines(split), score)
 
 
-def _describe_returns(split: SplitBoard) -> str:
+def _describe_returns(split: SplitScores) -> str:
     return _describe(
         f"Mean return after {_listed(points(split))} adaptation episodes", _return_lines(split), number
     )
 
 
-def _describe_learning(split: SplitBoard) -> str:
+def _describe_learning(split: SplitScores) -> str:
     what = f"Normalised score after {_first_round(split)} adaptation episodes during meta-training"
     return _describe(what, _learners(split), score, lambda env_steps: f" after {count(env_steps)} env steps")
 
@@ -280,11 +288,11 @@ def _describe(
     return f"{what}: {curves}."
 
 
-def _describe_spread(split: SplitBoard) -> str:
+def _describe_spread(split: SplitScores) -> str:
     ranges = "; ".join(
         f"{printable(row.agent)} from {score(last.min())} to {score(last.max())}"
         for row in ordered(split.rows)
-        if not row.anchor
+        if not row.is_reference
         for last in [row.task_scores[:, -1]]
     )
     return f"Score of each of {split.tasks} tasks before and after adapting; range after: {ranges or 'none'}."
@@ -298,7 +306,7 @@ PANELS = (
 LEARNING = Panel("learning", _draw_learning, _describe_learning)
 
 
-def panels(split: SplitBoard) -> tuple[Panel, ...]:
+def panels(split: SplitScores) -> tuple[Panel, ...]:
     """The panels that there is something to show in."""
     return (*PANELS, LEARNING) if _learners(split) else PANELS
 
@@ -306,12 +314,12 @@ def panels(split: SplitBoard) -> tuple[Panel, ...]:
 # ---- layout ----
 
 
-def height(split: SplitBoard) -> float:
+def height(split: SplitScores) -> float:
     """Inches of a panel: enough for the names of all agents one below the other."""
     return TOP + BOTTOM + max(PLOT, 1.1 * LINE * len(split.rows))
 
 
-def _axes(figure: Figure, corner: Corner, split: SplitBoard, title: str, left: float, right: float) -> Axes:
+def _axes(figure: Figure, corner: Corner, split: SplitScores, title: str, left: float, right: float) -> Axes:
     """The axes of one panel, with so many inches to the left and right; titles start in line."""
     x, y = corner
     inner = np.array([WIDTH - left - right, height(split) - TOP - BOTTOM])

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mrl_bench.report import RunInfo
-from mrl_bench.report.text import (
+from mrl_bench.report.formatting import (
     DASH,
     count,
     duration,
@@ -34,7 +34,7 @@ from mrl_bench.report.text import (
     steps_to_60,
     why_flagged,
 )
-from mrl_bench.scores import Row, ScenarioBoard, SplitBoard
+from mrl_bench.report.scores import Row, ScenarioScores, SplitScores
 
 LOG_WIDTH = 100  # columns where there is no terminal to ask
 RETURN_COLUMNS = 6  # points of a return curve that fit beside its cost in LOG_WIDTH
@@ -43,7 +43,7 @@ ANCHOR, FLAG, BROKEN, HEADING = "dim", "bold yellow", "red", "bold"
 
 
 def print_boards(
-    boards: Sequence[ScenarioBoard],
+    boards: Sequence[ScenarioScores],
     info: RunInfo,
     splits: Sequence[str] = ("test",),
     file: IO[str] | None = None,
@@ -58,7 +58,7 @@ def print_boards(
 
 
 def plain_text(
-    boards: Sequence[ScenarioBoard], info: RunInfo, splits: Sequence[str] = ("test",), width: int = LOG_WIDTH
+    boards: Sequence[ScenarioScores], info: RunInfo, splits: Sequence[str] = ("test",), width: int = LOG_WIDTH
 ) -> str:
     """The same for a log: at most `width` columns, no colours, no escape sequences."""
     buffer = StringIO()
@@ -67,11 +67,13 @@ def plain_text(
     return "".join(f"{line.rstrip()}\n" for line in buffer.getvalue().splitlines())
 
 
-def _report(boards: Sequence[ScenarioBoard], info: RunInfo, splits: Sequence[str]) -> Group:
+def _report(boards: Sequence[ScenarioScores], info: RunInfo, splits: Sequence[str]) -> Group:
     return Group(*_parts(boards, info, splits))
 
 
-def _parts(boards: Sequence[ScenarioBoard], info: RunInfo, splits: Sequence[str]) -> Iterator[RenderableType]:
+def _parts(
+    boards: Sequence[ScenarioScores], info: RunInfo, splits: Sequence[str]
+) -> Iterator[RenderableType]:
     commit = f"commit {info.commit[:12]}" if info.commit else ""
     facts = (info.suite, info.created, info.device, info.machine, commit)
     yield Text(" · ".join(printable(fact) for fact in facts if fact), style=ANCHOR)
@@ -92,7 +94,7 @@ def _parts(boards: Sequence[ScenarioBoard], info: RunInfo, splits: Sequence[str]
             if failed([row]):
                 line = f"failed, and scored as random: {printable(row.agent)}, {failed([row])}"
                 yield Text(line, style=BROKEN)
-    if any(row.preliminary and not row.anchor for _, split in shown for row in split.rows):
+    if any(row.preliminary and not row.is_reference for _, split in shown for row in split.rows):
         yield Text("\n* preliminary: fewer than ten seeds", style=ANCHOR)
     if any(row.learning for _, split in shown for row in split.rows):
         yield Text(
@@ -103,7 +105,7 @@ def _parts(boards: Sequence[ScenarioBoard], info: RunInfo, splits: Sequence[str]
         yield _summary(shown)
 
 
-def _headline(board: ScenarioBoard, split: SplitBoard) -> Text:
+def _headline(board: ScenarioScores, split: SplitScores) -> Text:
     name = (printable(board.scenario), HEADING)
     line = Text.assemble(name, f" · {split.split}, {split.tasks} tasks")
     if not split.flagged:
@@ -111,7 +113,7 @@ def _headline(board: ScenarioBoard, split: SplitBoard) -> Text:
     return line.append(f"\n! {headroom(split)}", style=FLAG)
 
 
-def _scores(board: ScenarioBoard, split: SplitBoard) -> Table:
+def _scores(board: ScenarioScores, split: SplitScores) -> Table:
     """Rank and scores with their intervals: the numbers to compare agents by."""
     episodes = points(split)
     ood = _ood_scores(board) if split.split == "test" else {}
@@ -129,7 +131,7 @@ def _scores(board: ScenarioBoard, split: SplitBoard) -> Table:
     for row in ordered(split.rows):
         if row.agent in ("random", "oracle"):
             continue  # 0 and 1 by definition
-        star = "*" if row.preliminary and not row.anchor else ""
+        star = "*" if row.preliminary and not row.is_reference else ""
         cells = [plus_minus(row.scores[point]) for point in headline_points(split)]
         cells.append(plus_minus(row.gain))
         if ood:
@@ -140,13 +142,13 @@ def _scores(board: ScenarioBoard, split: SplitBoard) -> Table:
     return table
 
 
-def _ood_scores(board: ScenarioBoard) -> dict[str, str]:
+def _ood_scores(board: ScenarioScores) -> dict[str, str]:
     ood = board.splits.get("ood")
     return {row.agent: plus_minus(row.scores[-1]) for row in ood.rows} if ood else {}
 
 
-def _returns(board: ScenarioBoard, split: SplitBoard, info: RunInfo) -> Table:
-    """Returns in the scenario's own unit, and what it cost to train for them."""
+def _returns(board: ScenarioScores, split: SplitScores, info: RunInfo) -> Table:
+    """Returns in the scenario's own run, and what it cost to train for them."""
     episodes = points(split)
     shown = _spread_out(len(episodes), RETURN_COLUMNS)
     table = _table("return after k adaptation episodes, mean over tasks and seeds")
@@ -162,7 +164,7 @@ def _returns(board: ScenarioBoard, split: SplitBoard, info: RunInfo) -> Table:
     return table
 
 
-def _metrics(split: SplitBoard) -> Table:
+def _metrics(split: SplitScores) -> Table:
     """What the family measures beside the return, before adapting and after all."""
     episodes, ends = points(split), end_points(split)
     table = _table("beside the return: " + " → ".join(f"k={episodes[point]}" for point in ends))
@@ -176,7 +178,7 @@ def _metrics(split: SplitBoard) -> Table:
     return table
 
 
-def _model_errors(split: SplitBoard) -> Table:
+def _model_errors(split: SplitScores) -> Table:
     """What agents that learn a model of the tasks said of its errors last."""
     table = _table("model error on held-out tasks")
     _add_name_column(table)
@@ -194,7 +196,7 @@ def _spread_out(length: int, most: int) -> list[int]:
     return [round(i * (length - 1) / (most - 1)) for i in range(most)]
 
 
-def _summary(shown: Sequence[tuple[ScenarioBoard, SplitBoard]]) -> Table:
+def _summary(shown: Sequence[tuple[ScenarioScores, SplitScores]]) -> Table:
     """One line for each scenario and split: who leads at the last k, if the scenario can tell at all."""
     table = _table("summary: the agents that no other is known to beat, score at the last k")
     table.add_column("scenario", overflow="fold")
@@ -214,7 +216,7 @@ def _summary(shown: Sequence[tuple[ScenarioBoard, SplitBoard]]) -> Table:
     return table
 
 
-def _leaders(split: SplitBoard) -> list[Text]:
+def _leaders(split: SplitScores) -> list[Text]:
     if split.flagged:
         return [Text(why_flagged(split), style=FLAG)]
     return [Text(f"{printable(row.agent)} {plus_minus(row.scores[-1])}") for row in leaders(split)]
@@ -244,9 +246,9 @@ def _add_numbers(table: Table, header: str) -> None:
 
 def _add_row(table: Table, row: Row, *cells: str | Text) -> None:
     """A rule parts the anchors, which come last, from the agents."""
-    if row.anchor and table.rows and table.rows[-1].style != ANCHOR:
+    if row.is_reference and table.rows and table.rows[-1].style != ANCHOR:
         table.add_section()
-    table.add_row(*cells, style=ANCHOR if row.anchor else None)
+    table.add_row(*cells, style=ANCHOR if row.is_reference else None)
 
 
 def _name(row: Row) -> Text:

@@ -47,7 +47,7 @@ class _Environment(argparse.Action):
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from mrl_tasks.driving.server.serve import serve
+    from mrl_tasks.carla_light.serve import serve
 
     serve(options.maps, options.port)
     return 0

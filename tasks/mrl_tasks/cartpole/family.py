@@ -12,7 +12,7 @@ from mrl_bench.types import EnvSpec, TaskBatch
 if TYPE_CHECKING:
     import torch
 
-    from mrl_tasks.cartpole.simulation import Carts
+    from mrl_tasks.cartpole.environment import CartPoleEnv
 
 DT = 0.02  # [s] a control step, and the integrator's
 
@@ -72,12 +72,12 @@ class CartPole:
 
     def make(
         self, tasks: TaskBatch, episodes: int, device: torch.device, dtype: torch.dtype | None = None
-    ) -> Carts:
+    ) -> CartPoleEnv:
         """B x E carts on `device`, in float32 or float64.
 
         Raises:
             UsageError: an actuator delay is not one of its legal values.
         """
-        from mrl_tasks.cartpole.simulation import Carts
+        from mrl_tasks.cartpole.environment import CartPoleEnv
 
-        return Carts(self, tasks, episodes, device, dtype)
+        return CartPoleEnv(self, tasks, episodes, device, dtype)

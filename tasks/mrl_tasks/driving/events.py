@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_tasks.driving.family import EVENTS
-from mrl_tasks.driving.others import ABSENT, PEDESTRIAN, VEHICLE
+from mrl_tasks.driving.road_users import ABSENT, PEDESTRIAN, VEHICLE
 from mrl_tasks.driving.vehicle import DT, Array, Namespace, clip
 
 RED_TIME = 5.0  # [s]

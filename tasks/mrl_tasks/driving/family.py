@@ -174,6 +174,6 @@ class Driving:
             from mrl_tasks.driving.carla.backend import CarlaCars
 
             return CarlaCars(self, tasks, episodes, device, dtype)
-        from mrl_tasks.driving.simulation import Cars
+        from mrl_tasks.driving.environment import DrivingEnv
 
-        return Cars(self, tasks, episodes, device, dtype)
+        return DrivingEnv(self, tasks, episodes, device, dtype)

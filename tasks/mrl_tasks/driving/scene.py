@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mrl_tasks.driving import events, traffic
+from mrl_tasks.driving.actuation import Wiring
 from mrl_tasks.driving.events import Part, Script
 from mrl_tasks.driving.family import PREVIEW
 from mrl_tasks.driving.geometry import Box, Place, Route, overlap, point, project
-from mrl_tasks.driving.others import ABSENT, PEDESTRIAN, VEHICLE, Bodies, Others, bodies, boxes
+from mrl_tasks.driving.road_users import ABSENT, PEDESTRIAN, VEHICLE, Bodies, Others, bodies, boxes
 from mrl_tasks.driving.traffic import Drivers
 from mrl_tasks.driving.vehicle import DT, HALF_LENGTH, HALF_WIDTH, Array, Car, CarState, Namespace, cos_sin
-from mrl_tasks.driving.wiring import Wiring
 
 NO_LIGHT = 100.0  # [m] observed distance where there is no light ahead
 NEAR = 2 * HALF_LENGTH + 2 * HALF_WIDTH  # [m] boxes whose middles are farther apart do not touch

@@ -11,7 +11,7 @@ import math
 from typing import NamedTuple
 
 from mrl_tasks.driving.geometry import Route
-from mrl_tasks.driving.others import VEHICLE, Others
+from mrl_tasks.driving.road_users import VEHICLE, Others
 from mrl_tasks.driving.vehicle import DT, HALF_LENGTH, Array, Namespace, clip
 
 ACCELERATION, COMFORT = 2.0, 3.0  # [m/s^2] at most, and braking that is comfortable
@@ -19,7 +19,7 @@ HARDEST = 9.0  # [m/s^2] braking
 STANDING_GAP = 2.0  # [m] between bumpers
 SAME_LANE = 2.0  # [m] of lateral distance within which cars are in each other's way
 CHANGE_SPEED = 1.2  # [m/s] sideways
-FREE = 200.0  # [m] nobody looks farther ahead
+FREE = 200.0  # [m] no driver looks farther ahead
 ROOM_AHEAD, ROOM_BEHIND = 8.0, 12.0  # [m] between centres that a change of lane needs
 
 

@@ -17,7 +17,7 @@ from mrl_tasks.locomotion.robots import ROBOTS, Cone, Integrator, Robot, Solver
 if TYPE_CHECKING:
     import torch
 
-    from mrl_tasks.locomotion.gait import Gait
+    from mrl_tasks.locomotion.environment import LocomotionEnv
 
 INSTALL = "locomotion needs MuJoCo and the models of Gymnasium: pip install mujoco gymnasium"
 
@@ -123,7 +123,7 @@ class Locomotion:
 
     def make(
         self, tasks: TaskBatch, episodes: int, device: torch.device, dtype: torch.dtype | None = None
-    ) -> Gait:
+    ) -> LocomotionEnv:
         """B x E robots, in float64 inside, on as many threads as torch is set to use.
 
         A task with a parameter that is out of its bounds, or no number, fails in its first step.
@@ -136,7 +136,7 @@ class Locomotion:
 
         if find_spec("mujoco") is None:
             raise MissingPart(INSTALL)
-        from mrl_tasks.locomotion.gait import Gait
+        from mrl_tasks.locomotion.environment import LocomotionEnv
         from mrl_tasks.locomotion.physics import within_bounds
         from mrl_tasks.locomotion.simulation import simulate
 
@@ -145,4 +145,4 @@ class Locomotion:
                 raise UsageError(f"{name} must be one of {param.values}")
         tasks, possible = within_bounds(tasks, self.params)
         simulation = simulate(self.body, tasks, episodes, device)
-        return Gait(self, tasks, possible, episodes, simulation, dtype or torch.float32)
+        return LocomotionEnv(self, tasks, possible, episodes, simulation, dtype or torch.float32)

@@ -84,8 +84,8 @@ def _blueprint(robot: Robot) -> Blueprint:
     # Nothing is drawn from these models, and their textures take most of the time of a compilation.
     for geom in spec.geoms:
         geom.material = ""
-    for looks in [*spec.materials, *spec.textures]:
-        spec.delete(looks)
+    for look in [*spec.materials, *spec.textures]:
+        spec.delete(look)
     # half_cheetah.xml has its mass set in a way that is deprecated, and warned of at each compilation.
     total_mass, spec.compiler.settotalmass = spec.compiler.settotalmass, -1.0
     model = spec.compile()

@@ -59,7 +59,7 @@ def simulator_name() -> str:
         return name
     found, _, kind = os.environ.get(_FOUND_VARIABLE, "").partition(" ")
     if found != str(server):
-        from mrl_tasks.driving.carla.carla_world import server_kind
+        from mrl_tasks.driving.carla.client import server_kind
 
         kind = server_kind(server)
         os.environ[_FOUND_VARIABLE] = f"{server} {kind}"

@@ -1,6 +1,6 @@
 """Driving on a CARLA server: the embedded simulator's cars, but CARLA moves them.
 
-Starts, wiring, other road users, observation, reward and scores are those of `Cars`, to the letter. Others follow their
+Initial states, actuation, road users, observation, reward and metrics are those of `DrivingEnv`. Others follow their
 scripts here, and CARLA is told in each tick where they are. All B x E slots drive in one world, each on a copy of the
 map or a stretch of lane of its own, so that a control step is one tick.
 """
@@ -22,16 +22,16 @@ from mrl_bench.types import Step, TaskBatch
 from mrl_tasks.command_line import HOST_VARIABLE
 from mrl_tasks.driving.carla import Address, address
 from mrl_tasks.driving.carla.axes import from_carla
-from mrl_tasks.driving.carla.carla_world import CarlaWorld, drivable_lanes
-from mrl_tasks.driving.carla.copies import Area, offsets, side_by_side
+from mrl_tasks.driving.carla.client import CarlaWorld, drivable_lanes
+from mrl_tasks.driving.carla.map_tiling import Area, offsets, side_by_side
 from mrl_tasks.driving.carla.slot import BLUEPRINTS, CAR, Slot
 from mrl_tasks.driving.carla.town import length_for, one_behind_the_other, stretches
+from mrl_tasks.driving.environment import DrivingEnv, Slots
 from mrl_tasks.driving.family import Driving
 from mrl_tasks.driving.geometry import Route, read_route
-from mrl_tasks.driving.others import Others, bodies
+from mrl_tasks.driving.road_users import Others, bodies
 from mrl_tasks.driving.roads import ROADS, xodr_path
 from mrl_tasks.driving.scene import Scene
-from mrl_tasks.driving.simulation import Cars, Slots
 from mrl_tasks.driving.trees import one
 from mrl_tasks.driving.vehicle import DT, Array, CarState, Command
 
@@ -88,7 +88,7 @@ def _town(world: CarlaWorld, family: Driving, slots: int) -> Ground:
     return Ground(load, moves, one_behind_the_other(found))
 
 
-class CarlaCars(Cars):
+class CarlaCars(DrivingEnv):
     """A `BatchEnv` on the server that the environment names. Computes on the host, whatever the device."""
 
     _present: CarlaCars | None = None  # whose actors are in the world

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from mrl_tasks.driving.carla.axes import Pose, Transform, from_carla, mirrored, to_carla
-from mrl_tasks.driving.carla.carla_world import CarlaWorld
+from mrl_tasks.driving.carla.client import CarlaWorld
 from mrl_tasks.driving.carla.physics import Physics, physics_of
-from mrl_tasks.driving.others import PEDESTRIAN, VEHICLE, Bodies, Others
+from mrl_tasks.driving.road_users import PEDESTRIAN, VEHICLE, Bodies, Others
 from mrl_tasks.driving.vehicle import Car, CarState, Command
 
 CAR, WALKER = "vehicle.tesla.model3", "walker.pedestrian.0001"

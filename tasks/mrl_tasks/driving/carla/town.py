@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_tasks.driving.carla.axes import from_carla
-from mrl_tasks.driving.carla.carla_world import LanePoint, ways
+from mrl_tasks.driving.carla.client import LanePoint, ways
 from mrl_tasks.driving.family import PREVIEW
 from mrl_tasks.driving.geometry import Route
+from mrl_tasks.driving.initial_state import END_MARGIN
 from mrl_tasks.driving.roads import SPACING
-from mrl_tasks.driving.start import END_MARGIN
 from mrl_tasks.driving.vehicle import DT
 
 Stretch = NDArray[np.float64]  # x [m], y [m], heading [rad, unwrapped], height [m] and lane width [m], (5, M)

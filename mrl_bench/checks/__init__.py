@@ -1,0 +1,1 @@
+"""The promises of families and of agents, as checks."""

@@ -1,0 +1,1 @@
+"""What an agent lives through: rollouts, meta-training, adaptation, and the learning curve."""

@@ -1,0 +1,1 @@
+"""Runs, one agent with one seed on one scenario each: on disk, and in worker processes."""

@@ -1,0 +1,55 @@
+"""What a result was made with: versions, machine, commit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import mrl_bench
+
+# What the numbers of a bench can depend on; optional parts may be missing.
+PACKAGES = ("torch", "numpy", "scipy", "mujoco", "gymnasium", "mujoco-warp", "carla")
+
+
+def package_versions() -> dict[str, str]:
+    """Version of each of `PACKAGES` that is installed, read without importing it."""
+    found = {"python": platform.python_version(), "mrl-bench": mrl_bench.__version__}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine() -> str:
+    """Processor model, cores and system, in one line."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [
+            line.partition(":")[2].strip()
+            for line in cpuinfo.read_text().splitlines()
+            if "model name" in line
+        ]
+        model = names[0] if names else model
+    return f"{model}, {cores()} cores, {platform.system()}"
+
+
+def git_commit() -> str:
+    """Commit of the checkout that this code runs from, with "+" if files were changed; empty outside of one."""
+    folder = Path(mrl_bench.__file__).parent
+    try:
+        ask = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+        answer = subprocess.run(ask, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.strip() if answer.returncode == 0 else ""

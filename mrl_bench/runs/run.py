@@ -1,0 +1,280 @@
+"""The run of work: one agent, with one seed, on one scenario, trained and then evaluated.
+
+Each stage's result is a file whose name is the hash of all that the result depends on. A stage whose file is there
+is done: nothing is computed twice, and nothing stale is taken for fresh.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mrl_bench
+from mrl_bench import registry
+from mrl_bench.errors import BudgetSpent, UsageError
+from mrl_bench.results import Evaluation, TrainingResult, canonical_json
+from mrl_bench.runs.provenance import package_versions
+from mrl_bench.runs.store import Store, StoreError
+from mrl_bench.scenario import Budget, Protocol, Scenario, load
+from mrl_bench.scenario.settings import make_config
+from mrl_bench.scenario.suite import REFERENCE_AGENTS, AgentSpec
+
+if TYPE_CHECKING:
+    from mrl_bench.agent import MetaAgent
+    from mrl_bench.results import Curve
+
+Progress = Callable[[str, int, int], None]  # (stage, steps so far, steps in all)
+
+_MODEL = "model/"  # the last scalars under it are part of the result
+
+# What of the harness decides a result: packages and modules; the others only show or schedule.
+_HARNESS = ("scenario", "protocol", "types.py", "keyed_random.py", "runs/run.py")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What to train and evaluate."""
+
+    scenario: Scenario
+    agent: AgentSpec
+    seed: int
+    device: str  # "cpu" or "cuda"
+
+    @property
+    def is_reference(self) -> bool:
+        return self.agent.name in REFERENCE_AGENTS
+
+    @property
+    def privileged(self) -> bool:
+        """The oracle alone is given the task's parameters. Suites cannot use its name for another agent."""
+        return self.agent.name == "oracle"
+
+    @property
+    def budget(self) -> int:
+        budgets = asdict(self.scenario.budget)
+        return int(budgets.get(self.agent.name, self.scenario.budget.meta_train))
+
+    @property
+    def goal(self) -> int:
+        """Env steps that the agent means to use, against which progress is shown."""
+        return min(self.budget, int(getattr(self.config, "env_steps", self.budget)))
+
+    @property
+    def label(self) -> str:
+        return f"{self.scenario.id} {self.agent.name} {self.seed}"
+
+    def key(self, stage: str) -> str:
+        """Names the file of a stage's result ("train" or "evaluate"): a hash of all that it depends on."""
+        packages = package_versions()
+        depends_on = {
+            "stage": stage,
+            "scenario": self.scenario.digest,
+            "agent": registry.names("agent").get(self.agent.agent, self.agent.agent),
+            "name": self.agent.name,
+            "settings": asdict(self.config),
+            "seed": self.seed,
+            "device": self.device,
+            "versions": {name: packages[name] for name in ("torch", "numpy")},
+            "code": code_digest(self.scenario.family_name, self.agent.agent),
+        }
+        return sha256(canonical_json(depends_on)).hexdigest()[:24]
+
+    @property
+    def config(self) -> Any:
+        """The agent's hyperparameters: its defaults and the suite's settings."""
+        return make_config(registry.find("agent", self.agent.agent), self.agent.settings)
+
+    def to_json(self) -> dict[str, Any]:
+        """What a worker process needs to make the same run."""
+        return {
+            "scenario": str(self.scenario.path.resolve()),
+            "options": dict(self.scenario.options),
+            "budget": asdict(self.scenario.budget),
+            "protocol": asdict(self.scenario.protocol),
+            "digest": self.scenario.digest,
+            "agent": asdict(self.agent),
+            "seed": self.seed,
+            "device": self.device,
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Run:
+        """Raises: UsageError: the scenario's file has changed since."""
+        budget = Budget(**data["budget"])
+        protocol = Protocol(**{**data["protocol"], "k": tuple(data["protocol"]["k"])})
+        scenario = load(data["scenario"], data.get("options")).with_overrides(budget, protocol)
+        if scenario.digest != data["digest"]:
+            raise UsageError(f"{data['scenario']} is not what it was when this run was planned")
+        return Run(scenario, AgentSpec(**data["agent"]), data["seed"], data["device"])
+
+
+@cache
+def code_digest(family: str, agent: str) -> str:
+    """A hash of the source that decides a result: of the harness, the family's package and the agent's package."""
+    harness = Path(mrl_bench.__file__).parent
+    parts = (harness / name for name in _HARNESS)
+    sources = [path for part in parts for path in (part.rglob("*.py") if part.is_dir() else [part])]
+    files = {f"mrl_bench/{path.relative_to(harness)}": path for path in sources}
+    for kind, name in (("family", family), ("agent", agent)):
+        root = Path(_source(registry.find(kind, name).__module__.partition(".")[0]))
+        found = root.rglob("*.py") if root.is_dir() else [root]
+        files |= {f"{kind}/{path.relative_to(root)}": path for path in found}
+    total = sha256()
+    for name, path in sorted(files.items()):
+        total.update(name.encode() + b"\0" + sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def _source(module: str) -> str:
+    """The folder of a package, or the file of a module."""
+    found = sys.modules[module]
+    if hasattr(found, "__path__"):
+        return str(next(iter(found.__path__)))
+    return str(found.__file__)
+
+
+def execute(run: Run, store: Store, progress: Progress) -> Evaluation:
+    """Trains and evaluates what is not there yet.
+
+    An error that the agent or the simulation raises does not come through: it becomes the run's result, because a
+    run that failed is counted, and scored as random.
+    """
+    done = store.evaluation(run.key("evaluate"))
+    if done:
+        return done
+    try:
+        trained = train(run, store, progress)
+        evaluation = _evaluate(run, store, trained, progress)
+    except StoreError:
+        raise  # as on a full disk: the run did not fail
+    except Exception as error:
+        traceback.print_exc()
+        evaluation = failure(run, f"{type(error).__name__}: {error}")
+    store.put_evaluation(run.key("evaluate"), evaluation)
+    return evaluation
+
+
+def failure(run: Run, reason: str) -> Evaluation:
+    """The result of a run that could not be finished."""
+    reason = " ".join(reason.split())[:300]
+    return _evaluation(run, TrainingResult(0), {}, reason)
+
+
+def _evaluation(
+    run: Run, trained: TrainingResult, curves: Mapping[str, Curve], error: str | None = None
+) -> Evaluation:
+    return Evaluation(
+        scenario=run.scenario.id,
+        digest=run.scenario.digest,
+        agent=run.agent.name,
+        is_reference=run.is_reference,
+        seed=run.seed,
+        training=trained,
+        curves=curves,
+        error=error,
+    )
+
+
+def _agent(run: Run) -> MetaAgent:
+    """A new agent of the run, in a process whose generators are as at the start of a stage."""
+    import torch
+
+    from mrl_bench.protocol.privileged import agent_spec
+
+    _seed_global_generators(run.seed)
+    cls = registry.find("agent", run.agent.agent)
+    agent: MetaAgent = cls(
+        agent_spec(run.scenario, run.privileged), run.config, run.seed, torch.device(run.device)
+    )
+    return agent
+
+
+def _seed_global_generators(seed: int) -> None:
+    """So that an evaluation that goes on from a file draws what it would have drawn.
+
+    For agents of others: ours draw from generators of their own.
+    """
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def train(run: Run, store: Store, progress: Progress) -> TrainingResult:
+    """Meta-trains the agent, probes it meanwhile unless it is an anchor, and stores its weights and the result."""
+    key = run.key("train")
+    done = store.trained(key)
+    if done:
+        return done
+    import torch
+
+    from mrl_bench.protocol.learning_curve import PeriodicEvaluation
+    from mrl_bench.protocol.training import BudgetedTraining
+
+    started = time.perf_counter()
+    device = torch.device(run.device)
+    agent = _agent(run)
+    probes = PeriodicEvaluation(agent, lambda: _agent(run), run.scenario, seed=run.seed, device=device)
+    model_errors: dict[str, float] = {}
+    with store.tensorboard(run) as write:
+
+        def log(values: Mapping[str, float], step: int) -> None:
+            write(values, step)
+            progress("train", step, run.goal)
+            model_errors.update(
+                {tag.removeprefix(_MODEL): x for tag, x in values.items() if tag.startswith(_MODEL)}
+            )
+
+        def watch(steps: int) -> None:
+            if not run.is_reference and steps < run.budget and probes.due(steps):
+                probes.take(steps)
+
+        training = BudgetedTraining(
+            run.scenario,
+            budget=run.budget,
+            seed=run.seed,
+            device=device,
+            privileged=run.privileged,
+            log=log,
+            watch=watch,
+        )
+        with suppress(BudgetSpent):  # an agent may run into its budget instead of asking what is left
+            agent.meta_train(training)
+    if not run.is_reference:
+        probes.take(training.steps)
+    learning = None if run.is_reference else probes.curve
+    trained = TrainingResult(training.steps, learning, model_errors)
+    store.put_training(key, agent.state_dict(), trained)
+    store.put_seconds(key, time.perf_counter() - started - probes.seconds)
+    return trained
+
+
+def _evaluate(run: Run, store: Store, trained: TrainingResult, progress: Progress) -> Evaluation:
+    import torch
+
+    from mrl_bench.protocol.adaptation import evaluate
+
+    started = time.perf_counter()
+    device = torch.device(run.device)
+    agent = _agent(run)
+    agent.load_state_dict(store.weights(run.key("train"), run.device))
+    curves = {}
+    for done, split in enumerate(run.scenario.splits):
+        progress(f"evaluate on {split}", done, len(run.scenario.splits))
+        curves[split] = evaluate(
+            agent, run.scenario, split, seed=run.seed, device=device, privileged=run.privileged
+        )
+    store.put_seconds(run.key("evaluate"), time.perf_counter() - started)
+    return _evaluation(run, trained, curves)

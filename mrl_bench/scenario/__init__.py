@@ -1,0 +1,22 @@
+"""From YAML to task batches: reader, validation, distributions, scenario, suite, settings."""
+
+from mrl_bench.scenario.scenario import (
+    Scenario,
+    Split,
+    find_scenario,
+    list_scenarios,
+    load,
+    scenarios_dir,
+)
+from mrl_bench.scenario.schema import Budget, Protocol
+
+__all__ = [
+    "Budget",
+    "Protocol",
+    "Scenario",
+    "Split",
+    "find_scenario",
+    "list_scenarios",
+    "load",
+    "scenarios_dir",
+]

@@ -1,0 +1,83 @@
+"""JSON Schemas (draft 2020-12) of the YAML files, for editors that complete and check while one types.
+
+A schema knows the form of a file, and the names of what comes with mrl-bench. Whether the parts of a file fit
+together is for `scenario.load` and `suite.load_suite` to tell.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from itertools import product
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from pydantic import TypeAdapter
+
+from mrl_bench import registry
+from mrl_bench.errors import UsageError
+from mrl_bench.scenario.scenario import list_scenarios
+from mrl_bench.scenario.schema import ID_PATTERN, Budget, Protocol, ScenarioSchema
+from mrl_bench.scenario.suite import REFERENCE_AGENTS, SuiteSchema
+
+Schema = dict[str, Any]
+
+_DIALECT = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+_MODULE_CLASS = {"type": "string", "pattern": "^[^:]+:[^:]+$"}
+
+
+def scenario_schema() -> Schema:
+    """The schema of a scenario file."""
+    schema = TypeAdapter(ScenarioSchema).json_schema()
+    properties, definitions = schema["properties"], schema["$defs"]
+    kinds = properties["params"]["additionalProperties"]["oneOf"]
+    definitions["Distribution"] = {"anyOf": [{"type": "number"}, *kinds]}
+    for owner in (properties, definitions["OodSchema"]["properties"]):
+        owner["params"]["additionalProperties"] = {"$ref": "#/$defs/Distribution"}
+    properties["id"]["pattern"] = f"^{ID_PATTERN}$"
+    families = sorted(registry.names("family"))
+    properties["family"] = {"anyOf": [{"enum": families}, _MODULE_CLASS]}
+    return (
+        _DIALECT
+        | schema
+        | {"title": "mrl-bench scenario", "allOf": [_family_rule(name) for name in families]}
+    )
+
+
+def suite_schema() -> Schema:
+    """The schema of a suite file."""
+    schema = TypeAdapter(SuiteSchema).json_schema()
+    definitions = schema["$defs"]
+    entry = definitions["EntrySchema"]["properties"]
+    entry["scenario"]["examples"] = list_scenarios()
+    for name, form in {"budget": Budget, "protocol": Protocol}.items():
+        whole_form = TypeAdapter(form).json_schema()
+        entry[name] = {key: value for key, value in whole_form.items() if key != "required"}
+    agents = sorted(registry.names("agent").keys() - REFERENCE_AGENTS)
+    definitions["AgentSchema"]["properties"]["agent"] = {"anyOf": [{"enum": agents}, _MODULE_CLASS]}
+    return _DIALECT | schema | {"title": "mrl-bench suite"}
+
+
+def _family_rule(name: str) -> Schema:
+    """What a scenario of a family may say in `options` and in `params`."""
+    cls = registry.find("family", name)
+    options = TypeAdapter(cls).json_schema()["properties"]
+    del options["horizon"]
+    names = {"propertyNames": {"enum": _parameters(cls)}}
+    rule = {
+        "options": {"properties": options, "additionalProperties": False},
+        "params": names,
+        "splits": {"properties": {"ood": {"properties": {"params": names}}}},
+    }
+    return {"if": {"properties": {"family": {"const": name}}}, "then": {"properties": rule}}
+
+
+def _parameters(cls: Any) -> list[str]:
+    """The parameters that a family has under some of its options, and patterns for those in brackets."""
+    options = {
+        name: get_args(hint) for name, hint in get_type_hints(cls).items() if get_origin(hint) is Literal
+    }
+    names: set[str] = set()
+    for values in product(*options.values()):
+        with suppress(UsageError):  # some options exclude each other
+            names |= cls(**dict(zip(options, values, strict=True))).params.keys()
+    stems = {name.partition("[")[0] for name in names if "[" in name}
+    return sorted(names | {stem + pattern for stem in stems for pattern in ("[*]", "[=]")})

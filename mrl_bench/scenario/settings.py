@@ -1,0 +1,78 @@
+"""Hyperparameters: an agent's Config dataclass, filled from a suite's `set` or from `--set name=value`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from mrl_bench.errors import UsageError, nearest
+from mrl_bench.scenario.validation import describe, whole
+from mrl_bench.scenario.yaml_reader import parse
+
+
+def make_config(agent: Any, settings: Mapping[str, Any]) -> Any:
+    """The agent's Config with its defaults, but for `settings`.
+
+    Args:
+        agent: an agent class.
+        settings: name -> value of some of the Config's fields.
+
+    Raises:
+        UsageError: there is no such setting, the value does not fit it, or `agent` is no agent.
+    """
+    config = getattr(agent, "Config", None)
+    if not (isinstance(config, type) and dataclasses.is_dataclass(config)):
+        raise UsageError(f"{getattr(agent, '__name__', agent)} is no agent: it has no dataclass 'Config'")
+    defaults = dataclasses.asdict(config())
+    _check_names(agent.__name__, "", defaults, settings)
+    try:  # as JSON, because strictness spares the containers there: a list still fills a tuple
+        return TypeAdapter(config).validate_json(
+            json.dumps(overlay(defaults, whole(dict(settings)))), strict=True
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"][:1].lower() + first["msg"][1:]
+        got = describe(first["input"])
+        raise UsageError(f"{agent.__name__}, setting {where!r}: {message}, not {got}") from None
+
+
+def overlay(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The base with the changes in place of some entries; a mapping in place of a mapping changes part of it only."""
+    both = {
+        key for key in changes if isinstance(changes[key], Mapping) and isinstance(base.get(key), Mapping)
+    }
+    return {**base, **changes, **{key: overlay(base[key], changes[key]) for key in both}}
+
+
+def _check_names(agent: str, prefix: str, known: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    for name, value in settings.items():
+        if name not in known:
+            raise UsageError(f"{agent} has no setting {prefix + str(name)!r}: {nearest(name, known)}")
+        if isinstance(known[name], Mapping) and isinstance(value, Mapping):
+            _check_names(agent, f"{prefix}{name}.", known[name], value)
+
+
+def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """`["inner_lr=0.1", "maml.hidden=[32, 32]"]` -> settings; values are read as YAML, a dot leads inside.
+
+    Raises:
+        UsageError: not of the form name=value, or no YAML.
+    """
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        *outer, last = name.split(".")
+        if not (equals and all(part.isidentifier() for part in (*outer, last)) and value.strip()):
+            raise UsageError(f"--set takes name=value, not {pair!r}")
+        inner = settings
+        for part in outer:
+            inner = inner.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise UsageError(f"--set {name}: {part!r} was set as a whole already")
+        inner[last] = parse(value, f"--set {name}").data
+    return settings

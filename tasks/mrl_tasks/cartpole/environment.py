@@ -1,0 +1,198 @@
+"""Batched CartPole in torch: all B x E carts move in one function, each task with its own physics."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mrl_bench.errors import UsageError
+from mrl_bench.keyed_random import uniforms
+from mrl_bench.types import Step, TaskBatch
+from mrl_tasks.cartpole.family import DT, CartPole
+
+TRACK_LIMIT = 2.4  # [m] from the middle of the track
+ANGLE_LIMIT = 12 * 2 * math.pi / 360  # [rad] from upright
+START_LIMIT = 0.05  # [m, m/s, rad, rad/s] each entry of the first state is uniform within it
+TARGET_REACH = 2.0  # [m] from the target, where the reward has fallen to 0
+
+
+class Physics(NamedTuple):
+    """What differs between tasks, each (B, 1), so that it broadcasts over a task's episodes."""
+
+    gravity: Tensor  # [m/s^2]
+    total_mass: Tensor  # [kg] cart and pole
+    pole_mass: Tensor  # [kg]
+    pole_half_length: Tensor  # [m]
+    pole_moment: Tensor  # [kg m] pole mass times half length
+    motor_force: Tensor  # [N] at action 1; negative if wired backwards
+    wind_force: Tensor  # [N]
+    cart_friction: Tensor  # [N]
+    pole_friction: Tensor  # [N m s]
+    target_position: Tensor  # [m]
+
+    @classmethod
+    def of(cls, tasks: TaskBatch, device: torch.device, dtype: torch.dtype) -> Physics:
+        def tensor(column: NDArray[np.float64]) -> Tensor:
+            return torch.tensor(column[:, None], device=device, dtype=dtype)  # (B, 1)
+
+        cart_mass, pole_mass = tasks.column("cart_mass"), tasks.column("pole_mass")
+        half_length = tasks.column("pole_half_length")
+        aimed = "target_position" in tasks.names
+        target = tasks.column("target_position") if aimed else np.zeros(len(tasks))
+        return cls(
+            gravity=tensor(tasks.column("gravity")),
+            total_mass=tensor(pole_mass + cart_mass),
+            pole_mass=tensor(pole_mass),
+            pole_half_length=tensor(half_length),
+            pole_moment=tensor(pole_mass * half_length),
+            motor_force=tensor(tasks.column("force_magnitude") * tasks.column("wiring")),
+            wind_force=tensor(tasks.column("wind_force")),
+            cart_friction=tensor(tasks.column("cart_friction")),
+            pole_friction=tensor(tasks.column("pole_friction")),
+            target_position=tensor(target),
+        )
+
+
+def accelerations(
+    x_dot: Tensor, theta: Tensor, theta_dot: Tensor, force: Tensor, physics: Physics
+) -> tuple[Tensor, Tensor]:
+    """Of the cart [m/s^2] and of the pole [rad/s^2] under a force [N] on the cart, all (B, E).
+
+    The equations of Barto, Sutton & Anderson 1983 ("Neuronlike adaptive elements that can solve difficult
+    learning control problems", appendix), with M the cart's mass, m the pole's and l half the pole's length:
+
+        theta_acc = (g sin theta - cos theta (F + m l theta_dot^2 sin theta - mu_c sgn x_dot) / (M + m)
+                     - mu_p theta_dot / (m l))  /  (l (4/3 - m cos^2 theta / (M + m)))
+        x_acc = (F + m l (theta_dot^2 sin theta - theta_acc cos theta) - mu_c sgn x_dot) / (M + m)
+
+    Their mu_c is a force [N] whatever the load on the track, and mu_p is in N m s. Operations come in the
+    order of Gymnasium's `CartPoleEnv.step`; without friction both terms subtract an exact 0.
+    """
+    sin, cos = theta.sin(), theta.cos()
+    net_force = force - physics.cart_friction * x_dot.sign()
+    push = (net_force + physics.pole_moment * theta_dot.square() * sin) / physics.total_mass
+    drag = physics.pole_friction * theta_dot / physics.pole_moment
+    lever = physics.pole_half_length * (4.0 / 3.0 - physics.pole_mass * cos.square() / physics.total_mass)
+    theta_acc = (physics.gravity * sin - cos * push - drag) / lever
+    x_acc = push - physics.pole_moment * theta_acc * cos / physics.total_mass
+    return x_acc, theta_acc
+
+
+def advance(
+    state: Tensor, ended: Tensor, action: Tensor, physics: Tensor, control: str, reward: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """One explicit Euler step of every slot that lives. Pure, so that `torch.compile` can fuse it.
+
+    No fused multiply-add (`addcmul`, `add(alpha=)`): they would round a slot by its place in the batch.
+
+    Args:
+        state: x, x_dot, theta and theta_dot in SI units, (4, B, E).
+        ended: 1 for the slots that fell and for those that broke down, else 0, (2, B, E). They stay as they are.
+        action: that reaches the motor in this step, (B, E, 1).
+        physics: the entries of `Physics`, (10, B, 1); one tensor, because each argument costs a compiled call.
+        control, reward: the options of `CartPole`.
+
+    Returns:
+        `state` and `ended` after the step; and to give away the observation (B, E, 4), the reward of the slots
+        that lived (B, E), and `ended` as bytes, because compiled CPU code is slow at writing bools. A slot breaks
+        down if its step leads to a state that is not finite: it does not take that step.
+    """
+    task = Physics(*physics.unbind(0))
+    x, x_dot, theta, theta_dot = before = state.unbind(0)
+    command = action.squeeze(-1).to(x.dtype)
+    throttle = command.clamp(-1.0, 1.0) if control == "force" else 2.0 * (command > 0).to(x.dtype) - 1.0
+    force = throttle * task.motor_force + task.wind_force
+    x_acc, theta_acc = accelerations(x_dot, theta, theta_dot, force, task)
+    x, x_dot, theta, theta_dot = after = (
+        x + DT * x_dot,
+        x_dot + DT * x_acc,
+        theta + DT * theta_dot,
+        theta_dot + DT * theta_acc,
+    )
+    if reward == "balance":
+        earned = torch.ones_like(x)
+    else:
+        earned = (1.0 - (x - task.target_position).abs() / TARGET_REACH).clamp(0.0, 1.0)
+
+    sound = (x + x_dot + theta + theta_dot + earned).abs() < math.inf  # neither inf nor NaN hides in a sum
+    fallen = torch.maximum(x.abs() - TRACK_LIMIT, theta.abs() - ANGLE_LIMIT) > 0
+    fell, broke = ended.unbind(0)
+    lives = fell + broke == 0
+    taken = lives & sound
+    state = torch.stack([torch.where(taken, new, old) for new, old in zip(after, before, strict=True)])
+    ended = torch.stack([torch.where(taken & fallen, 1.0, fell), torch.where(lives & ~sound, 1.0, broke)])
+    return state, ended, state.clone().permute(1, 2, 0), earned, ended.to(torch.uint8)
+
+
+class CartPoleEnv:
+    """B tasks x E episodes of CartPole; a `BatchEnv`.
+
+    `state` (4, B, E) and `ended` (2, B, E) are those of `advance`.
+    """
+
+    state: Tensor
+    ended: Tensor
+
+    def __init__(
+        self,
+        family: CartPole,
+        tasks: TaskBatch,
+        episodes: int,
+        device: torch.device,
+        dtype: torch.dtype | None = None,
+        *,
+        compile: bool = False,
+    ) -> None:
+        """`compile` fuses a step into one kernel. It is opt-in, because that kernel rounds differently."""
+        delay = tasks.column("actuator_delay")
+        legal = family.params["actuator_delay"].values or ()
+        if not np.isin(delay, legal).all():
+            raise UsageError(f"actuator_delay {delay.tolist()}: each must be one of {legal}")
+        self._options = family.control, family.reward
+        self._physics = torch.stack(Physics.of(tasks, device, dtype or torch.float32))  # (10, B, 1)
+        self._advance = torch.compile(advance) if compile else advance
+        self._shape = (len(tasks), episodes)
+        self._delay = torch.tensor(delay, dtype=torch.int64, device=device)  # (B,)
+        self._rows = torch.arange(len(tasks), device=device)
+        self._longest_delay = int(delay.max())
+
+    def reset(self, seed: int) -> Tensor:
+        start = START_LIMIT * (2.0 * uniforms(("reset", seed), *self._shape, 4) - 1.0)  # (B, E, 4)
+        self.state = torch.from_numpy(start).permute(2, 0, 1).contiguous().to(self._physics)
+        self.ended = self.state.new_zeros(2, *self._shape)
+        self._sent = self.state.new_zeros(self._longest_delay + 1, *self._shape, 1)  # a ring of actions
+        self._t = 0
+        return self.state.clone().permute(1, 2, 0)
+
+    def step(self, action: Tensor) -> Step:
+        self.state, self.ended, obs, reward, ended = self._advance(
+            self.state, self.ended, self._delayed(action), self._physics, *self._options
+        )
+        terminated, failed = ended.view(torch.bool).unbind(0)
+        return Step(obs, reward, terminated, failed)
+
+    def render(self, task: int, episode: int, width: int, height: int) -> NDArray[np.uint8]:
+        """See `mrl_bench.family.Renderable`."""
+        from mrl_tasks.cartpole.rendering import draw
+
+        x, _, theta, _ = self.state[:, task, episode].tolist()
+        physics = Physics(*self._physics[:, task, 0])
+        target = physics.target_position.item() if self._options[1] == "target" else None
+        return draw(x, theta, physics.pole_half_length.item(), target, width, height)
+
+    def close(self) -> None:
+        pass
+
+    def _delayed(self, action: Tensor) -> Tensor:
+        """Sends an action on its way and gives the one that arrives, both (B, E, 1)."""
+        if self._longest_delay == 0:
+            return action
+        newest = self._t % len(self._sent)
+        self._sent[newest] = action
+        self._t += 1
+        return self._sent[(newest - self._delay) % len(self._sent), self._rows]

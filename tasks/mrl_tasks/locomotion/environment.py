@@ -1,0 +1,220 @@
+"""Locomotion as an environment: actions in, observations and rewards out, whatever moves the robots."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import ndtri
+from torch import Tensor
+
+from mrl_bench.keyed_random import uniforms
+from mrl_bench.types import Step, TaskBatch
+from mrl_tasks.locomotion.actuation import Wiring
+from mrl_tasks.locomotion.family import Locomotion
+from mrl_tasks.locomotion.robots import Robot
+from mrl_tasks.locomotion.simulation import Simulation
+
+if TYPE_CHECKING:
+    from mrl_tasks.locomotion.rendering import Renderer
+
+# What numpy and torch write alike: numpy's arrays where the simulation is on the CPU, tensors elsewhere. A
+# simulation leaves nothing of ours in the processor's caches, and there an operation of numpy takes a fifth of
+# the time of torch's.
+Array = Any
+
+
+class LocomotionEnv:
+    """B tasks x E robots, see `mrl_bench.family.BatchEnv`. Inside, the slots are one axis, N = B x E."""
+
+    def __init__(
+        self,
+        family: Locomotion,
+        tasks: TaskBatch,
+        possible: NDArray[np.bool_],
+        episodes: int,
+        simulation: Simulation,
+        dtype: torch.dtype,
+    ) -> None:
+        """`possible` (B,) says which tasks there can be; the others fail in their first step."""
+        self.robot, self.simulation = family.body, simulation
+        self._family, self._dt, self._dtype = family, family.spec.dt, dtype
+        self._shape, self._tasks = (len(tasks), episodes), tasks
+        self._films: dict[tuple[int, int, int], Renderer] = {}  # (task, width, height) ->
+        self._state = _native(simulation.state)
+        self._derived = {name: _native(simulation.derived(name)) for name in _quantities(family)}
+        self._mass = _native(simulation.body_mass)
+
+        def constant(values: NDArray[Any]) -> Array:
+            """An array as the simulation's are, where it computes, and in its precision if it is of floats."""
+            like = simulation.state
+            tensor = torch.from_numpy(values).to(like.device)
+            return _native(tensor.to(like.dtype) if tensor.is_floating_point() else tensor)
+
+        self._wiring = Wiring(self.robot, tasks, episodes, constant)
+        self._goal = constant(_goals(family.task, tasks).repeat(episodes, 0))  # (N, ...)
+        low, high = _healthy_states(self.robot)
+        bounded = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
+        self._bounded = slice(bounded[0], bounded[-1] + 1) if len(bounded) else None  # coordinates
+        self._healthy = [constant(bound[self._bounded]) for bound in (low, high)]
+        largest = np.full(len(low), np.inf)  # (nq + nv,) as observed
+        largest[self.robot.positions :] = self.robot.observed_velocity or np.inf
+        self._largest = constant(largest)
+        self._impossible = constant(~possible.repeat(episodes))  # (N,)
+        self._everyone, self._nobody = (constant(np.full(len(possible) * episodes, x)) for x in (True, False))
+
+    def reset(self, seed: int) -> Tensor:
+        robot = self.robot
+        draws = uniforms(("reset", seed), *self._shape, robot.positions + robot.velocities)
+        draws = draws.reshape(-1, draws.shape[-1])
+        noise = 2.0 * draws - 1.0
+        if robot.gaussian_velocities:
+            noise[:, robot.positions :] = ndtri(draws[:, robot.positions :])
+        rest = self.simulation.rest
+        self.simulation.start(rest + rest.new_tensor(robot.reset_noise * noise))
+        self._wiring.reset()
+        self._place, self._alive = self.place(), self._everyone
+        return self.observation()
+
+    def step(self, action: Tensor) -> Step:
+        control = self._wiring.control(_native(action.flatten(0, 1)))
+        advanced = self.simulation.advance(torch.as_tensor(control), torch.as_tensor(self._alive))
+        failed = _native(advanced) | self._impossible
+        before, self._place = self._place, self.place()
+        healthy = self.is_healthy()
+        reward = (
+            self.robot.forward_reward * self.progress((self._place - before) / self._dt)
+            + self.robot.healthy_reward * healthy
+            - self.robot.control_cost * (control * control).sum(-1)
+        )
+        terminated = ~(healthy | failed) if self._family.terminates else self._nobody
+        self._alive = self._alive & ~(terminated | failed)
+        return Step(self.observation(), *(self._given(x) for x in (reward, terminated, failed)))
+
+    def _given(self, values: Array) -> Tensor:
+        """Values of slots, (N,), as the caller gets them: (B, E), in memory of their own."""
+        tensor = torch.as_tensor(values).view(self._shape)
+        return tensor.clone() if tensor.dtype == torch.bool else tensor.to(self._dtype)
+
+    def render(self, task: int, episode: int, width: int, height: int) -> NDArray[np.uint8]:
+        """See `mrl_bench.family.Renderable`."""
+        from mrl_tasks.locomotion.rendering import Renderer
+
+        key = (task, width, height)
+        if key not in self._films:
+            own = TaskBatch(self._tasks.names, self._tasks.values[task : task + 1])
+            self._films[key] = Renderer(self.robot, own, width, height)
+        slot = task * self._shape[1] + episode
+        return self._films[key].render(self.simulation.state[slot, : self.robot.positions].cpu().numpy())
+
+    def close(self) -> None:
+        for film in self._films.values():
+            film.close()
+        self._films.clear()
+
+    def place(self) -> Array:
+        """Where on the ground the robots are: x, or x and y where they can turn, (N, 1 or 2) [m]."""
+        axes = self.robot.root.place
+        match self.robot.tracked:
+            case "root":
+                return self._state[:, :axes] + 0.0  # a copy
+            case "torso":
+                return self._derived["xpos"][:, 1, :axes] + 0.0
+            case "mass_center":
+                points = self._derived["xipos"][..., :axes]
+                return (self._mass[..., None] * points).sum(1) / self._mass.sum(-1)[:, None]
+
+    def progress(self, velocity: Array) -> Array:
+        """What the task rewards, (N,), of a velocity (N, 1 or 2) [m/s] and of the present place."""
+        goal = self._goal
+        match self._family.task:
+            case "forward":
+                return velocity[:, 0]
+            case "velocity":
+                return -abs(velocity[:, 0] - goal)
+            case "direction":
+                return velocity[:, 0] * goal
+            case "heading":
+                return velocity[:, 0] * goal[:, 0] + velocity[:, 1] * goal[:, 1]
+            case "goal":
+                distance = abs(self._place - goal)
+                return -(distance[:, 0] + distance[:, 1])
+
+    def is_healthy(self) -> Array:
+        """(N,) bool: the torso is as high and as upright as it should be."""
+        if self._bounded is None:
+            return self._everyone
+        low, high = self._healthy
+        state = self._state[:, self._bounded]
+        return ((state > low) & (state < high)).all(-1)
+
+    def observation(self) -> Tensor:
+        """(B, E, O), in memory of its own."""
+        robot, state = self.robot, self._state
+        if robot.observed_velocity is not None:
+            state = state.clip(-self._largest, self._largest)
+        parts = [state if self._family.observe_place else state[:, robot.root.place :]]
+        if robot.observes_bodies:
+            cinert, cvel = (self._derived[name].reshape(len(state), -1) for name in ("cinert", "cvel"))
+            parts += [cinert[:, 10:], cvel[:, 6:], self._derived["qfrc_actuator"][:, robot.root.velocities :]]
+        if self._family.observe_torso:
+            parts.append(self._derived["xpos"][:, 1])
+        return _join(parts, self._dtype).view(*self._shape, -1)
+
+
+def _quantities(family: Locomotion) -> Iterator[str]:
+    """What `place` and `observation` need to know beside the state."""
+    robot = family.body
+    if robot.tracked == "torso" or family.observe_torso:
+        yield "xpos"
+    if robot.tracked == "mass_center":
+        yield "xipos"
+    if robot.observes_bodies:
+        yield from ("cinert", "cvel", "qfrc_actuator")
+
+
+def _goals(task: str, tasks: TaskBatch) -> NDArray[np.float64]:
+    """What `progress` needs to know of each task, (B, ...)."""
+    match task:
+        case "velocity":
+            return tasks.column("target_velocity")
+        case "direction":
+            return tasks.column("direction")
+        case "heading":
+            headings = tasks.column("heading").tolist()
+            return np.array([(math.cos(heading), math.sin(heading)) for heading in headings])
+        case "goal":
+            return np.stack([tasks.column("goal_x"), tasks.column("goal_y")], -1)
+    return np.zeros(len(tasks))
+
+
+def _healthy_states(robot: Robot) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Between which states (nq + nv,) a robot is healthy."""
+    low = np.full(robot.positions + robot.velocities, -np.inf)
+    if robot.healthy_state is not None:
+        low[2:] = -robot.healthy_state
+    high = -low
+    for coordinate, bounds in (
+        (robot.root.height, robot.healthy_height),
+        (robot.root.pitch, robot.healthy_pitch),
+    ):
+        if coordinate is not None and bounds is not None:
+            low[coordinate], high[coordinate] = bounds
+    return low, high
+
+
+def _native(tensor: Tensor) -> Array:
+    """What to compute with where a tensor is; the memory is the same."""
+    return tensor.numpy() if tensor.device.type == "cpu" else tensor
+
+
+def _join(parts: list[Array], dtype: torch.dtype) -> Tensor:
+    """Columns side by side, in a new tensor of another type."""
+    if isinstance(parts[0], Tensor):
+        return torch.cat(parts, -1).to(dtype)
+    number = np.float32 if dtype == torch.float32 else np.float64
+    return torch.from_numpy(np.concatenate(parts, -1, dtype=number, casting="same_kind"))

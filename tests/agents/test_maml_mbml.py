@@ -1,0 +1,153 @@
+"""What MAML-MBML adds to its two parts, on a game whose tasks differ in a wind."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from goal_game import GoalGame, GoalTraining, goal_spec
+from mrl_agents.advantage import masked_mean
+from mrl_agents.maml_mbml import MamlMbml
+from mrl_agents.replay import transitions_of
+from torch import Generator, Tensor
+
+from mrl_bench.agent import Act
+from mrl_bench.protocol.rollout import collect
+from mrl_bench.scenario.settings import make_config
+from mrl_bench.types import Rollout, State, Step
+
+HORIZON = 10
+SETTINGS = {
+    "mbml": {
+        "rounds": 3,
+        "tasks": 40,
+        "hidden": [32],
+        "width": 32,
+        "context": 2,
+        "context_width": 16,
+        "model_iterations": 60,
+        "policy_iterations": 20,
+        "imagined_steps": 5,
+        "test_starts": 4,
+        "context_lengths": [8, 16],
+    },
+    "maml": {"tasks": 10},
+    "env_steps": 4_500,
+    "model_context": 16,
+    "model_iterations": 400,
+}
+
+
+class WindyGame(GoalGame):
+    """The game of goals, in which each task has a wind of its own that moves the walker as well."""
+
+    def __init__(self, tasks: int, episodes: int, seed: int) -> None:
+        super().__init__(tasks, episodes)
+        self.wind = torch.rand(tasks, 1, 2, generator=Generator().manual_seed(seed)) - 0.5
+
+    def step(self, action: Tensor) -> Step:
+        self.place = self.place + self.wind
+        return super().step(action)
+
+
+class WindyTraining(GoalTraining):
+    def tasks(self, count: int, episodes: int) -> Any:
+        return WindyTasks(self, WindyGame(count, episodes, seed=1 + self.collections))
+
+
+class WindyTasks:
+    def __init__(self, training: WindyTraining, game: WindyGame) -> None:
+        self.training, self.game = training, game
+
+    def collect(self, act: Act, state: State, explore: bool = True) -> tuple[Rollout, State]:
+        training = self.training
+        training.collections += 1
+        seed = training.collections
+        rollout, state = collect(
+            self.game, training.spec, act, state, seed=seed, noise_seed=seed, explore=explore
+        )
+        training.steps += int(rollout.mask.sum())
+        return rollout, state
+
+
+@cache
+def trained() -> MamlMbml:
+    agent = MamlMbml(goal_spec(HORIZON), make_config(MamlMbml, SETTINGS), 0, torch.device("cpu"))
+    agent.meta_train(WindyTraining(4_500, HORIZON))
+    return agent
+
+
+def after_rounds(agent: MamlMbml, rounds: int) -> tuple[State, Rollout]:
+    """What the agent knows of 50 new tasks after so many rounds, and one more round that it has not seen."""
+    game, state = WindyGame(50, 1, seed=10**6), agent.initial_state(50)
+    for k in range(rounds + 1):
+        fresh, _ = collect(game, agent.spec, agent.act, state, seed=k, noise_seed=k, explore=True)
+        if k < rounds:
+            state = agent.adapt(state, fresh, Generator().manual_seed(k))
+    return state, fresh
+
+
+def test_a_model_step_lowers_the_held_out_error_on_nine_of_ten_new_tasks() -> None:
+    agent = trained()
+    state, fresh = after_rounds(agent, 2)
+    batch, mask = transitions_of(fresh)
+    with torch.no_grad():
+        shared, adapted = (
+            masked_mean(agent._errors(model, batch, state["z"])["dynamics"].mean(1), mask, (1,))
+            for model in (agent.mbml.model, state["model"])
+        )
+    assert (adapted < shared).double().mean() >= 0.9
+    assert adapted.mean() < 0.8 * shared.mean()
+
+
+def test_real_steps_are_taken_in_the_rounds_that_meta_training_had() -> None:
+    agent = trained()
+    once, twice = (after_rounds(agent, rounds)[0]["stepped"] for rounds in (1, 2))
+    blank = agent.initial_state(50)["stepped"]
+    assert not torch.equal(once["w0"], blank["w0"])
+    assert torch.equal(once["w0"], twice["w0"])
+
+
+def test_imagination_starts_from_the_real_step_and_moves_as_far_as_it_is_trusted() -> None:
+    agent = trained()
+    state, _ = after_rounds(agent, 1)
+    stepped, policy = state["stepped"], state["policy"]
+    added = {key: torch.ones_like(value) for key, value in stepped.items()}
+    moved = agent.maml.trusting(stepped, added)
+    for key, trust in agent.maml.log_trust.items():
+        torch.testing.assert_close(moved[key] - stepped[key], trust.exp().detach().expand_as(moved[key]))
+        assert not torch.equal(policy[key], stepped[key])
+    assert torch.equal(policy["log_sigma"], stepped["log_sigma"])
+
+
+@pytest.mark.parametrize(
+    ("off", "moves"),
+    [
+        ({"maml": {"inner_steps": 0}}, {"stepped": False, "policy": True}),
+        ({"mbml": {"test_updates": 0}}, {"stepped": True, "policy": False}),
+    ],
+)
+def test_an_ablation_leaves_out_what_it_names(off: dict[str, Any], moves: dict[str, bool]) -> None:
+    """Whether the real step moves the policy that a task begins with, and imagination the one after it."""
+    settings = {
+        key: {**value, **off.get(key, {})} if isinstance(value, dict) else value
+        for key, value in SETTINGS.items()
+    }
+    agent = MamlMbml(goal_spec(HORIZON), make_config(MamlMbml, settings), 0, torch.device("cpu"))
+    agent.load_state_dict(trained().state_dict())
+    state, _ = after_rounds(agent, 1)
+    blank = agent.initial_state(50)["policy"]
+    assert torch.equal(state["stepped"]["w0"], blank["w0"]) != moves["stepped"]
+    assert torch.equal(state["policy"]["w0"], state["stepped"]["w0"]) != moves["policy"]
+
+
+def test_without_model_steps_the_model_is_the_shared_one() -> None:
+    agent = MamlMbml(
+        goal_spec(HORIZON), make_config(MamlMbml, SETTINGS | {"model_steps": 0}), 0, torch.device("cpu")
+    )
+    agent.load_state_dict(trained().state_dict())
+    model = after_rounds(agent, 1)[0]["model"]
+    for key, value in model.items():
+        assert torch.equal(value, agent.mbml.model[key].detach().expand_as(value)), key

@@ -1,0 +1,87 @@
+"""Figures of the boards of test_report: what is drawn, and that it can be told apart and read."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from test_report import AT_ONCE, BOARDS, MAML, make_board, make_learning, make_row
+
+from mrl_bench.report import figures, panels
+from mrl_bench.report.scores import ScenarioScores
+from mrl_bench.report.style import COLOURS, agent_styles
+
+
+def test_learning_curves_are_drawn_where_agents_were_probed() -> None:
+    def names(board: ScenarioScores) -> list[str]:
+        return [panel.name for panel in panels.panels(board.splits["test"])]
+
+    assert names(BOARDS[0]) == ["scores", "returns", "spread"]
+    assert names(make_board("idle-v1", AT_ONCE)) == ["scores", "returns", "spread"]
+    assert names(BOARDS[5]) == ["scores", "returns", "spread", "learning"]
+    split = BOARDS[5].splits["test"]
+    (panel,) = (panel for panel in panels.panels(split) if panel.name == "learning")
+    words = figures.inline_svg(panel, split, agent_styles(BOARDS), "x")
+    assert "maml from 0.10 after 10k env steps to 0.40 after 1M env steps" in words
+    assert "idle" not in words
+    assert all(f">{name}<" in words for name in ("mbml", "maml", "oracle", "10k", "100k", "1M"))
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "ticks"),
+    [(3e3, 4e5, ["10k", "100k"]), (1.5e4, 1.2e5, ["20k", "50k", "100k"]), (2.1e4, 2.2e4, ["21k", "22k"])],
+)
+def test_env_steps_have_ticks_on_any_range(first: float, last: float, ticks: list[str]) -> None:
+    row = make_row("maml", MAML, learning=make_learning([first, last], [0.1, 0.9], None))
+    split = make_board("x-v1", row).splits["test"]
+    figure = Figure(figsize=(panels.WIDTH, panels.height(split)))
+    panels.LEARNING.draw(figure, (0, 0), split, agent_styles([make_board("x-v1", row)]))
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ticks
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return figures.write_figures((BOARDS[0], BOARDS[4]), tmp_path_factory.mktemp("figures"))
+
+
+def test_figures_are_written_for_every_split(written: list[Path]) -> None:
+    names = [f"curves-wiring-v1-{split}" for split in ("train", "test", "ood")] + ["curves-many-v1-test"]
+    assert [path.name for path in written] == [name + suffix for name in names for suffix in (".svg", ".png")]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written[1::2])
+
+
+def test_svg_is_xml_with_text_as_text(written: list[Path]) -> None:
+    for path in written[::2]:
+        words = {node.text for node in ET.parse(path).iter("{http://www.w3.org/2000/svg}text")}
+        assert {"Normalised score (IQM)", "Mean return", "oracle", "episodes", "env steps"} <= words
+
+
+def test_an_agent_keeps_its_look_and_shares_it_with_none() -> None:
+    names = ("maml", "mbml", "maml_mbml")
+    together = agent_styles([make_board("all-v1", *(make_row(name, MAML) for name in names))])
+    for name in names:
+        assert agent_styles([make_board("one-v1", make_row(name, MAML))])[name] == together[name]
+    many = agent_styles(BOARDS)
+    assert len(many) == len(set(many.values())) > len(COLOURS)
+    assert len({(look.colour, look.dashes) for look in many.values()}) == len(many)
+
+
+def test_labels_keep_order_and_distance() -> None:
+    wanted = np.array([0.9, 0.1, 0.91, 0.92, 1.0, 0.1])
+    placed = panels._apart(wanted, gap=0.1)
+    assert np.all(np.diff(np.sort(placed)) >= 0.1 - 1e-12)
+    assert np.all((placed >= 0) & (placed <= 1 + 1e-12))
+    assert np.all(np.argsort(placed, kind="stable") == np.argsort(wanted, kind="stable"))
+    np.testing.assert_allclose(panels._apart(np.array([0.2, 0.8]), gap=0.1), [0.2, 0.8])
+    np.testing.assert_allclose(panels._apart(np.full(3, 0.5), gap=0.9), [0, 0.5, 1])
+
+
+def test_figures_leave_pyplot_alone_and_tables_matplotlib() -> None:
+    code = "import sys, mrl_bench.report.table as _; assert 'matplotlib' not in sys.modules;"
+    code += "import mrl_bench.report.page as _; assert 'matplotlib.pyplot' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})

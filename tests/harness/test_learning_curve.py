@@ -1,0 +1,153 @@
+"""What probes see of an agent that meta-trains, and that the agent does not see them."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from bench_kit import make_scenario, toy_unit
+from toy_agents import GlobalNoise, Learner
+
+from mrl_bench.protocol.learning_curve import PeriodicEvaluation
+from mrl_bench.report.scores import score_scenario
+from mrl_bench.runs.run import Run, execute, train
+from mrl_bench.runs.store import Store
+from mrl_bench.scenario.suite import AgentSpec
+
+
+class Restless(Learner):
+    """Breaks its contract: it changes with all that it sees, and by more than what it sees in training."""
+
+    def act(self, state, last, explore, rng):
+        self.push += last.obs.mean()
+        return super().act(state, last, explore, rng)
+
+
+class Modelling(Learner):
+    """Logs errors of a model that it does not have: a falling one, and one that cannot be computed."""
+
+    def meta_train(self, training):
+        for error in (0.5, 0.25):
+            training.tasks(2, 2).collect(self.act, self.initial_state(2))
+            training.log(
+                {"model/held_out_dynamics": error, "model/held_out_reward": math.nan, "losses/x": 1.0}
+            )
+
+
+class Idle(Learner):
+    """Does not meta-train."""
+
+    def meta_train(self, training):
+        pass
+
+
+@pytest.fixture
+def scenario(tmp_path):
+    return make_scenario(tmp_path)
+
+
+def unit_of(scenario, cls, seed=0, **settings):
+    return Run(
+        scenario, AgentSpec(cls.__name__.lower(), f"{cls.__module__}:{cls.__name__}", settings), seed, "cpu"
+    )
+
+
+def trained(run, folder):
+    return train(run, Store(folder), lambda *_: None)
+
+
+@pytest.mark.parametrize("cls", [Learner, GlobalNoise, Restless])
+def test_weights_are_the_same_bytes_with_and_without_probes(scenario, tmp_path, monkeypatch, cls):
+    run = unit_of(scenario, cls)
+    probed = trained(run, tmp_path / "with")
+    monkeypatch.setattr(PeriodicEvaluation, "due", lambda self, steps: False)
+    plain = trained(run, tmp_path / "without")
+    assert len(probed.learning_curve.env_steps) > len(plain.learning_curve.env_steps) == 1
+    assert probed.env_steps == plain.env_steps
+    models = [
+        Store(tmp_path / name).model_path(run.key("train")).read_bytes() for name in ("with", "without")
+    ]
+    assert models[0] == models[1]
+
+
+def test_a_probe_follows_when_the_steps_have_doubled_and_at_the_end(scenario, tmp_path):
+    result = trained(unit_of(scenario, Learner), tmp_path)
+    steps = result.learning_curve.env_steps
+    a_batch = 4 * scenario.horizon
+    assert 0 < steps[0] <= a_batch
+    assert steps[-1] == result.env_steps >= 300
+    for before, after in pairwise(steps[:-1]):
+        assert 2 * before <= after < 2 * before + a_batch
+    assert result.learning_curve.returns.shape == result.learning_curve.failed.shape == (3, len(steps))
+
+
+def test_the_last_probe_is_the_evaluation_after_the_first_round(scenario, tmp_path):
+    evaluation = execute(unit_of(scenario, Learner), Store(tmp_path), lambda *_: None)
+    curve, learning = evaluation.curves["test"], evaluation.training.learning_curve
+    assert learning.k == curve.episodes_per_round == 2
+    assert learning.returns[:, -1].tolist() == curve.returns[:, curve.k.index(2)].mean(-1).tolist()
+    assert learning.returns[:, 0].tolist() != learning.returns[:, -1].tolist()
+
+
+def test_a_learning_curve_grows_with_what_is_learned(scenario, tmp_path):
+    """From a file to a board: an agent that pushes the harder, the longer it trained, has a curve that moves."""
+    store = Store(tmp_path)
+    names = ("random", "blind", "oracle")
+    anchors = [Run(scenario, AgentSpec(name, name, {}), 0, "cpu") for name in names]
+    runs = [*anchors, *(unit_of(scenario, Learner, seed) for seed in (0, 1))]
+    for run in runs:
+        execute(run, store, lambda *_: None)
+    evaluations = [store.evaluation(run.key("evaluate")) for run in runs]
+    assert [evaluation.training.learning_curve is None for evaluation in evaluations] == [True] * 3 + [
+        False
+    ] * 2
+    board = score_scenario(evaluations)
+    (row,) = (row for row in board.splits["test"].rows if row.agent == "learner")
+    assert np.all(np.diff(row.learning.env_steps) > 0)
+    assert len(row.learning.scores) == len(row.learning_curve.env_steps) > 2
+    assert row.learning.scores[-1].value == pytest.approx(row.scores[1].value)
+    assert all(row.learning is None for row in board.splits["ood"].rows)
+
+
+def test_a_failed_simulation_is_counted_in_a_probe(scenario, tmp_path):
+    result = trained(toy_unit(scenario, "NotFinite"), tmp_path)
+    assert (result.learning_curve.failed == 3 + 2).all()  # scored episodes and those of the round
+    assert not result.learning_curve.returns.any()
+
+
+def test_an_agent_that_does_not_train_is_probed_once(scenario, tmp_path):
+    result = trained(unit_of(scenario, Idle), tmp_path)
+    assert (result.env_steps, result.learning_curve.env_steps.tolist()) == (0, [0])
+
+
+def test_the_last_model_errors_are_part_of_the_result(scenario, tmp_path):
+    run = unit_of(scenario, Modelling)
+    for _ in range(2):  # as it was trained, and as it comes from the file
+        errors = trained(run, tmp_path).model_errors
+        assert errors.keys() == {"held_out_dynamics", "held_out_reward"}
+        assert errors["held_out_dynamics"] == 0.25
+        assert math.isnan(errors["held_out_reward"])
+
+
+def test_the_generators_of_the_process_are_as_they_were(scenario):
+    class Draws(Learner):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            torch.rand(3)
+            np.random.rand(3)
+
+    def twin():
+        torch.manual_seed(5)
+        np.random.seed(5)
+        return Draws(scenario.family.spec, Learner.Config(), 0, torch.device("cpu"))
+
+    agent = twin()
+    torch.manual_seed(1)
+    np.random.seed(1)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    PeriodicEvaluation(agent, twin, scenario, seed=0, device=torch.device("cpu")).take(1)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.random.get_state()[1].tolist() == before[1]

@@ -1,0 +1,225 @@
+"""What `collect` makes of an episode, whatever environment and agent do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from mrl_bench.protocol.rollout import collect
+from mrl_bench.types import EnvSpec, Rollout, Step, TimeStep
+
+B, E, T = 2, 3, 6
+SPEC = EnvSpec(obs_dim=2, act_dim=1, horizon=T, dt=0.1)
+
+
+class Scripted:
+    """B x E slots whose reward is 1 a step and whose observation counts the steps; `events` break in.
+
+    After the end of its episode a slot gives numbers without meaning, as the contract allows.
+    """
+
+    def __init__(self, events: dict[tuple[int, int, int], str] | None = None, episodes: int = E) -> None:
+        self.events, self.episodes = events or {}, episodes
+        self.steps, self.given = 0, []
+
+    def reset(self, seed: int) -> Tensor:
+        self.t, self.ended = 0, torch.zeros(B, self.episodes, dtype=torch.bool)
+        slots = torch.arange(B)[:, None] * 10.0 + torch.arange(self.episodes)
+        self.slots = torch.stack([slots + seed, torch.zeros_like(slots)], -1)
+        return self.slots.clone()
+
+    def step(self, action: Tensor) -> Step:
+        self.steps += 1
+        self.given.append(action.clone())
+        self.t += 1
+        self.slots[..., 1] += 1
+        obs, reward = self.slots.clone(), torch.ones(B, self.episodes)
+        terminated, failed = (torch.zeros(B, self.episodes, dtype=torch.bool) for _ in range(2))
+        obs[self.ended], reward[self.ended] = 99.0, 99.0
+        for (b, e, t), what in self.events.items():
+            if t != self.t - 1:
+                continue
+            if what == "terminated":
+                terminated[b, e] = True
+            elif what == "failed":
+                failed[b, e] = True
+            elif what == "reward":
+                reward[b, e] = math.inf
+            elif what == "obs":
+                obs[b, e, 1] = math.nan
+        self.ended = self.ended | terminated | failed
+        return Step(obs, reward, terminated, failed)
+
+    def close(self) -> None:
+        pass
+
+
+def still(state: object, step: TimeStep, explore: bool, rng: torch.Generator) -> tuple[Tensor, object]:
+    return torch.zeros(*step.obs.shape[:2], 1), state
+
+
+def play(env: Scripted, act: Callable = still, **options: object) -> Rollout:
+    rollout, _ = collect(env, SPEC, act, {}, **({"seed": 5, "noise_seed": 1, "explore": True} | options))
+    return rollout
+
+
+def noisy(state: object, step: TimeStep, explore: bool, rng: torch.Generator) -> tuple[Tensor, object]:
+    return torch.rand(*step.obs.shape[:2], 1, generator=rng), state
+
+
+def with_action(value: float, slot: tuple[int, int], t: int) -> Callable:
+    def act(state: object, step: TimeStep, explore: bool, rng: torch.Generator) -> tuple[Tensor, object]:
+        action = torch.full((*step.obs.shape[:2], 1), 0.5)
+        if step.t == t:
+            action[slot] = value
+        return action, state
+
+    return act
+
+
+def test_an_undisturbed_rollout_has_every_step_of_every_slot() -> None:
+    rollout = play(Scripted())
+    assert rollout.obs.shape == (B, E, T + 1, 2)
+    assert rollout.action.shape == (B, E, T, 1)
+    assert rollout.obs[1, 2, :, 1].tolist() == list(range(T + 1))
+    assert (rollout.obs[1, 2, :, 0] == 17).all()  # slot 12, started from seed 5
+    assert (rollout.returns() == T).all()
+    assert (rollout.lengths() == T).all()
+    assert not rollout.failed.any()
+    assert not rollout.terminated.any()  # an episode that is cut by the horizon has not terminated
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_an_action_that_is_not_finite_fails_in_its_step_and_earns_nothing_after(value: float) -> None:
+    env = Scripted()
+    rollout = play(env, with_action(value, (1, 0), t=2))
+    assert rollout.failed.nonzero().tolist() == [[1, 0]]
+    assert rollout.reward[1, 0].tolist() == [1, 1, 0, 0, 0, 0]
+    assert rollout.mask[1, 0].tolist() == [1, 1, 0, 0, 0, 0]
+    assert rollout.returns()[0].tolist() == [T] * E
+    assert all(action.isfinite().all() for action in env.given), "the environment never sees it"
+    assert rollout.action.isfinite().all()
+
+
+@pytest.mark.parametrize("what", ["failed", "reward", "obs"])
+def test_a_step_that_breaks_down_is_flagged_and_gives_neither_reward_nor_observation(what: str) -> None:
+    rollout = play(Scripted({(0, 1, 3): what}))
+    assert rollout.failed.nonzero().tolist() == [[0, 1]]
+    assert rollout.reward[0, 1].tolist() == [1, 1, 1, 0, 0, 0]
+    assert rollout.mask[0, 1].tolist() == [1, 1, 1, 0, 0, 0]
+    assert rollout.obs[0, 1, :, 1].tolist() == [0, 1, 2, 3, 3, 3, 3]
+    assert not rollout.terminated.any()
+    assert all(series.isfinite().all() for series in (rollout.obs, rollout.action, rollout.reward))
+
+
+def test_what_happens_after_the_end_of_an_episode_does_not_count() -> None:
+    rollout = play(
+        Scripted({(0, 0, 1): "terminated", (0, 0, 3): "failed", (0, 0, 4): "reward", (0, 0, 5): "obs"})
+    )
+    assert not rollout.failed.any()
+    assert rollout.terminated[0, 0].tolist() == [False, True, False, False, False, False]
+
+
+def test_an_ended_slot_earns_nothing_and_repeats_its_last_observation() -> None:
+    rollout = play(Scripted({(1, 1, 2): "terminated"}))
+    assert rollout.reward[1, 1].tolist() == [1, 1, 1, 0, 0, 0]  # the step that terminates counts
+    assert rollout.mask[1, 1].tolist() == [1, 1, 1, 0, 0, 0]
+    assert rollout.obs[1, 1, :, 1].tolist() == [0, 1, 2, 3, 3, 3, 3]
+    assert rollout.lengths()[1].tolist() == [T, 3, T]
+    assert rollout.returns()[1].tolist() == [T, 3, T]
+
+
+def test_a_rollout_stops_once_every_slot_has_ended() -> None:
+    env = Scripted({(b, e, 1 + (b + e) % 2): "terminated" for b in range(B) for e in range(E)})
+    rollout = play(env)
+    assert env.steps == 3
+    assert rollout.reward.shape == (B, E, 3)
+    assert sorted(rollout.lengths().flatten().tolist()) == [2, 2, 2, 3, 3, 3]
+
+
+def test_no_episode_is_longer_than_the_horizon() -> None:
+    env = Scripted()
+    rollout, _ = collect(env, replace(SPEC, horizon=2), still, {}, seed=5, noise_seed=1, explore=False)
+    assert env.steps == rollout.reward.shape[2] == 2
+
+
+def test_an_agent_sees_the_step_before_and_hands_on_its_state() -> None:
+    seen = []
+
+    def act(state: int, step: TimeStep, explore: bool, rng: torch.Generator) -> tuple[Tensor, int]:
+        seen.append(
+            (state, step.t, step.action[0, 0, 0].item(), step.reward[0].tolist(), step.alive[0].tolist())
+        )
+        return torch.full((B, E, 1), float(state)), state + 1
+
+    _, state = collect(Scripted({(0, 1, 1): "terminated"}), SPEC, act, 7, seed=5, noise_seed=1, explore=False)
+    assert state == 7 + T
+    assert seen[:4] == [
+        (7, 0, 0.0, [0, 0, 0], [1, 1, 1]),
+        (8, 1, 7.0, [1, 1, 1], [1, 1, 1]),
+        (9, 2, 8.0, [1, 1, 1], [1, 0, 1]),
+        (10, 3, 9.0, [1, 0, 1], [1, 0, 1]),
+    ]
+
+
+def test_explore_reaches_the_agent() -> None:
+    seen = set()
+
+    def act(state: object, step: TimeStep, explore: bool, rng: torch.Generator) -> tuple[Tensor, object]:
+        seen.add(explore)
+        return still(state, step, explore, rng)
+
+    play(Scripted(), act, explore=True)
+    assert seen == {True}
+    play(Scripted(), act, explore=False)
+    assert seen == {True, False}
+
+
+@pytest.mark.parametrize("shape", [(B, E), (B, 1, 1), (B, E, 2), (1, 1, 1), (B * E, 1), ()])
+def test_actions_of_a_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
+    def act(state: object, step: TimeStep, explore: bool, rng: torch.Generator) -> tuple[Tensor, object]:
+        return torch.zeros(shape), state
+
+    with pytest.raises(ValueError, match=r"act gave actions of shape .*, not \(2, 3, 1\)"):
+        play(Scripted(), act)
+
+
+def test_noise_does_not_depend_on_what_happens_to_neighbours() -> None:
+    quiet = play(Scripted(), noisy)
+    disturbed = play(Scripted({(0, 0, 0): "terminated", (1, 1, 2): "failed"}), noisy)
+    assert torch.equal(quiet.action[0, 1:], disturbed.action[0, 1:])
+    assert torch.equal(quiet.action[1, [0, 2]], disturbed.action[1, [0, 2]])
+    assert torch.equal(play(Scripted(), noisy).action, quiet.action)
+    assert not torch.equal(play(Scripted(), noisy, noise_seed=2).action, quiet.action)
+
+
+def test_the_noise_seed_does_not_move_the_starts() -> None:
+    one, other = (play(Scripted(), noisy, noise_seed=noise_seed) for noise_seed in (1, 2))
+    assert torch.equal(one.obs, other.obs)
+
+
+def test_whoever_writes_into_what_it_sees_changes_no_record() -> None:
+    def act(state: object, step: TimeStep, explore: bool, rng: torch.Generator) -> tuple[Tensor, object]:
+        action, state = noisy(state, step, explore, rng)
+        for tensor in (step.obs, step.action, step.reward, step.alive):
+            tensor.fill_(1e6)
+        return action, state
+
+    events = {(0, 0, 2): "terminated"}
+    wanted, got = play(Scripted(events), noisy), play(Scripted(events), act)
+    for name in ("obs", "action", "reward", "terminated", "mask", "failed"):
+        assert torch.equal(getattr(wanted, name), getattr(got, name)), name
+
+
+def test_nothing_is_recorded_for_differentiation() -> None:
+    weight = torch.ones(1, requires_grad=True)
+
+    def act(state: object, step: TimeStep, explore: bool, rng: torch.Generator) -> tuple[Tensor, object]:
+        return step.obs[..., :1] * weight, state
+
+    assert not play(Scripted(), act).action.requires_grad

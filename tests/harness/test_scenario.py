@@ -1,0 +1,519 @@
+import dataclasses
+import random
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from yaml_kit import edited, marked, mutant
+
+from mrl_bench.errors import SourceError, UsageError
+from mrl_bench.keyed_random import uniforms
+from mrl_bench.scenario import Budget, Protocol, find_scenario, list_scenarios, load, scenarios_dir
+from mrl_bench.scenario import scenario as scenario_module
+
+GOOD = """\
+id: toy-v1
+doc: A toy.
+family: toy_family:Toy
+options: {mode: slow}
+horizon: 50
+params:
+  gain: {uniform: [2, 5]}
+  sign: {choice: [-1, 1]}
+  body_mass[head]: 1.5
+splits:
+  train: {}
+  test: {count: 21, seed: 1}
+  ood: {count: 8, seed: 2, params: {gain: {uniform: [5, 8]}}}
+budget: {meta_train: 3.2e6, blind: 5e5, oracle: 1000000}
+protocol: {k: [0, 6], episodes_per_round: 3, scored_episodes: 4}
+"""
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """Loads the good scenario, with replacements."""
+
+    def load_toy(edits=None):
+        path = tmp_path / "toy-v1.yaml"
+        path.write_text(edited(GOOD, edits or {}), encoding="utf-8")
+        return load(path)
+
+    return load_toy
+
+
+# What a file becomes
+
+
+def test_a_scenario_says_what_its_file_says(toy, tmp_path):
+    scenario = toy()
+    assert (scenario.id, scenario.doc, scenario.horizon) == ("toy-v1", "A toy.", 50)
+    assert scenario.family_name == "toy_family:Toy"
+    assert (scenario.family.horizon, scenario.family.mode) == (50, "slow")
+    assert scenario.options == {"mode": "slow"}
+    assert scenario.budget == Budget(meta_train=3_200_000, blind=500_000, oracle=1_000_000)
+    assert type(scenario.budget.meta_train) is int
+    assert scenario.protocol == Protocol(k=(0, 6), episodes_per_round=3, scored_episodes=4)
+    assert list(scenario.splits) == ["train", "test", "ood"]
+    assert scenario.path == tmp_path / "toy-v1.yaml"
+
+
+def test_what_may_be_left_out_has_defaults(toy):
+    scenario = toy({"options: {mode: slow}\n": "", "  train: {}\n": "", GOOD[GOOD.index("protocol") :]: ""})
+    assert scenario.protocol == Protocol()
+    assert scenario.protocol.k == (0, 1, 2, 3, 5, 10)
+    assert scenario.options == {}
+    assert "ood" not in toy({GOOD[GOOD.index("  ood") : GOOD.index("budget")]: ""}).splits
+
+
+def test_options_reach_the_family(toy):
+    options = "{mode: fast, friction: 1, legs: 6.0, grid: [1, 2], loud: true}"
+    family = toy({"{mode: slow}": options}).family
+    assert (family.mode, family.friction, family.legs, family.grid, family.loud) == (
+        "fast",
+        1.0,
+        6,
+        (1, 2),
+        True,
+    )
+    assert type(family.legs) is int
+    assert type(family.friction) is float
+
+
+def test_a_scenario_does_not_change(toy):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        toy().horizon = 3
+
+
+# Tasks
+
+
+def test_tasks_name_every_parameter_and_keep_defaults(toy):
+    tasks = toy().tasks("test")
+    assert tasks.names == tuple(toy().family.params)
+    assert tasks.values.shape == (21, 6)
+    assert (tasks.column("body_mass[head]") == 1.5).all()
+    assert (tasks.column("body_mass[foot]") == 3.0).all()
+    assert (tasks.column("delay") == 0.0).all()
+
+
+def test_draws_lie_in_their_distributions(toy):
+    scenario = toy()
+    for tasks in (scenario.tasks("test"), scenario.tasks("train"), scenario.stream(7, 100)):
+        assert tasks.column("gain").min() >= 2
+        assert tasks.column("gain").max() <= 5
+        assert set(tasks.column("sign")) == {-1.0, 1.0}
+    ood = scenario.tasks("ood")
+    assert ood.column("gain").min() >= 5
+    assert ood.column("gain").max() <= 8
+    assert set(ood.column("sign")) == {-1.0, 1.0}  # not named there, so distributed as in training
+
+
+def test_a_value_depends_on_its_address_alone(toy):
+    scenario = toy()
+    many = scenario.stream(0, 60).values
+    np.testing.assert_array_equal(scenario.stream(17, 5).values, many[17:22])
+    np.testing.assert_array_equal(scenario.tasks("train", 30).values, many[:30])
+    other = toy({"sign: {choice: [-1, 1]}": "delay: {choice: [1, 2]}"})
+    np.testing.assert_array_equal(other.stream(0, 60).column("gain"), scenario.stream(0, 60).column("gain"))
+    longer = toy({"count: 21": "count: 40"}).tasks("test")
+    np.testing.assert_array_equal(longer.column("gain")[:21], scenario.tasks("test").column("gain"))
+
+
+def test_splits_and_seeds_are_different_streams(toy):
+    scenario, other = toy(), toy({"train: {}": "train: {seed: 1}"})
+    columns = [
+        scenario.tasks("test").column("gain"),
+        scenario.stream(0, 21).column("gain"),
+        other.stream(0, 21).column("gain"),
+        toy({"count: 21, seed: 1": "count: 21, seed: 2"}).tasks("test").column("gain"),
+    ]
+    values = np.concatenate(columns)
+    assert len(np.unique(values)) == len(values)
+
+
+def test_the_stream_goes_on_far_out(toy):
+    far = toy().stream(5 * 2**32, 3)
+    assert len(np.unique(np.concatenate([far.column("gain"), toy().stream(0, 3).column("gain")]))) == 6
+
+
+def test_lists_are_stratified_and_streams_are_not(toy):
+    for count in (2, 3, 21, 50):
+        signs = toy({"count: 21": f"count: {count}"}).tasks("test").column("sign")
+        assert abs((signs == 1).sum() - (signs == -1).sum()) == count % 2
+    delays = toy({"sign: {choice: [-1, 1]}": "delay: {choice: [3, 0, 1]}"}).tasks("test").column("delay")
+    assert [(delays == value).sum() for value in (0, 1, 3)] == [7, 7, 7]
+    signs = toy().stream(0, 1000).column("sign").reshape(20, 50)
+    assert len(set((signs == 1).sum(1))) > 5
+
+
+def test_stratified_values_ascend_with_the_uniform_draws(toy):
+    order = uniforms(("task", "test", 1, "sign"), 21).argsort()
+    assert (np.diff(toy().tasks("test").column("sign")[order]) >= 0).all()
+
+
+def test_stratified_parameters_are_independent_of_each_other(toy):
+    two = {"body_mass[head]: 1.5": "delay: {choice: [0, 3]}"}
+    correlations = []
+    for seed in range(40):
+        tasks = toy(two | {"count: 21, seed: 1": f"count: 50, seed: {seed}"}).tasks("test")
+        correlations.append(np.corrcoef(tasks.column("sign"), tasks.column("delay"))[0, 1])
+    assert abs(np.mean(correlations)) < 4 / np.sqrt(40 * 50)
+    assert (
+        0.5 < np.std(correlations) * np.sqrt(50) < 1.5
+    )  # as of independent draws: neither paired nor forced apart
+
+
+def test_a_finite_training_set_is_a_list_that_the_stream_picks_from(toy):
+    scenario = toy({"train: {}": "train: {count: 4, seed: 3}"})
+    tasks = scenario.tasks("train")
+    assert len(tasks) == 4
+    assert sorted(tasks.column("sign")) == [-1, -1, 1, 1]
+    rows = [tuple(row) for row in tasks.values]
+    picks = [rows.index(tuple(row)) for row in scenario.stream(0, 4000).values]
+    assert np.bincount(picks).min() > 900  # as likely, each
+    again = [rows.index(tuple(row)) for row in scenario.stream(100, 50).values]
+    assert again == picks[100:150]
+
+
+def test_a_pattern_means_every_parameter_in_brackets(toy):
+    each = toy({"body_mass[head]: 1.5": "body_mass[*]: {uniform: [1, 2]}"}).stream(0, 50)
+    masses = np.stack([each.column(f"body_mass[{part}]") for part in ("head", "torso", "foot")])
+    assert len(np.unique(masses)) == 150
+    shared = toy({"body_mass[head]: 1.5": "body_mass[=]: {uniform: [1, 2]}\n  body_mass[foot]: 3"}).stream(
+        0, 50
+    )
+    np.testing.assert_array_equal(shared.column("body_mass[head]"), shared.column("body_mass[torso]"))
+    assert len(np.unique(shared.column("body_mass[head]"))) == 50
+    assert (shared.column("body_mass[foot]") == 3).all()  # its own entry counts
+
+
+def test_a_parameter_by_name_is_drawn_as_it_is_by_pattern(toy):
+    pattern = toy({"body_mass[head]: 1.5": "body_mass[*]: {uniform: [1, 2]}"}).stream(0, 9)
+    named = toy({"body_mass[head]: 1.5": "body_mass[head]: {uniform: [1, 2]}"}).stream(0, 9)
+    np.testing.assert_array_equal(pattern.column("body_mass[head]"), named.column("body_mass[head]"))
+
+
+def test_features_scale_what_varies_in_training(toy):
+    scenario = toy({"body_mass[head]: 1.5": "body_mass[head]: {log_uniform: [0.5, 2]}"})
+    stream = scenario.stream(0, 200)
+    features = scenario.features(stream)  # gain, sign, body_mass[head]
+    assert features.shape == (200, 3)
+    assert np.abs(features).max() <= 1.0
+    np.testing.assert_allclose(features[:, 0], (stream.column("gain") - 3.5) / 1.5)
+    np.testing.assert_array_equal(features[:, 1], stream.column("sign"))
+    np.testing.assert_allclose(features[:, 2], np.log2(stream.column("body_mass[head]")))
+    assert (scenario.features(scenario.tasks("ood"))[:, 0] > 1.0).all()
+
+
+def test_features_know_parameters_that_vary_only_out_of_distribution(toy):
+    scenario = toy({"{gain: {uniform: [5, 8]}}": "{'body_mass[foot]': {uniform: [4, 5]}}"})
+    assert scenario.features(scenario.tasks("test")).shape == (21, 3)
+    foot = scenario.features(scenario.tasks("ood"))[:, 2]
+    assert len(np.unique(foot)) == 8
+    assert np.abs(foot).max() <= 1
+
+
+def test_the_oracle_trains_on_both_distributions_and_on_no_listed_task(toy):
+    scenario = toy()
+    tasks = scenario.oracle_stream(0, 60)
+    outside = tasks.column("gain") > 5
+    assert 20 <= outside.sum() <= 40
+    np.testing.assert_array_equal(tasks.values[~outside], scenario.stream(0, 60).values[~outside])
+    listed = {tuple(row) for split in ("test", "ood") for row in scenario.tasks(split).values}
+    assert not listed & {tuple(row) for row in tasks.values}
+
+
+def test_an_unknown_split_is_refused(toy):
+    with pytest.raises(UsageError, match="no split 'tets': did you mean 'test'"):
+        toy().tasks("tets")
+
+
+# Held-out tasks
+
+DISCRETE = {"gain: {uniform: [2, 5]}": "delay: {choice: [0, 1]}", "gain: {uniform: [5, 8]}": "delay: 2"}
+
+
+def test_held_out_tasks_may_repeat_training_tasks_only_where_it_says_so(toy):
+    with pytest.raises(SourceError, match="test task 0 is a training task too"):
+        toy(DISCRETE)
+    scenario = toy(DISCRETE | {"count: 21": "may_repeat_train: true, count: 21"})
+    assert len(scenario.tasks("test")) == 21
+
+
+def test_a_finite_training_set_leaves_room_for_held_out_tasks(toy):
+    finite = {"train: {}": "train: {count: 2}", "count: 21": "count: 2"}
+    scenario = toy(finite)
+    train = {tuple(row) for row in scenario.tasks("train").values}
+    assert not train & {tuple(row) for row in scenario.tasks("test").values}
+    with pytest.raises(SourceError, match="is a training task too"):
+        toy(DISCRETE | finite | {"{choice: [-1, 1]}": "1"})  # there are two tasks in all
+
+
+def test_one_parameter_out_of_its_training_range_keeps_ood_tasks_out_of_training(toy):
+    edits = DISCRETE | {"count: 21": "may_repeat_train: true, count: 21"}
+    edits["gain: {uniform: [5, 8]}"] = "delay: 2, sign: 1"
+    scenario = toy(edits)
+    train = {tuple(row) for row in scenario.stream(0, 100).values}
+    assert not train & {tuple(row) for row in scenario.tasks("ood").values}
+
+
+# Digest
+
+
+def test_the_digest_ignores_how_a_file_is_written(toy, tmp_path):
+    digest = toy().digest
+    assert re.fullmatch("[0-9a-f]{16}", digest)
+    lines = GOOD.splitlines(keepends=True)
+    other = tmp_path / "other" / "toy-v1.yaml"
+    other.parent.mkdir()
+    other.write_text(
+        "# A comment.\n" + "".join(lines[13:] + lines[5:9] + lines[:5] + lines[9:13]), encoding="utf-8"
+    )
+    assert load(other).digest == digest
+    same = {
+        "A toy.": "Another sentence.",
+        "{mode: slow}": "{legs: 4}",  # both are defaults
+        "{uniform: [2, 5]}": "{uniform: [2.0, 0.5e1]}",
+        "1.5": "{fixed: 1.5}",
+        "5e5": "500000",
+        "train: {}": "train: {seed: 0}",
+        "count: 21": "may_repeat_train: false, count: 21",
+    }
+    for old, new in same.items():
+        assert toy({old: new}).digest == digest, new
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("toy_family:Toy", "toy_family:Twin"),
+        ("slow", "fast"),
+        ("{mode: slow}", "{friction: 0.6}"),
+        ("horizon: 50", "horizon: 51"),
+        ("[2, 5]", "[2, 4.5]"),
+        ("{uniform: [2", "{log_uniform: [2"),
+        ("[-1, 1]", "[1, -1]"),
+        ("1.5", "1.6"),
+        ("[head]: 1.5", "[*]: 1.5"),
+        ("train: {}", "train: {seed: 1}"),
+        ("train: {}", "train: {count: 30}"),
+        ("count: 21", "count: 22"),
+        ("seed: 1}", "seed: 3}"),
+        ("[5, 8]", "[6, 8]"),
+        ("seed: 2, ", "seed: 4, "),
+        ("3.2e6", "3.3e6"),
+        ("5e5", "6e5"),
+        ("[0, 6]", "[0, 9]"),
+        ("scored_episodes: 4", "scored_episodes: 5"),
+    ],
+)
+def test_the_digest_changes_with_every_change_of_meaning(toy, old, new):
+    assert toy({old: new}).digest != toy().digest
+
+
+def test_the_digest_is_that_of_the_family_whatever_it_is_called(tmp_path):
+    source = scenarios_dir() / "cartpole-wiring-v1.yaml"
+    text = edited(
+        source.read_text(encoding="utf-8"), {"family: cartpole": "family: mrl_tasks.cartpole:CartPole"}
+    )
+    (tmp_path / source.name).write_text(text, encoding="utf-8")
+    assert load(tmp_path / source.name).digest == load(source).digest
+
+
+def test_the_digest_changes_with_simulator_and_terms(toy, monkeypatch):
+    scenario = toy()
+    other = scenario.with_overrides(budget=dataclasses.replace(scenario.budget, blind=7))
+    assert (other.budget.blind, other.protocol) == (7, scenario.protocol)
+    longer = scenario.with_overrides(protocol=Protocol(k=(0, 7)))
+    digests = {scenario.digest, other.digest, longer.digest}
+    monkeypatch.setattr("toy_family.Toy.simulator", "toy 2")
+    digests.add(toy().digest)
+    assert len(digests) == 4
+
+
+# Refusals: each edit marks with ^^ where the error has to be reported
+
+OOD = "{count: 8, seed: 2, params: {gain: {uniform: [5, 8]}}}"
+MOVED = "params: {gain: {uniform: [5, 8]}}"
+BUDGET = "{meta_train: 3.2e6, blind: 5e5, oracle: 1000000}"
+GAIN = "{uniform: [2, 5]}"
+SIGN = "{choice: [-1, 1]}"
+
+REFUSED = [
+    ("unknown key 'famly': did you mean 'family'?", {"family: toy": "^^famly: toy"}),
+    ("'family' is missing", {"id: toy-v1": "^^id: toy-v1", "family: toy_family:Toy\n": ""}),
+    ("'id' is missing", {"id: toy-v1\ndoc": "^^doc"}),
+    ("must be text, not 3", {"id: toy-v1": "id: ^^3"}),
+    ("end in a version, as 'cartpole-wiring-v1'", {"id: toy-v1": "id: ^^toy"}),
+    ("words in lower case", {"id: toy-v1": "id: ^^Toy-v1"}),
+    ("words in lower case", {"id: toy-v1": "id: ^^../toy-v1"}),
+    ("must be named 'toy-v2.yaml'", {"id: toy-v1": "id: ^^toy-v2"}),
+    ("must say something", {"doc: A toy.": 'doc: ^^" "'}),
+    ("'doc' must be text, not nothing", {"doc: A toy.": "doc:^^"}),
+    (
+        "no family 'cartpol': did you mean 'cartpole'? (or give 'module:Class')",
+        {"toy_family:Toy": "^^cartpol"},
+    ),
+    ("no module 'nowhere' can be imported", {"toy_family:Toy": "^^nowhere:Toy"}),
+    ("has no 'Toi': did you mean 'Toy'?", {"toy_family:Toy": "^^toy_family:Toi"}),
+    ("'toy_family:NOT_A_FAMILY' is no task family", {"toy_family:Toy": "^^toy_family:NOT_A_FAMILY"}),
+    ("'toy_family:Param' is no task family", {"toy_family:Toy": "^^toy_family:Param"}),
+    ("no family '.toy:Toy'", {"toy_family:Toy": "^^.toy:Toy"}),
+    ("unknown option 'mod': did you mean 'mode'?", {"{mode: slow}": "{^^mod: slow}"}),
+    ("'mode' must be 'slow' or 'fast', not the text 'fats'", {"{mode: slow}": "{mode: ^^fats}"}),
+    ("'friction' must be a number, not the text '0.5'", {"{mode: slow}": "{friction: ^^'0.5'}"}),
+    ("'legs' must be a whole number, not 4.5", {"{mode: slow}": "{legs: ^^4.5}"}),
+    ("'legs' must be a whole number, not true", {"{mode: slow}": "{legs: ^^true}"}),
+    ("'loud' must be true or false, not the text 'yes'", {"{mode: slow}": "{loud: ^^yes}"}),
+    ("an entry of 'grid' must be a whole number", {"{mode: slow}": "{grid: [1, ^^x]}"}),
+    ("'horizon' stands beside 'options'", {"{mode: slow}": "{^^horizon: 3}"}),
+    ("100 control steps at most", {"{mode: slow}": "^^{mode: fast}", "horizon: 50": "horizon: 101"}),
+    ("'options' must be a mapping", {"{mode: slow}": "^^[mode, slow]"}),
+    ("'horizon' must be a whole number, not 50.5", {"horizon: 50": "horizon: ^^50.5"}),
+    ("'horizon' must be 1 or more, not 0", {"horizon: 50": "horizon: ^^0"}),
+    ("'horizon' must be 100000 or less", {"horizon: 50": "horizon: ^^1e9"}),
+    ("'horizon' must be a whole number, not the text '1_000'", {"horizon: 50": "horizon: ^^1_000"}),
+    ("'horizon' must be a whole number, not true", {"horizon: 50": "horizon: ^^true"}),
+    ("unknown parameter 'gian': did you mean 'gain'?", {"  gain: {uniform": "  ^^gian: {uniform"}),
+    ("did you mean 'body_mass[head]'?", {"body_mass[head]": "^^body_mass[haed]"}),
+    ("unknown parameter 'gain[*]': did you mean 'gain'?", {"body_mass[head]": "^^gain[*]"}),
+    ("exclude each other", {"body_mass[head]: 1.5": "body_mass[*]: 1\n  ^^body_mass[=]: 2"}),
+    ("gain lies within 0 to 10 N, not at 2 to 50", {GAIN: "{uniform: ^^[2, 50]}"}),
+    ("gain lies within 0 to 10 N, not at -1", {GAIN: "^^-1"}),
+    ("gain lies within 0 to 10 N, not at 11", {GAIN: "{choice: [1, ^^11]}"}),
+    ("not at -1 to 3", {GAIN: "{normal: ^^{mean: 1, std: 1, low: -1, high: 3}}"}),
+    ("body_mass[head] lies within 0.1 to 5 kg, not at 0", {"body_mass[head]: 1.5": "body_mass[*]: ^^0"}),
+    ("sign is one of -1, 1, not -1 to 1: give a number or a choice", {SIGN: "{uniform: ^^[-1, 1]}"}),
+    ("sign is one of -1, 1, not 0", {SIGN: "{choice: [-1, ^^0]}"}),
+    ("unknown distribution 'unifrom': did you mean 'uniform'?", {GAIN: "{^^unifrom: [2, 5]}"}),
+    ("one distribution is expected, not fixed and choice", {SIGN: "{fixed: 1, ^^choice: [-1, 1]}"}),
+    ("a number or a distribution, as {uniform: [1, 2]}", {GAIN: "^^[2, 5]"}),
+    ("not the text '2..5'", {GAIN: "^^2..5"}),
+    ("not nothing", {GAIN: "^^null"}),
+    ("low must be less than high, and 5 is not less than 2", {"[2, 5]": "^^[5, 2]"}),
+    ("an entry of 'uniform' is missing", {"[2, 5]": "^^[2]"}),
+    ("'uniform' takes 2 entries at most", {"[2, 5]": "^^[2, 3, 5]"}),
+    ("must be a number, not the text 'five'", {"[2, 5]": "[2, ^^five]"}),
+    ("ranges must ascend and not overlap", {GAIN: "{ranges: [[2, 4], ^^[3, 5]]}"}),
+    ("'ranges' needs two or more entries", {GAIN: "{ranges: ^^[[2, 5]]}"}),
+    ("low end of 'log_uniform' must be above 0", {GAIN: "{log_uniform: [^^0, 5]}"}),
+    ("'std' is missing", {GAIN: "{normal: ^^{mean: 3, low: 2, high: 5}}"}),
+    ("unknown key 'sdt': did you mean 'std'?", {GAIN: "{normal: {mean: 3, ^^sdt: 2}}"}),
+    ("'std' must be more than 0", {GAIN: "{normal: {mean: 3, std: ^^0, low: 2, high: 5}}"}),
+    ("less than 1% of this normal", {GAIN: "{normal: ^^{mean: 9, std: 1, low: 2, high: 5}}"}),
+    ("1 stands here twice", {"[-1, 1]": "[1, -1, ^^1]"}),
+    ("'choice' needs two or more entries", {"[-1, 1]": "^^[-1]"}),
+    ("'params' must be a mapping", {GOOD[GOOD.index("params:") : GOOD.index("splits")]: "params:^^\n"}),
+    ("unknown key 'tets': did you mean 'test'?", {"test: {": "^^tets: {"}),
+    ("'test' is missing", {"  train: {}": "  ^^train: {}", "  test: {count: 21, seed: 1}\n": ""}),
+    ("'count' is missing", {"{count: 21, seed: 1}": "^^{seed: 1}"}),
+    ("'count' must be 1 or more, not 0", {"count: 21": "count: ^^0"}),
+    ("'count' must be 10000 or less", {"count: 21": "count: ^^1e7"}),
+    ("'seed' must be 0 or more", {"seed: 1": "seed: ^^-1"}),
+    (
+        "unknown key 'params': there is: count, may_repeat_train, seed",
+        {"count: 21": "^^params: {}, count: 21"},
+    ),
+    ("'may_repeat_train' must be true or false, not 1", {"count: 21": "may_repeat_train: ^^1, count: 21"}),
+    ("unknown parameter 'gian'", {"params: {gain: {uniform: [5": "params: {^^gian: {uniform: [5"}),
+    ("gain lies within 0 to 10 N", {"[5, 8]": "^^[5, 80]"}),
+    ("it needs 'params' outside of it", {OOD: "^^{count: 8}"}),
+    ("ood overlaps training in gain: move", {MOVED: "params: ^^{gain: {uniform: [4, 8]}}"}),
+    ("ood overlaps training in sign", {MOVED: "params: ^^{sign: 1}"}),
+    ("'budget' must be a mapping", {BUDGET: "^^3e6"}),
+    ("'oracle' is missing", {"{meta_train": "^^{meta_train", ", oracle: 1000000": ""}),
+    ("unknown key 'orcale': did you mean 'oracle'?", {"oracle: 1": "^^orcale: 1"}),
+    ("'meta_train' must be a whole number, not 3200000.5", {"3.2e6": "^^3200000.5"}),
+    ("'meta_train' must be a whole number, not the text '3,200'", {"3.2e6": "^^'3,200'"}),
+    ("'blind' must be 1 or more, not -500000", {"5e5": "^^-5e5"}),
+    ("'k' begins with 0 and ascends", {"[0, 6]": "^^[3, 6]"}),
+    ("'k' begins with 0 and ascends", {"[0, 6]": "^^[0, 6, 6]"}),
+    ("4 is not a multiple of 'episodes_per_round', which is 3", {"[0, 6]": "[0, ^^4]"}),
+    ("an entry of 'k' must be 10000 or less", {"[0, 6]": "[0, ^^1e6]"}),
+    ("'scored_episodes' must be 1 or more", {"scored_episodes: 4": "scored_episodes: ^^0"}),
+    ("did you mean 'episodes_per_round'?", {"episodes_per_round": "^^episode_per_round"}),
+    ("key 'horizon' stands on line 5 already", {"params:\n": "^^horizon: 3\nparams:\n"}),
+    ("the file must be a mapping", {GOOD: "^^- id: toy-v1\n"}),
+    ("the file must be a mapping, as {key: value}, not the text 'toy'", {GOOD: "^^toy\n"}),
+    ("the file must be a mapping, as {key: value}, not nothing", {GOOD: "---\n^^"}),
+]
+
+
+@pytest.mark.parametrize(("allowed", "edits"), REFUSED)
+def test_what_does_not_fit_is_refused_where_it_stands(tmp_path, allowed, edits):
+    text, place = marked(edited(GOOD, edits))
+    path = tmp_path / "toy-v1.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SourceError) as caught:
+        load(path)
+    assert (caught.value.line, caught.value.column) == place, str(caught.value)
+    assert allowed in caught.value.message
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_first_of_several_errors_is_reported(toy):
+    with pytest.raises(SourceError, match=r":5:10: 'horizon' must be"):
+        toy({"horizon: 50": "horizon: x", "3.2e6": "x", "seed: 1}": "sed: 1}"})
+
+
+def test_a_missing_part_of_a_family_is_said_to_be_missing(toy, monkeypatch):
+    from mrl_bench.errors import MissingPart
+
+    def find(kind, name):
+        raise MissingPart("install mujoco")
+
+    monkeypatch.setattr(scenario_module.registry, "find", find)
+    with pytest.raises(MissingPart, match="install mujoco"):
+        toy()
+
+
+# The scenarios that come with mrl-bench
+
+
+@pytest.mark.parametrize("name", list_scenarios())
+def test_every_scenario_loads_by_id_and_by_path(name):
+    scenario = find_scenario(name)
+    assert scenario.id == name
+    assert load(scenario.path).digest == scenario.digest
+    assert len(scenario.tasks("test")) >= 10  # rand-params, as published, has 10
+    assert np.isfinite(scenario.features(scenario.stream(0, 5))).all()
+
+
+def test_scenarios_are_found_or_the_nearest_is_named():
+    assert {"cartpole-physics-v1", "cartpole-target-v1", "cartpole-wiring-v1"} <= set(list_scenarios())
+    with pytest.raises(
+        UsageError, match="no scenario 'cartpole-wirings-v1': did you mean 'cartpole-wiring-v1'"
+    ):
+        find_scenario("cartpole-wirings-v1")
+    with pytest.raises(SourceError, match=r"here/none.yaml:1:1: there is no such file"):
+        find_scenario("here/none.yaml")
+
+
+def test_reading_scenarios_needs_neither_torch_nor_a_simulator():
+    code = (
+        "import sys, mrl_bench.scenario.json_schema; from mrl_bench.scenario.suite import find_suite;"
+        "find_suite('quick'); mrl_bench.scenario.json_schema.scenario_schema();"
+        "print(sorted({'torch', 'mujoco', 'scipy', 'matplotlib'} & set(sys.modules)))"
+    )
+    paths = [path for path in sys.path if path]
+    command = [sys.executable, "-c", f"import sys; sys.path[:] = {paths!r}; {code}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_mutated_scenarios_load_or_are_refused(tmp_path):
+    rng = random.Random(2)
+    files = [scenarios_dir() / f"cartpole-{name}-v1.yaml" for name in ("physics", "wiring", "target")]
+    refused = []
+    for source in files * 100:
+        path = tmp_path / source.name
+        path.write_bytes(mutant(source.read_text(encoding="utf-8"), rng))
+        try:
+            assert load(path).digest
+        except UsageError as error:
+            refused.append(str(error))
+    assert 100 < len(refused) < 300
+    assert all(len(line.splitlines()) == 1 for line in refused)

@@ -1,0 +1,255 @@
+"""The statistics against hand-worked and published numbers, and in simulations whose truth is known."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from mrl_bench.report.stats import (
+    area,
+    cvar,
+    first_crossing,
+    holm,
+    iqm,
+    rank_ranges,
+    resample,
+    seed_interval,
+    welch,
+)
+
+
+def pooled_iqm(rows):
+    return iqm(rows.reshape(len(rows), -1))
+
+
+def mean(rows):
+    return rows.reshape(len(rows), -1).mean(-1)
+
+
+RAGGED_TAILS = [[0.1, 0.9, 0.5, -0.2, 1.1], [0.3, 0.7, 0.4, 0.0, 2.5], [0.2, 0.8, 0.45, -3.0, 1.0]]
+TWO_SEEDS = [[0.12, 0.55, 0.31, 0.94, -0.4, 1.7, 0.08], [0.2, 0.61, 0.33, 0.9, -0.1, 1.2, 0.05]]
+
+
+# The first two matrices and values are published in rliable's tests/rliable/metrics_test.py. The others are
+# what metrics.aggregate_iqm of rliable 1.2.0 gave (scipy 1.17.1, numpy 2.4.6); the first of them is the
+# matrix of its tests/rliable/library_test.py.
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([[1, 2], [2, 2], [1, 1], [2, 1]], 1.5),
+        ([[1, 1], [2, 2], [3, 3]], 2.0),
+        (np.arange(80).reshape(5, 16), 39.5),
+        (RAGGED_TAILS, 0.4833333333333334),
+        (TWO_SEEDS, 0.3875),
+    ],
+)
+def test_iqm_is_that_of_rliable(scores, expected):
+    assert iqm(np.ravel(scores).astype(float)) == pytest.approx(expected, abs=1e-14)
+
+
+@pytest.mark.parametrize("n", range(1, 14))
+def test_iqm_trims_as_scipy_does_for_every_number_of_values(n):
+    values = np.random.default_rng(n).normal(size=(3, n))
+    assert iqm(values) == pytest.approx(scipy.stats.trim_mean(values, 0.25, axis=1), abs=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("values", "alpha", "expected"),
+    [
+        ([3.0, 1.0, 2.0, 4.0], 0.25, 1.0),  # exactly the worst value
+        ([3.0, 1.0, 2.0, 4.0], 0.5, 1.5),  # (1 + 2) / 2
+        ([3.0, 1.0, 2.0, 4.0], 0.375, 4 / 3),  # the share is 1.5 values: (1 + 2 / 2) / 1.5
+        ([3.0, 1.0, 2.0, 4.0], 1.0, 2.5),  # the mean
+        ([3.0, 1.0, 2.0, 4.0], 0.05, 1.0),  # less than one value: the worst
+        ([5.0], 0.05, 5.0),
+    ],
+)
+def test_cvar_is_the_mean_of_exactly_the_worst_share(values, alpha, expected):
+    assert cvar(np.array(values), alpha) == pytest.approx(expected)
+
+
+def test_cvar_is_by_row_and_of_the_worst_twentieth():
+    rows = np.stack([np.arange(40.0), np.full(40, 7.0)])
+    assert cvar(rows) == pytest.approx([0.5, 7.0])
+
+
+def test_area_is_the_mean_height_over_an_uneven_axis():
+    # Trapezoids 0.5 * 1 and 1 * 3 over a length of 4.
+    curves = np.array([[0.0, 1.0, 1.0], [2.0, 2.0, 2.0]])
+    assert area(curves, np.array([0.0, 1.0, 4.0])) == pytest.approx([0.875, 2.0])
+
+
+def test_area_of_one_point_is_its_height():
+    assert area(np.array([[3.0], [4.0]]), np.array([0.0])) == pytest.approx([3.0, 4.0])
+
+
+def test_resample_is_linear_over_logarithms_and_keeps_the_ends():
+    x, y = np.array([0.0, 100.0, 10_000.0]), np.array([[0.0, 2.0, 4.0], [1.0, 1.0, 0.0]])
+    at = np.array([1.0, 10.0, 1000.0, 1e6])
+    np.testing.assert_allclose(resample(at, x, y), [[0, 1, 3, 4], [1, 1, 0.5, 0]])
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "expected"),
+    [
+        ([10, 1000], [0.2, 1.0], 100),
+        ([10, 1000, 10_000], [0.5, 0.7, 0.1], 100),  # it need not stay there
+        ([10, 1000], [0.6, 0.1], 10),
+        ([10, 1000], [0.1, 0.6], 1000),
+        ([10, 1000], [0.1, 0.59], None),
+        ([0, 100], [0.2, 1.0], 10),  # no steps count as one
+        ([0], [0.8], 0),
+    ],
+)
+def test_first_crossing_by_hand(x, y, expected):
+    crossing = first_crossing(np.array(x, dtype=float), np.array(y), 0.6)
+    assert crossing is None if expected is None else crossing == pytest.approx(expected)
+
+
+def test_seed_interval_of_a_mean_is_students():
+    # Mean 3, standard deviation sqrt(2.5), t(.975, 4) = 2.776445: the half-width is 2.776445 * sqrt(2.5 / 5).
+    scores = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    low, high = seed_interval(scores, mean, np.random.default_rng(0), reps=200_000)
+    assert (low + high) / 2 == pytest.approx(3.0)
+    assert (high - low) / 2 == pytest.approx(1.963243, rel=0.01)
+
+
+def test_seed_interval_at_another_level():
+    scores = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    wide = seed_interval(scores, mean, np.random.default_rng(0))
+    narrow = seed_interval(scores, mean, np.random.default_rng(0), level=0.5)
+    # The quantiles of Student's t with 4 degrees of freedom: 0.740697 and 2.776445.
+    assert (narrow[1] - 3) / (wide[1] - 3) == pytest.approx(0.740697 / 2.776445, rel=1e-5)
+
+
+def test_seed_interval_resamples_whole_seeds():
+    # All tasks of a seed score its luck alone, so sixteen of them must not narrow the interval.
+    luck = np.array([0.0, 1.0, 2.0, 3.0])
+    of_one_task = seed_interval(luck, mean, np.random.default_rng(3))
+    of_many = seed_interval(np.repeat(luck[:, None], 16, axis=1), mean, np.random.default_rng(3))
+    assert of_many == pytest.approx(of_one_task)
+
+
+def test_seed_interval_of_one_seed_is_unknown():
+    low, high = seed_interval(np.ones((1, 8)), pooled_iqm, np.random.default_rng(0))
+    assert math.isnan(low)
+    assert math.isnan(high)
+
+
+def test_seed_interval_of_constant_seeds_has_no_width():
+    bounds = seed_interval(np.full((4, 8), 0.3), pooled_iqm, np.random.default_rng(0))
+    assert bounds == pytest.approx((0.3, 0.3))
+
+
+def test_seed_interval_is_a_function_of_the_generator():
+    scores = np.random.default_rng(1).normal(size=(6, 9))
+    bounds = [seed_interval(scores, pooled_iqm, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    assert bounds[0] == bounds[1] != bounds[2]
+
+
+def test_seed_interval_covers_where_tasks_share_the_seeds_luck():
+    rng = np.random.default_rng(0)
+    S, B, boards, reps = 10, 20, 300, 200
+    task = rng.normal(0.5, 0.3, B)
+
+    def draw(seeds):
+        return rng.normal(0.0, 0.1, (seeds, 1)) + task + rng.normal(0.0, 0.1, (seeds, B))
+
+    def stratified_interval(scores):  # rliable's default: every task's seeds are resampled on their own
+        rows = rng.integers(S, size=(reps, S, B))
+        return np.quantile(pooled_iqm(np.take_along_axis(scores[None], rows, 1)), [0.025, 0.975])
+
+    truth = float(iqm(draw(20_000).ravel()))
+    covered = np.zeros(2)
+    for _ in range(boards):
+        scores = draw(S)
+        bounds = np.array([seed_interval(scores, pooled_iqm, rng, reps), stratified_interval(scores)])
+        covered += (bounds[:, 0] <= truth) & (truth <= bounds[:, 1])
+    whole_seeds, stratified = covered / boards
+    assert 0.90 <= whole_seeds <= 0.99
+    assert stratified < 0.75
+
+
+def test_welch_by_hand():
+    # Means 2 and 4, variances 1 and 4: t = -2 / sqrt(1/3 + 4/3) = -1.549193, with (5/3)^2 / (1/18 + 16/18)
+    # = 2.941176 degrees of freedom.
+    p = welch(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0]))
+    assert p == pytest.approx(2 * scipy.stats.t.cdf(-1.5491933, 2.9411765))
+
+
+def test_welch_is_scipys_for_unequal_groups():
+    rng = np.random.default_rng(0)
+    for seeds in (2, 5, 30):
+        a, b = rng.normal(0, 1, seeds), rng.normal(1, 3, 10)
+        assert welch(a, b) == pytest.approx(scipy.stats.ttest_ind(a, b, equal_var=False).pvalue)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ([0.5], [9.0, 9.1, 9.2], 1.0),  # one seed shows no spread
+        ([0.1] * 10, [0.1] * 10, 1.0),
+        ([0.1 + 0.2] * 10, [0.3] * 10, 1.0),  # differ by rounding alone
+        ([0.0, 0.0], [1.0, 1.0], 0.0),
+    ],
+)
+def test_welch_without_spread(a, b, expected):
+    assert welch(np.array(a), np.array(b)) == expected
+
+
+def test_welch_with_one_constant_group():
+    # The other group alone gives error and degrees of freedom: t = 2 / sqrt(1/3), 2 degrees.
+    p = welch(np.array([0.0, 0.0, 0.0]), np.array([1.0, 2.0, 3.0]))
+    assert p == pytest.approx(2 * scipy.stats.t.sf(2 * math.sqrt(3), 2))
+
+
+def test_holm_steps_down_and_keeps_the_order():
+    # Sorted .005 .01 .03 .04 become .02 .03 .06 and .04, raised to .06.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_holm_stops_at_one():
+    assert holm([0.6, 0.7]) == pytest.approx([1.0, 1.0])
+    assert len(holm([])) == 0
+
+
+def test_rank_ranges_of_a_winner_a_loser_and_two_that_tie():
+    spread = np.linspace(-0.05, 0.05, 10)
+    scores = {"loser": 0.1 + spread, "tie": 0.50 + spread, "winner": 0.9 + spread, "too": 0.501 + spread}
+    assert rank_ranges(scores) == {"loser": (4, 4), "tie": (2, 3), "winner": (1, 1), "too": (2, 3)}
+
+
+def test_rank_ranges_overlap_where_only_the_ends_differ():
+    # Neighbours are 1.0 standard deviations apart, the ends 2.0: t = 2.24 (p = .04) and 4.47 (p < .001).
+    spread = scipy.stats.zscore(np.linspace(-1, 1, 10), ddof=1)
+    scores = {"a": spread, "b": spread + 1.0, "c": spread + 2.0}
+    assert rank_ranges(scores) == {"a": (2, 3), "b": (1, 3), "c": (1, 2)}
+
+
+def test_rank_ranges_adjust_for_the_number_of_pairs():
+    spread = scipy.stats.zscore(np.linspace(-1, 1, 10), ddof=1)
+    pair = {"a": spread, "b": spread + 1.0}  # p = .04 counts alone, and not as one of six
+    assert rank_ranges(pair) == {"a": (2, 2), "b": (1, 1)}
+    crowd = pair | {"c": spread + 0.5, "d": spread + 0.5}
+    assert set(rank_ranges(crowd).values()) == {(1, 4)}
+
+
+def test_rank_ranges_of_one_seed_say_nothing():
+    ranks = rank_ranges({"a": np.array([0.0]), "b": np.array([9.0]), "c": np.array([5.0])})
+    assert set(ranks.values()) == {(1, 3)}
+
+
+def test_rank_ranges_of_few_agents():
+    assert rank_ranges({}) == {}
+    assert rank_ranges({"alone": np.array([0.1, 0.2])}) == {"alone": (1, 1)}
+
+
+def test_identical_agents_are_rarely_told_apart():
+    rng = np.random.default_rng(0)
+    boards, agents, seeds = 300, 6, 10
+    wrong = 0
+    for _ in range(boards):
+        ranks = rank_ranges({str(agent): rng.normal(0.5, 0.1, seeds) for agent in range(agents)})
+        wrong += set(ranks.values()) != {(1, agents)}
+    assert wrong / boards <= 0.10

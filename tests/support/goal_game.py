@@ -1,0 +1,85 @@
+"""A game small enough to train on in a test: walk to a hidden goal. Its optimum is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mrl_bench.agent import Act
+from mrl_bench.errors import BudgetSpent
+from mrl_bench.protocol.rollout import collect
+from mrl_bench.types import EnvSpec, Rollout, State, Step
+
+
+def goal_spec(horizon: int) -> EnvSpec:
+    return EnvSpec(obs_dim=3, act_dim=2, horizon=horizon, dt=0.1, obs_scale=(2.0, 2.0, 1.0))
+
+
+class GoalGame:
+    """B x E walkers in the plane. A step moves by the action and pays minus the squared distance to the goal.
+
+    The goal is (0.5, 0) in tasks of even index and (-0.5, 0) in the others. An observation is the position and 1.
+    """
+
+    def __init__(self, tasks: int, episodes: int) -> None:
+        side = 0.5 - torch.arange(tasks) % 2
+        self.goal = torch.stack([side, torch.zeros(tasks)], -1)[:, None]  # (B, 1, 2)
+        self.place = torch.zeros(tasks, episodes, 2)
+
+    def reset(self, seed: int) -> Tensor:
+        self.place = torch.zeros_like(self.place)
+        return self._observe()
+
+    def step(self, action: Tensor) -> Step:
+        self.place = self.place + action.clamp(-1.0, 1.0)
+        never = torch.zeros(self.place.shape[:2], dtype=torch.bool)
+        return Step(self._observe(), -(self.place - self.goal).square().sum(-1), never, never)
+
+    def close(self) -> None:
+        pass
+
+    def _observe(self) -> Tensor:
+        return torch.cat([self.place, torch.ones_like(self.place[..., :1])], -1)
+
+
+class GoalTraining:
+    """Meta-training on the game; see `mrl_bench.agent.Training`."""
+
+    def __init__(self, budget: int, horizon: int = 1) -> None:
+        self.budget, self.steps, self.spec = budget, 0, goal_spec(horizon)
+        self.collections = 0
+        self.logged: list[Mapping[str, float | Tensor]] = []
+
+    @property
+    def left(self) -> int:
+        return self.budget - self.steps
+
+    def tasks(self, count: int, episodes: int) -> _GoalTasks:
+        return _GoalTasks(self, GoalGame(count, episodes))
+
+    def log(self, values: Mapping[str, float | Tensor]) -> None:
+        self.logged.append(values)
+
+
+class _GoalTasks:
+    def __init__(self, training: GoalTraining, game: GoalGame) -> None:
+        self._training, self._game = training, game
+
+    def collect(self, act: Act, state: State, explore: bool = True) -> tuple[Rollout, State]:
+        training = self._training
+        if training.left <= 0:
+            raise BudgetSpent("no env steps are left")
+        training.collections += 1
+        rollout, state = collect(
+            self._game,
+            training.spec,
+            act,
+            state,
+            seed=training.collections,
+            noise_seed=training.collections,
+            explore=explore,
+        )
+        training.steps += int(rollout.mask.sum())
+        return rollout, state
