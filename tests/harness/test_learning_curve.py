@@ -87,7 +87,7 @@ def test_a_probe_follows_when_the_steps_have_doubled_and_at_the_end(scenario, tm
 def test_the_last_probe_is_the_evaluation_after_the_first_round(scenario, tmp_path):
     evaluation = execute(unit_of(scenario, Learner), Store(tmp_path), lambda *_: None)
     curve, learning = evaluation.curves["test"], evaluation.training.learning_curve
-    assert learning.k == curve.episodes_per_round == 2
+    assert learning.k == curve.k[1] == 2
     assert learning.returns[:, -1].tolist() == curve.returns[:, curve.k.index(2)].mean(-1).tolist()
     assert learning.returns[:, 0].tolist() != learning.returns[:, -1].tolist()
 
@@ -107,7 +107,7 @@ def test_a_learning_curve_grows_with_what_is_learned(scenario, tmp_path):
     board = score_scenario(evaluations)
     (row,) = (row for row in board.splits["test"].rows if row.agent == "learner")
     assert np.all(np.diff(row.learning.env_steps) > 0)
-    assert len(row.learning.scores) == len(row.learning_curve.env_steps) > 2
+    assert len(row.learning.scores) == len(row.learning.env_steps) > 2
     assert row.learning.scores[-1].value == pytest.approx(row.scores[1].value)
     assert all(row.learning is None for row in board.splits["ood"].rows)
 
