@@ -17,7 +17,7 @@ class RandomConfig:
     """Nothing to set."""
 
 
-class Uniform:
+class RandomAgent:
     Config = RandomConfig
 
     def __init__(self, spec: EnvSpec, config: RandomConfig, seed: int, device: torch.device) -> None:

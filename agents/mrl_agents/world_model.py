@@ -4,7 +4,7 @@
     next_obs - obs ~ N(f_m(obs, action, z), sigma_m(obs, action, z)^2)                        m = 1 ... M members
     (reward, termination) = g_m(obs, action, next_obs, z)
 
-Members share the context and are told apart by their initial weights and by the data of their own that each trains
+Members share the context and are context apart by their initial weights and by the data of their own that each trains
 on. Rewards are learned: nothing here knows what a family pays for.
 
 Weights are those of `mrl_agents.networks` with the names below; a member's lead with M, and inputs too.
@@ -22,7 +22,7 @@ from torch.func import grad
 from torch.nn.functional import binary_cross_entropy_with_logits, silu
 
 from mrl_agents.networks import Weights, init_mlp, mlp
-from mrl_agents.replay import Memory, Transitions, everything
+from mrl_agents.replay import Buffer, Transitions, everything
 from mrl_bench.types import EnvSpec
 
 # Centres and spreads of what was seen, which bring the networks' inputs and outputs to the size of 1:
@@ -30,35 +30,40 @@ from mrl_bench.types import EnvSpec
 Scales = dict[str, Tensor]
 
 _SPREAD_FLOOR = 1e-3  # added to spreads, in scaled units: what varies less than that counts as constant
-_LOG_SIGMA_RANGE = (-5.0, 1.0)  # of predicted deviations, in deviations of the seen changes
+_LOG_STD_RANGE = (-5.0, 1.0)  # of predicted deviations, in deviations of the seen changes
 _DELTA_LIMIT = 6.0  # predicted changes of the observation stay within so many deviations of the seen ones
 _LONGEST_STEP = 10.0  # gradients that are longer are cut to it when a model adapts
 _TERMINATION_WEIGHT = 0.3  # of the cross entropy, beside squared errors of size 1
 
 
 def init_world_model(
-    spec: EnvSpec, members: int, width: int, context_width: int, context: int, rng: Generator
+    spec: EnvSpec,
+    ensemble_size: int,
+    hidden_size: int,
+    encoder_hidden_size: int,
+    context_dim: int,
+    rng: Generator,
 ) -> Weights:
     """Networks with two hidden layers.
 
     Args:
         spec: sizes of observation and action.
-        members: M.
-        width: of the hidden layers of dynamics and outcome.
-        context_width: of the hidden layers of the context encoder.
-        context: size C of the context.
+        ensemble_size: M.
+        hidden_size: of the hidden layers of dynamics and outcome.
+        encoder_hidden_size: of the hidden layers of the context encoder.
+        context_dim: size C of the context.
         rng: on the CPU.
     """
     obs, act = spec.obs_dim, spec.act_dim
     described = 2 * obs + act + 1  # size of u: obs, action, change, reward
     sizes = {
-        "dynamics_": [obs + act + context, width, width, 2 * obs],
-        "outcome_": [obs + act + obs + context, width, width, 2],
+        "dynamics_": [obs + act + context_dim, hidden_size, hidden_size, 2 * obs],
+        "outcome_": [obs + act + obs + context_dim, hidden_size, hidden_size, 2],
     }
-    encoder = [4 * described + 1, context_width, context_width, context]
+    encoder = [4 * described + 1, encoder_hidden_size, encoder_hidden_size, context_dim]
     weights = init_mlp(encoder, rng, name="encoder_")
     for name, layers in sizes.items():
-        drawn = [init_mlp(layers, rng, last_gain=0.1, name=name) for _ in range(members)]
+        drawn = [init_mlp(layers, rng, last_gain=0.1, name=name) for _ in range(ensemble_size)]
         weights |= {key: torch.stack([member[key] for member in drawn]) for key in drawn[0]}
     return weights
 
@@ -79,9 +84,9 @@ def unit_scales(spec: EnvSpec, device: torch.device) -> Scales:
     }
 
 
-def fit_scales(memory: Memory) -> Scales:
-    """Means and deviations over all transitions of a memory."""
-    batch, mask = everything(memory)
+def fit_scales(buffer: Buffer) -> Scales:
+    """Means and deviations over all transitions of a buffer."""
+    batch, mask = everything(buffer)
     count = mask.sum()
 
     def centre_and_spread(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,8 +147,8 @@ def predict_change(
 ) -> tuple[Tensor, Tensor]:
     """Mean and log deviation of next_obs - obs, in deviations of the seen changes: (..., M, N, .) -> (..., M, N, O)."""
     inputs = torch.cat([_scaled(obs, scales, "obs"), action, z], -1)
-    mean, log_sigma = mlp(weights, inputs, "dynamics_", silu).chunk(2, -1)
-    return mean, log_sigma.clamp(*_LOG_SIGMA_RANGE)
+    mean, log_std = mlp(weights, inputs, "dynamics_", silu).chunk(2, -1)
+    return mean, log_std.clamp(*_LOG_STD_RANGE)
 
 
 def predict_outcome(
@@ -163,8 +168,8 @@ def advance(
     It changes by no more than what was seen: where the model errs, a policy must not profit without bound.
     `noise` is standard normal, (..., M, N, O).
     """
-    mean, log_sigma = predict_change(weights, scales, obs, action, z)
-    change = (mean + log_sigma.exp() * noise).clamp(-_DELTA_LIMIT, _DELTA_LIMIT)
+    mean, log_std = predict_change(weights, scales, obs, action, z)
+    change = (mean + log_std.exp() * noise).clamp(-_DELTA_LIMIT, _DELTA_LIMIT)
     return obs + change * scales["delta_std"] + scales["delta_mean"]
 
 
@@ -188,12 +193,12 @@ def model_errors(weights: Mapping[str, Tensor], scales: Scales, batch: Transitio
     "termination" is a cross entropy, "loss" their weighted sum.
     """
     obs, action, next_obs = batch["obs"], batch["action"], batch["next_obs"]
-    mean, log_sigma = predict_change(weights, scales, obs, action, z)
+    mean, log_std = predict_change(weights, scales, obs, action, z)
     miss = _scaled(next_obs - obs, scales, "delta") - mean
     reward, end = predict_outcome(weights, scales, obs, action, next_obs, z)
     errors = {
         "dynamics": (miss**2).mean(-1),
-        "likelihood": (0.5 * (miss.detach() / log_sigma.exp()) ** 2 + log_sigma).mean(-1),
+        "likelihood": (0.5 * (miss.detach() / log_std.exp()) ** 2 + log_std).mean(-1),
         "reward": (reward - _scaled(batch["reward"], scales, "reward")) ** 2,
         "termination": binary_cross_entropy_with_logits(end, batch["terminated"], reduction="none"),
     }
@@ -227,11 +232,11 @@ def adapt_model(
     """
     members = len(weights["dynamics_w0"])
     rows = {key: x.expand(members, *x.shape) for key, x in batch.items()}
-    told = z.expand(members, len(mask), -1)  # (M, N, C)
+    context = z.expand(members, len(mask), -1)  # (M, N, C)
     part = mask / mask.sum().clamp(min=1)
 
     def error(heads: Weights) -> Tensor:
-        return (model_errors(heads, scales, rows, told)["loss"] * part).sum()
+        return (model_errors(heads, scales, rows, context)["loss"] * part).sum()
 
     heads = {key: weights[key] for key in rates}
     for _ in range(steps):

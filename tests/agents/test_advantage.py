@@ -58,14 +58,14 @@ def test_gae_of_an_episode_that(ends: str, mask: Tensor, advantage: Tensor) -> N
     terminated = torch.zeros(3, dtype=torch.bool)
     terminated[int(mask.sum()) - 1] = "terminated" in ends
     reward, value = mask, row(0.5, 0.4, 0.3, 0.2)
-    close(gae(reward, value, terminated, mask, discount=0.5, trace=0.5), advantage)
+    close(gae(reward, value, terminated, mask, gamma=0.5, gae_lambda=0.5), advantage)
 
 
 def test_gae_is_the_textbooks_loop() -> None:
-    discount, trace = 0.97, 0.9
+    gamma, gae_lambda = 0.97, 0.9
     mask, terminated = episodes()
     reward, value = noise(B, E, T) * mask, noise(B, E, T + 1, seed=1)
-    ours = gae(reward, value, terminated, mask, discount, trace)
+    ours = gae(reward, value, terminated, mask, gamma, gae_lambda)
     for b in range(B):
         for e in range(E):
             advantage = 0.0
@@ -74,12 +74,12 @@ def test_gae_is_the_textbooks_loop() -> None:
                     assert ours[b, e, t] == 0
                     continue
                 following = 0.0 if terminated[b, e, t] else value[b, e, t + 1]
-                error = reward[b, e, t] + discount * following - value[b, e, t]
-                advantage = error + discount * trace * advantage
+                error = reward[b, e, t] + gamma * following - value[b, e, t]
+                advantage = error + gamma * gae_lambda * advantage
                 close(ours[b, e, t], advantage)
 
 
-def test_gae_with_trace_1_is_the_discounted_return_minus_the_baseline() -> None:
+def test_gae_with_lambda_1_is_the_discounted_return_minus_the_baseline() -> None:
     mask, terminated = episodes()
     reward, value = noise(B, E, T) * mask, noise(B, E, T + 1, seed=1) * 0
     value[..., :-1] = noise(B, E, T, seed=2) * mask
@@ -172,7 +172,7 @@ def test_standardising_is_per_task() -> None:
     ],
 )
 def test_the_clipped_surrogate_is_pessimistic(ratio: float, advantage: float, surrogate: float) -> None:
-    close(clipped_surrogate(row(ratio).log(), row(advantage), clip=0.2), row(surrogate))
+    close(clipped_surrogate(row(ratio).log(), row(advantage), clip_coef=0.2), row(surrogate))
 
 
 def test_what_lies_behind_an_episodes_end_is_ignored() -> None:

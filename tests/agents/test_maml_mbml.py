@@ -22,20 +22,20 @@ HORIZON = 10
 SETTINGS = {
     "mbml": {
         "rounds": 3,
-        "tasks": 40,
-        "hidden": [32],
-        "width": 32,
-        "context": 2,
-        "context_width": 16,
+        "meta_batch_size": 40,
+        "hidden_sizes": [32],
+        "model_hidden_size": 32,
+        "context_dim": 2,
+        "encoder_hidden_size": 16,
         "model_iterations": 60,
         "policy_iterations": 20,
-        "imagined_steps": 5,
-        "test_starts": 4,
+        "imagination_horizon": 5,
+        "adapt_imagined_rollouts": 4,
         "context_lengths": [8, 16],
     },
-    "maml": {"tasks": 10},
+    "maml": {"meta_batch_size": 10},
     "env_steps": 4_500,
-    "model_context": 16,
+    "model_inner_batch_size": 16,
     "model_iterations": 400,
 }
 
@@ -115,18 +115,18 @@ def test_imagination_starts_from_the_real_step_and_moves_as_far_as_it_is_trusted
     state, _ = after_rounds(agent, 1)
     stepped, policy = state["stepped"], state["policy"]
     added = {key: torch.ones_like(value) for key, value in stepped.items()}
-    moved = agent.maml.trusting(stepped, added)
-    for key, trust in agent.maml.log_trust.items():
+    moved = agent.maml.weighted(stepped, added)
+    for key, trust in agent.maml.log_imagination_weight.items():
         torch.testing.assert_close(moved[key] - stepped[key], trust.exp().detach().expand_as(moved[key]))
         assert not torch.equal(policy[key], stepped[key])
-    assert torch.equal(policy["log_sigma"], stepped["log_sigma"])
+    assert torch.equal(policy["log_std"], stepped["log_std"])
 
 
 @pytest.mark.parametrize(
     ("off", "moves"),
     [
         ({"maml": {"inner_steps": 0}}, {"stepped": False, "policy": True}),
-        ({"mbml": {"test_updates": 0}}, {"stepped": True, "policy": False}),
+        ({"mbml": {"adapt_updates": 0}}, {"stepped": True, "policy": False}),
     ],
 )
 def test_an_ablation_leaves_out_what_it_names(off: dict[str, Any], moves: dict[str, bool]) -> None:
@@ -145,7 +145,7 @@ def test_an_ablation_leaves_out_what_it_names(off: dict[str, Any], moves: dict[s
 
 def test_without_model_steps_the_model_is_the_shared_one() -> None:
     agent = MamlMbml(
-        goal_spec(HORIZON), make_config(MamlMbml, SETTINGS | {"model_steps": 0}), 0, torch.device("cpu")
+        goal_spec(HORIZON), make_config(MamlMbml, SETTINGS | {"model_inner_steps": 0}), 0, torch.device("cpu")
     )
     agent.load_state_dict(trained().state_dict())
     model = after_rounds(agent, 1)[0]["model"]

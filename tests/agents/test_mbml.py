@@ -12,7 +12,7 @@ from mrl_agents.mbml import Mbml, MbmlConfig
 def test_no_value_is_beyond_what_seen_rewards_add_up_to(horizon: int, steps: float) -> None:
     """Over an episode, or over the 1 / (1 - 0.99) steps that gamma = 0.99 looks ahead, whichever is less."""
     spec, rng = goal_spec(horizon), torch.Generator().manual_seed(0)
-    agent = Mbml(spec, MbmlConfig(rounds=1, tasks=1), 0, torch.device("cpu"))
+    agent = Mbml(spec, MbmlConfig(rounds=1, meta_batch_size=1), 0, torch.device("cpu"))
     agent.scales |= {"reward_low": torch.tensor(-2.0), "reward_high": torch.tensor(0.5)}
     obs, z = torch.randn(1000, spec.obs_dim, generator=rng), torch.randn(1000, 8, generator=rng)
     modest = agent.values(obs, z)
