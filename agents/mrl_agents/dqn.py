@@ -31,20 +31,22 @@ from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
 @dataclass(frozen=True)
 class DqnConfig:
     hidden_sizes: tuple[int, ...] = (64, 64)  # widths of the network's hidden layers
-    action_bins: int = 3  # values that a component of the action can take, evenly from -1 to 1
+    action_bins: int = 3  # values that each component of the action can take, evenly from -1 to 1
     meta_batch_size: int = 16  # tasks in a round of meta-training
-    episodes_per_task: int = 1  # episodes of each
-    update_every: int = 10  # env steps of meta-training to one gradient step
-    buffer_size: int = 100_000  # transitions that meta-training keeps
-    adapt_updates: int = 100  # gradient steps after each round of a new task
-    adapt_buffer_size: int = 2000  # transitions of a new task that are kept
-    batch_size: int = 64  # transitions of a gradient step
-    learning_rate: float = 1e-3  # of Adam; in meta-training it falls linearly over the budget, to 5 %
-    gamma: float = 0.99  # gamma, of one control step
-    tau: float = 0.01  # how far the target network moves towards the network after each gradient step
-    epsilon: float = 0.05  # share of random actions in the end; 1 in the beginning
-    epsilon_steps: int = 5_000  # env steps over which it falls
-    from_scratch: bool = False  # no meta-training: each task is after from scratch
+    episodes_per_task: int = 1  # episodes of each task in a round
+    update_every: int = 10  # env steps of meta-training per gradient step
+    buffer_size: int = 100_000  # transitions that the replay buffer of meta-training holds
+    adapt_updates: int = 100  # gradient steps after each adaptation round on a new task
+    adapt_buffer_size: int = 2000  # transitions that the replay buffer of a new task holds
+    batch_size: int = 64  # transitions in a gradient step
+    learning_rate: float = 1e-3  # learning rate of Adam; in meta-training it falls linearly, to 5 %
+    gamma: float = 0.99  # discount factor of one control step
+    tau: float = (
+        0.01  # share of the way that the target network moves to the network after each gradient step
+    )
+    epsilon: float = 0.05  # final share of random actions; the initial share is 1
+    epsilon_steps: int = 5_000  # env steps over which the share of random actions falls
+    from_scratch: bool = False  # whether to skip meta-training, so that each task is learned from scratch
 
 
 class Dqn:

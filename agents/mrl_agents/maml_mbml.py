@@ -45,7 +45,7 @@ from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
 class MamlMbmlConfig:
     mbml: MbmlConfig = field(
         default_factory=lambda: MbmlConfig(adapt_updates=5, adapt_imagined_rollouts=16)
-    )  # of stage 1 and of imagination
+    )  # settings of stage 1 and of imagination
     maml: MamlConfig = field(
         default_factory=lambda: MamlConfig(
             meta_batch_size=40,
@@ -56,15 +56,17 @@ class MamlMbmlConfig:
             outer_lr=2e-4,
             gae_lambda=0.95,
         )
-    )  # of stage 3; its sigma and hidden are those of mbml
-    env_steps: int = 600_000  # of meta-training, at most; the scenario's budget holds too
-    imagination_weight: float = 0.5  # beta in the beginning; one for each layer's weights is learned
-    imagination_weight_lr: float = 1e-2  # of Adam, for the logarithms of beta
-    model_inner_steps: int = 2  # gradient steps that the model takes on a task's data after each round
-    model_inner_lr: float = 0.01  # of these steps in the beginning; one a weight is learned
-    model_inner_batch_size: int = 128  # transitions that they are taken on
-    model_iterations: int = 400  # of stage 2
-    model_lr: float = 3e-4  # of Adam there, for the weights; 30 times it for the logarithms of the rates
+    )  # settings of stage 3; hidden_sizes and action_std are taken from mbml
+    env_steps: int = 600_000  # largest number of env steps of meta-training, within the scenario's budget
+    imagination_weight: float = (
+        0.5  # initial beta, the weight of the imagined update; one is learned per layer
+    )
+    imagination_weight_lr: float = 1e-2  # learning rate of Adam for the logarithms of beta
+    model_inner_steps: int = 2  # gradient steps of the model on a task's data after each round
+    model_inner_lr: float = 0.01  # initial rate of the model's inner steps; one is learned per weight
+    model_inner_batch_size: int = 128  # transitions that the model's inner steps use
+    model_iterations: int = 400  # gradient steps of stage 2
+    model_lr: float = 3e-4  # learning rate of Adam in stage 2; the logarithms of the rates use 30 times it
 
 
 class MamlMbml:
@@ -92,9 +94,10 @@ class MamlMbml:
     # -- what the harness calls ---------------------------------------------------------------------------------
 
     def meta_train(self, training: Training) -> None:
-        self.mbml.meta_train(training)
+        self.mbml.learn(training)
         self._learn_to_adapt_the_model(training)
         self._learn_to_adapt_the_policy(training)
+        self.mbml.finish()
 
     def initial_state(self, num_tasks: int) -> State:
         policy = self.maml.initial_state(num_tasks)
@@ -284,7 +287,7 @@ class _RealThenImagined(Maml):
         return optimiser
 
     def values(self, rollout: Rollout) -> Tensor:
-        parts = [self.mbml.spec.obs_dim, self.mbml.config.context]
+        parts = [self.mbml.spec.obs_dim, self.mbml.config.context_dim]
         return self.mbml.values(*rollout.obs.split(parts, -1))
 
     def real_step(self, policy: Weights, batch: Batch) -> Weights:

@@ -1,11 +1,11 @@
-"""Model-based meta-learning: one world model of all tasks, observed apart by a context, and a policy trained inside it.
+"""Model-based meta-learning: a world model with a task context, and a policy that is trained inside it.
 
     meta-training, in rounds:
-        gather   new tasks: an episode before anything is known, then episodes of pi(s, z) with z of what was seen
+        gather   play new tasks: first with z = 0, then with the z of the episodes so far
         model    fit dynamics, reward and termination given z, and through them the encoder of z
         policy   raise the imagined return of pi(s, z) from replayed states, over the contexts of replayed tasks
     test:
-        adapt    add_to_buffer the episodes, infer z from all of them, and raise the imagined return in this task further
+        adapt    store the episodes, infer z from all of them, and raise the imagined return of this task further
 
 The encoder is PEARL's mean over a set (Rakelly et al. 2019), trained on prediction as in CaDM (Lee et al. 2020);
 the policy's gradient is Dreamer's (Hafner et al. 2020).
@@ -42,51 +42,50 @@ from mrl_agents.world_model import (
 from mrl_bench.agent import Training
 from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
 
+# Limits of the observations that a saved agent keeps to begin imagined rollouts with: rows, and numbers (256 KB).
+_MAX_START_OBS, _MAX_START_OBS_NUMBERS = 4096, 2**16
+
 
 @dataclass(frozen=True)
 class MbmlConfig:
     # experience
-    env_steps: int = 80_000  # of meta-training, at most; the scenario's budget holds too
-    rounds: int = 6  # of gathering and learning; of learning alone when the steps are used up
-    meta_batch_size: int = 60  # new tasks a round
-    episodes_per_task: int = 3  # of each new task; the first is played before anything is known of it
-    initial_action_std: float = 0.75  # deviation of the actions in that first episode
-    action_std: float = 0.3  # deviation of the actions in later episodes, and in imagination
+    env_steps: int = 80_000  # largest number of env steps of meta-training, within the scenario's budget
+    rounds: int = 6  # rounds of gathering and learning; they only learn once env_steps are used up
+    meta_batch_size: int = 60  # new tasks in a round
+    episodes_per_task: int = 3  # episodes of each new task; the first has no context yet
+    initial_action_std: float = 0.75  # standard deviation of the actions in a task's first episode
+    action_std: float = 0.3  # standard deviation of the actions in later and in imagined episodes
     buffer_size: int = 2000  # transitions of a task that an adapting agent keeps
     # world model
-    ensemble_size: int = 1  # of the ensemble; divides model_samples and policy_starts
-    model_hidden_size: int = 128  # of the hidden layers of dynamics and outcome
-    context_dim: int = 8  # size of z
-    encoder_hidden_size: int = 96  # of the hidden layers of the context encoder
-    context_lengths: tuple[int, ...] = (8, 16, 32, 64, 128)  # transitions that z is inferred from in training
-    first_episode_prob: float = 0.6  # of training contexts that come from a task's first episode, as at test
-    model_iterations: int = 500  # a round; twice as many in the first
-    model_tasks: int = 24  # tasks of a batch
-    model_samples: int = 64  # transitions of each
-    model_lr: float = 2e-3  # of Adam, falling linearly to a tenth
+    ensemble_size: int = 1  # members of the ensemble; must divide model_samples and imagined_rollouts
+    model_hidden_size: int = 128  # width of the hidden layers of the dynamics and outcome networks
+    context_dim: int = 8  # size of the context z
+    encoder_hidden_size: int = 96  # width of the hidden layers of the context encoder
+    context_lengths: tuple[int, ...] = (8, 16, 32, 64, 128)  # numbers of transitions that z is inferred from
+    first_episode_prob: float = 0.6  # share of training contexts that come from a task's first episode
+    model_iterations: int = 500  # gradient steps of the model in a round; the first round has twice as many
+    model_tasks: int = 24  # tasks in a batch of the model
+    model_samples: int = 64  # transitions of each task in a batch of the model
+    model_lr: float = 2e-3  # learning rate of the model's Adam; it falls linearly, to a tenth
     # policy
     hidden_sizes: tuple[int, ...] = (64, 64)  # widths of the hidden layers of policy and critic
-    policy_iterations: int = 200  # a round
-    policy_tasks: int = 64  # tasks of an imagined batch
-    imagined_rollouts: int = 4  # imagined episodes of each
-    zero_context_prob: float = (
-        0.2  # of these tasks that the policy plays with z = 0, as before anything is known
-    )
-    imagination_horizon: int = 16  # of an imagined episode
-    gamma: float = 0.99  # gamma, of one control step
+    policy_iterations: int = 200  # gradient steps of the policy in a round
+    policy_tasks: int = 64  # tasks in a batch of imagined rollouts
+    imagined_rollouts: int = 4  # imagined rollouts of each task in a batch
+    zero_context_prob: float = 0.2  # share of these tasks in which the policy sees z = 0, as on a new task
+    imagination_horizon: int = 16  # steps of an imagined rollout
+    gamma: float = 0.99  # discount factor of one control step
     return_lambda: float = 0.95  # lambda of the imagined returns
-    action_bound_penalty: float = 0.1  # weight of how far chosen actions lie beyond their bounds, squared
-    policy_lr: float = 1e-3  # of Adam, falling linearly to a third
-    critic_lr: float = 2e-3  # of Adam
-    critic_updates: int = 2  # a policy update
-    tau: float = 0.1  # how far the target critic moves towards the critic each time
-    max_grad_norm: float = 1.0  # of model and policy, cut to it where it is longer
+    action_bound_penalty: float = 0.1  # weight of the squared distance of chosen actions beyond their bounds
+    policy_lr: float = 1e-3  # learning rate of the policy's Adam; it falls linearly, to 0.3 of this
+    critic_lr: float = 2e-3  # learning rate of the critic's Adam
+    critic_updates: int = 2  # gradient steps of the critic per policy update
+    tau: float = 0.1  # share of the way that the target critic moves to the critic after each policy update
+    max_grad_norm: float = 1.0  # largest norm of the model's and policy's gradients; longer ones are clipped
     # adaptation
-    adapt_updates: int = (
-        0  # policy updates in imagination after each round of data, of each task's own policy
-    )
-    adapt_imagined_rollouts: int = 64  # imagined episodes of an update; divided by members
-    adapt_lr: float = 1e-3  # of Adam
+    adapt_updates: int = 0  # imagined policy updates on a new task after each adaptation round
+    adapt_imagined_rollouts: int = 64  # imagined rollouts in such an update; divisible by ensemble_size
+    adapt_lr: float = 1e-3  # learning rate of Adam in these updates
 
 
 class Mbml:
@@ -113,10 +112,17 @@ class Mbml:
         self.replay = Replay(config.rounds * config.meta_batch_size, capacity, spec, device)
         self.rng = torch.Generator(device).manual_seed(seed)
         self.host_rng = random.Random(seed)
+        self.seed, self.meta_training = seed, True  # until `finish`, or until weights are loaded
+        self.start_obs = torch.zeros(0, spec.obs_dim, device=device)
 
     # -- what the harness calls ---------------------------------------------------------------------------------
 
     def meta_train(self, training: Training) -> None:
+        self.learn(training)
+        self.finish()
+
+    def learn(self, training: Training) -> None:
+        """All of meta-training but `finish`."""
         config = self.config
         model_adam = torch.optim.Adam(self.model.values(), lr=config.model_lr)
         policy_adam = torch.optim.Adam(self.policy.values(), lr=config.policy_lr)
@@ -132,6 +138,10 @@ class Mbml:
             for _ in range(config.policy_iterations):
                 losses |= self._improve_policy(policy_adam, critic_adam)
             training.log(losses)
+
+    def finish(self) -> None:
+        """Ends meta-training: keeps a sample of the replayed observations, for adaptation to new tasks."""
+        self.start_obs, self.meta_training = self._sampled_start_obs(), False
 
     def initial_state(self, num_tasks: int) -> State:
         return {
@@ -157,15 +167,17 @@ class Mbml:
         return {"buffer": buffer, "z": z, "policy": policy}
 
     def state_dict(self) -> dict[str, Tensor]:
-        parts = {**self._networks(), "scales": self.scales, "replay": self.replay.state_dict()}
-        return {f"{part}.{key}": x.detach() for part, tensors in parts.items() for key, x in tensors.items()}
+        """What adaptation needs: networks, scales and start observations, but no replay buffer."""
+        parts = {**self._networks(), "scales": self.scales}
+        tensors = {f"{part}.{key}": x.detach() for part, ours in parts.items() for key, x in ours.items()}
+        return tensors | {"start_obs": self._sampled_start_obs() if self.meta_training else self.start_obs}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         for part, weights in self._networks().items():
             for key, value in weights.items():
                 value.data.copy_(tensors[f"{part}.{key}"])
         self.scales = {key: tensors[f"scales.{key}"].clone() for key in self.scales}
-        self.replay.load_state_dict({key: tensors[f"replay.{key}"] for key in self.replay.state_dict()})
+        self.start_obs, self.meta_training = tensors["start_obs"].clone(), False
 
     def _networks(self) -> dict[str, Weights]:
         return {
@@ -175,12 +187,30 @@ class Mbml:
             "target_critic": self.target_critic,
         }
 
+    def _sampled_start_obs(self) -> Tensor:
+        """A sample of replayed observations, (S, O), with a generator that nothing else uses; S = 0 if there are none."""
+        if not len(self.replay):
+            return torch.zeros(0, self.spec.obs_dim, device=self.device)
+        rng = torch.Generator(self.device).manual_seed(self.seed)
+        count = min(_MAX_START_OBS, _MAX_START_OBS_NUMBERS // self.spec.obs_dim)
+        return sample_uniformly(self.replay.buffer, count, rng)["obs"]
+
+    def _draw_start_obs(self, count: int, rng: Generator) -> Tensor:
+        """Observations (count, O) that imagined rollouts of an adapting task begin with."""
+        if self.meta_training:
+            return sample_uniformly(self.replay.buffer, count, rng)["obs"]
+        drawn = torch.randint(len(self.start_obs), (count,), generator=rng, device=self.device)
+        return self.start_obs[drawn]
+
     # -- experience ---------------------------------------------------------------------------------------------
 
     def _gather(self, training: Training) -> dict[str, Tensor]:
-        """Plays new tasks, as many as the steps that are left allow; the model's errors on them, before it learns.
+        """Plays new tasks, as many as the remaining env steps allow.
 
-        While there is no policy yet, two first episodes of each task are played and none after.
+        In the first round there is no policy yet: each task is played for two episodes with z = 0, and no later ones.
+
+        Returns:
+            The model's errors on these tasks before it learns from them, to log.
         """
         config, blank = self.config, self.replay.seen == 0
         first, later = (2, 0) if blank else (1, config.episodes_per_task - 1)
@@ -202,12 +232,12 @@ class Mbml:
 
     @torch.no_grad()
     def _held_out_errors(self, tasks: Tensor) -> dict[str, Tensor]:
-        """Of predictions on tasks (T,) that the model has not learned from, given their first episode."""
+        """Prediction errors on tasks (T,) that the model has not learned from, given their first episode."""
         errors = self._errors(tasks, max(self.config.context_lengths), first_episode_prob=1.0)
         return {f"model/held_out_{key}": errors[key] for key in ("dynamics", "reward", "termination")}
 
     def _improve_model(self, adam: torch.optim.Optimizer) -> dict[str, Tensor]:
-        """One step on prediction errors, through the context that the predictions are given."""
+        """One gradient step on prediction errors; the gradient also reaches the encoder, through the context."""
         tasks = self.replay.draw_tasks(self.config.model_tasks, self.rng)
         errors = self._errors(tasks, self._length(), self.config.first_episode_prob)
         adam.zero_grad()
@@ -221,36 +251,36 @@ class Mbml:
         samples = self.config.model_samples
         z = self._contexts(tasks, length, first_episode_prob)[:, None].expand(-1, samples, -1)  # (T, N, C)
         batch = sample_by_task(self.replay.buffer, tasks, samples, self.rng)
-        rows = {key: self._deal(value) for key, value in batch.items()}
-        errors = model_errors(self.model, self.scales, rows, self._deal(z))
+        rows = {key: self._split_among_members(value) for key, value in batch.items()}
+        errors = model_errors(self.model, self.scales, rows, self._split_among_members(z))
         return {key: value.mean() for key, value in errors.items()}
 
     def _contexts(self, tasks: Tensor, length: int, first_episode_prob: float) -> Tensor:
-        """z of a stretch of each task's replay, (T,) -> (T, C)."""
+        """Contexts of consecutive replayed transitions of each task: (T,) -> (T, C)."""
         batch, mask = sample_contexts(self.replay.buffer, tasks, length, first_episode_prob, self.rng)
         return infer_context(self.model, self.scales, batch, mask)
 
     def _length(self) -> int:
         return self.host_rng.choice(self.config.context_lengths)
 
-    def _deal(self, x: Tensor) -> Tensor:
-        """Deals the N samples of each task out to the members: (T, N, ...) -> rows (M, T * N / M, ...)."""
-        hands = x.view(len(x), self.config.ensemble_size, -1, *x.shape[2:])
-        return hands.transpose(0, 1).flatten(1, 2)
+    def _split_among_members(self, x: Tensor) -> Tensor:
+        """Splits the N samples of each task evenly among the members: (T, N, ...) -> rows (M, T * N / M, ...)."""
+        shares = x.view(len(x), self.config.ensemble_size, -1, *x.shape[2:])
+        return shares.transpose(0, 1).flatten(1, 2)
 
     # -- policy -------------------------------------------------------------------------------------------------
 
     def _improve_policy(
         self, policy_adam: torch.optim.Optimizer, critic_adam: torch.optim.Optimizer
     ) -> dict[str, Tensor]:
-        """One step up the imagined return, over contexts of replayed tasks, and steps of the critic after it."""
+        """One policy step up the imagined return, over contexts of replayed tasks, and then critic steps."""
         config = self.config
         tasks = self.replay.draw_tasks(config.policy_tasks, self.rng)
         with torch.no_grad():
             z = self._contexts(tasks, self._length(), config.first_episode_prob)
             blind = torch.rand(len(z), 1, generator=self.rng, device=self.device) < config.zero_context_prob
-            z, observed = (  # rows (M, N, C): what the model knows, what policy and critic are observed
-                self._deal(x[:, None].expand(-1, config.imagined_rollouts, -1))
+            z, observed = (  # rows (M, N, C): context of the model; context that policy and critic observe
+                self._split_among_members(x[:, None].expand(-1, config.imagined_rollouts, -1))
                 for x in (z, torch.where(blind, 0.0, z))
             )
             start = sample_uniformly(self.replay.buffer, z.shape[:-1].numel(), self.rng)["obs"]
@@ -267,8 +297,8 @@ class Mbml:
         observed = observed[:, None].expand(-1, config.imagination_horizon, -1, -1)  # (M, H, N, C)
         obs, target = imagined.obs[:, :-1].detach(), returns.detach() / self._value_unit()
         for _ in range(config.critic_updates):
-            miss = self._value(self.critic, obs, observed) - target
-            critic_loss = (miss**2 * weight).mean()
+            error = self._value(self.critic, obs, observed) - target
+            critic_loss = (error**2 * weight).mean()
             critic_adam.zero_grad()
             critic_loss.backward()
             critic_adam.step()
@@ -292,7 +322,7 @@ class Mbml:
             policy: leads with B.
             model: shared by the tasks, or with leading B in the weights of dynamics and outcome.
             z: contexts (B, C).
-            rng: of starts and noise.
+            rng: draws start observations and noise.
         """
         config = self.config
         policy = {key: weights.detach().clone().requires_grad_() for key, weights in policy.items()}
@@ -301,10 +331,9 @@ class Mbml:
         observed = z[:, None, None].expand(
             -1, members, config.adapt_imagined_rollouts // members, -1
         )  # (B, M, N, C)
-        for _ in range(
-            config.adapt_updates if len(self.replay) else 0
-        ):  # an untrained agent has seen nothing
-            start = sample_uniformly(self.replay.buffer, observed.shape[:3].numel(), rng)["obs"]
+        trained = len(self.replay) if self.meta_training else len(self.start_obs)
+        for _ in range(config.adapt_updates if trained else 0):  # an untrained model improves nothing
+            start = self._draw_start_obs(observed.shape[:3].numel(), rng)
             own = {key: weights[:, None] for key, weights in policy.items()}  # the same for all members
             imagined, returns = self.imagine(
                 own, model, start.view(*observed.shape[:3], -1), observed, observed, rng
@@ -318,18 +347,18 @@ class Mbml:
     def imagine(
         self, policy: Weights, model: Weights, start: Tensor, z: Tensor, observed: Tensor, rng: Generator
     ) -> tuple[ImaginedRollout, Tensor]:
-        """Imagined episodes of a policy that is `observed` a context, in the task that z stands for; and their returns.
+        """Rolls a policy out in the model, in the tasks that z stands for.
 
         Args:
             policy: its gradient is that of the returns.
             model: of the world; gets no gradient.
             start: (..., M, N, O).
-            z: (..., M, N, C) what the model is given.
-            observed: (..., M, N, C) what policy and critic are given.
+            z: (..., M, N, C) context that the model is given.
+            observed: (..., M, N, C) context that policy and critic observe.
             rng: of the noise.
 
         Returns:
-            The imagined, and the lambda returns from each of its steps, (..., M, H, N).
+            The imagined rollouts, and the lambda returns from each of their steps, (..., M, H, N).
         """
         config, spec = self.config, self.spec
 
@@ -346,10 +375,10 @@ class Mbml:
         )
 
     def _policy_losses(self, imagined: ImaginedRollout, returns: Tensor) -> Tensor:
-        """What a policy descends, (..., M, H, N): minus its returns, in value units, and reaching beyond the bounds.
+        """Losses of a policy, (..., M, H, N): minus its returns in value units, plus the action-bound penalty.
 
-        A policy that may reach there ends far outside, where noise changes no action and gradients are faint: on
-        cheetah-dir it stayed at -28 after 80,000 steps and came to 122 with restraint (seed 1, sigma 0.6).
+        Without the penalty, actions drift far beyond their bounds, where noise changes nothing and gradients are
+        small. On cheetah-dir the return was -28 without it and 122 with it (80,000 steps, seed 1, action_std 0.6).
         """
         return self.config.action_bound_penalty * imagined.excess - returns / self._value_unit()
 
@@ -358,10 +387,10 @@ class Mbml:
         return mlp(policy, torch.cat([self.scaled(obs), z], -1))
 
     def values(self, obs: Tensor, z: Tensor) -> Tensor:
-        """What the target critic expects of the policy that is observed z: (..., O) and (..., C) -> (...).
+        """Values by the target critic of a policy that observes z: (..., O) and (..., C) -> (...).
 
-        No more, and no less, than rewards that were seen add up to: a critic that learns from its own guesses may else
-        run away from them (on cheetah-vel, where rewards are negative, to a return of 192 while the robot stood).
+        They are clamped to what the rewards seen so far can add up to. A bootstrapped critic may diverge otherwise: on
+        cheetah-vel, where rewards are negative, it expected a return of 192 from a robot that stood still.
         """
         steps = 1.0 / max(1.0 - self.config.gamma, 1.0 / self.spec.horizon)
         low = steps * self.scales["reward_low"].clamp(max=0)
@@ -374,6 +403,6 @@ class Mbml:
         return mlp(critic, torch.cat([self.scaled(obs), z], -1), activation=silu).squeeze(-1)
 
     def _value_unit(self) -> Tensor:
-        """What an imagined episode pays, in size; values are learned in this unit."""
+        """Typical size of an imagined rollout's return; values are learned in this unit."""
         typical: Tensor = (self.scales["reward_mean"] ** 2 + self.scales["reward_std"] ** 2).sqrt()
         return self.config.imagination_horizon * typical

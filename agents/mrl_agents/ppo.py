@@ -22,16 +22,16 @@ from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
 @dataclass(frozen=True)
 class PpoConfig:
     hidden_sizes: tuple[int, ...] = (64, 64)  # widths of the hidden layers of policy and critic
-    action_std: float = 0.6  # initial deviation of the actions
+    action_std: float = 0.6  # initial standard deviation of the actions
     meta_batch_size: int = 200  # tasks in a batch
-    episodes_per_task: int = 1  # episodes of each
-    gamma: float = 0.99  # gamma, of one control step
-    gae_lambda: float = 0.95  # lambda of the advantage estimate
-    learning_rate: float = 3e-3  # of Adam, falling linearly over the budget, to 1 %
+    episodes_per_task: int = 1  # episodes of each task in a batch
+    gamma: float = 0.99  # discount factor of one control step
+    gae_lambda: float = 0.95  # lambda of the generalised advantage estimate
+    learning_rate: float = 3e-3  # learning rate of Adam; it falls linearly over the budget, to 1 %
     epochs: int = 6  # passes over a batch
-    num_minibatches: int = 6  # a pass is cut into so many, but none is smaller than 1,024 steps
-    clip_coef: float = 0.2  # of the ratio
-    max_grad_norm: float = 1.0  # the gradient is cut to it where it is longer
+    num_minibatches: int = 6  # minibatches in a pass; none is smaller than 1,024 steps
+    clip_coef: float = 0.2  # clipping range of the probability ratio
+    max_grad_norm: float = 1.0  # largest norm of the gradient; longer gradients are clipped to it
 
 
 class Ppo:

@@ -11,8 +11,6 @@ Nothing here waits for the device: which entries are valid is a matter of masks 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Generator, Tensor
 
@@ -170,21 +168,3 @@ class Replay:
         """Indices of tasks that it holds, (count,), with replacement."""
         device = self.buffer["written"].device
         return torch.randint(len(self), (count,), generator=rng, device=device)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """All of it as named tensors, to go on from; what the rings do not hold takes no space."""
-        batch, mask = everything(self.buffer)
-        valid = mask > 0
-        counts = {key: self.buffer[key] for key in ("written", "first")}
-        return (
-            {key: value[valid] for key, value in batch.items()} | counts | {"seen": torch.tensor(self.seen)}
-        )
-
-    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """Takes over what `state_dict` gave."""
-        self.buffer |= {key: tensors[key].clone() for key in ("written", "first")}
-        valid = everything(self.buffer)[1] > 0
-        for key in FIELDS:
-            self.buffer[key] = torch.zeros_like(self.buffer[key])
-            self.buffer[key][valid] = tensors[key]
-        self.seen = int(tensors["seen"])
