@@ -1,4 +1,4 @@
-"""Agents. To add one: a file of its own, and a line here."""
+"""Agents. To add one, write a module and list its class here."""
 
 TABLE = {
     "random": "mrl_agents.uniform:RandomAgent",

@@ -1,6 +1,6 @@
-"""Adam as a function, so that what it remembers can live in an agent's state.
+"""Adam as a function, so that an agent's state can hold its moments.
 
-It works elementwise: weights that lead with B are B optimisers, and none feels another.
+It works elementwise: weights that lead with B have B independent optimisers.
 """
 
 from __future__ import annotations

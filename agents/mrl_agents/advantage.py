@@ -1,6 +1,6 @@
-"""Returns, baselines, advantages and surrogates: the mathematics that policy-gradient agents share.
+"""Returns, baselines, advantages and surrogates of the policy-gradient agents.
 
-Everything works on padded episodes (..., T) under a mask; what lies behind an episode's end is ignored.
+All functions take padded episodes (..., T) with a mask, and ignore what lies after an episode's end.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def linear_baseline(obs: Tensor, reward: Tensor, mask: Tensor, gamma: float, rid
     """Fits each task's discounted return-to-go by least squares (Duan et al. 2016, feature baseline).
 
     Features of a step are o, o^2, t, t^2, t^3 and 1, with o clamped to [-10, 10] and t in hundreds of steps. Each
-    task has a fit of its own: a shared one would tell a task about the others.
+    task has a separate fit: a shared one would leak information between tasks.
 
     Args:
         obs: (B, E, T + 1, O).
@@ -60,7 +60,7 @@ def linear_baseline(obs: Tensor, reward: Tensor, mask: Tensor, gamma: float, rid
     features = torch.cat([obs, obs**2, clock, clock**2, clock**3, torch.ones_like(clock)], -1)  # (B, E, T, F)
     inputs = (features * mask[..., None]).reshape(tasks, -1, features.shape[-1])
     targets = discounted_sum(reward * mask, gamma).mul(mask).reshape(tasks, -1, 1)
-    samples = mask.sum((1, 2)).clamp(min=1)  # a task that broke down in its first step has none
+    samples = mask.sum((1, 2)).clamp(min=1)  # a task that failed in its first step has none
     penalty = ridge * samples[:, None, None] * torch.eye(inputs.shape[-1], device=obs.device)
     weights = torch.linalg.solve(inputs.mT @ inputs + penalty, inputs.mT @ targets)  # (B, F, 1)
     values = (features @ weights[:, None]).squeeze(-1) * mask

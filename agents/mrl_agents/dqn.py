@@ -1,15 +1,15 @@
-"""Deep Q-learning that simply goes on learning on each new task (Mnih et al. 2015): the plain-RL baseline.
+"""Deep Q-learning that continues on each new task (Mnih et al. 2015): the plain-RL baseline.
 
-    Q(s, a) = mean over components d of q_d(s, a_d)            each a_d is one of a few levels in [-1, 1]
+    Q(s, a) = mean over components d of q_d(s, a_d)            each a_d is one of action_bins values in [-1, 1]
     target  = r / U + gamma (1 - terminated) max_a Q'(s', a)   Q' follows Q slowly
     Q      <- Adam step down the Huber loss of Q(s, a) - target, on replayed transitions
 
 A network with one head for each component of the action (Tavakoli et al. 2018) is an additive Q-function (Seyde et
-al. 2023): the best of levels^A actions is the best level of each component, whatever A is. The unit U of values is
-what a full episode pays that pays 1 a step, so that a network begins near their size.
+al. 2023): the best of bins^A actions takes the best bin of each component. Values are in units of U, the discounted
+return of a full episode with reward 1 per step, so the initial network is near their size.
 
-A learner is a state of B tasks. In meta-training B is 1: all training tasks are taken for one, so nothing tells them
-apart. In adaptation each task has a copy of that learner, with a buffer of its own, and goes on as before.
+A learner is a state of B tasks. In meta-training B is 1: all training tasks share one buffer and are not told apart.
+In adaptation each task has a copy of that learner with an empty buffer, and continues to learn.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Dqn:
         rng = torch.Generator().manual_seed(seed)
         layers = [spec.obs_dim, *config.hidden_sizes, spec.act_dim * config.action_bins]
         weights = {key: x[None].to(device) for key, x in init_mlp(layers, rng, last_gain=0.1).items()}
-        self.learner: dict[str, Weights] = {  # a learner of B = 1, but for its memory
+        self.learner: dict[str, Weights] = {  # a learner of B = 1, without its buffer
             "weights": weights,
             "target": {key: x.clone() for key, x in weights.items()},
             "moments": zero_moments(weights),
@@ -119,7 +119,7 @@ class Dqn:
     # -- a learner ----------------------------------------------------------------------------------------------
 
     def _copies(self, tasks: int) -> dict[str, Weights]:
-        """The meta-trained learner for each of B tasks, without a memory."""
+        """The meta-trained learner for each of B tasks, without a replay buffer."""
         return {
             part: {key: x.expand(tasks, *x.shape[1:]) for key, x in tensors.items()}
             for part, tensors in self.learner.items()
@@ -131,7 +131,7 @@ class Dqn:
         return 1 - (1 - self.config.epsilon) * progress
 
     def _with_rollout(self, state: State, rollout: Rollout) -> State:
-        """A learner that remembers a round of episodes."""
+        """The learner with a round of episodes in its buffer."""
         env_steps = state["counts"]["env_steps"] + rollout.mask.sum((1, 2)).long()
         return state | {
             "buffer": add_to_buffer(state["buffer"], rollout),
@@ -140,9 +140,9 @@ class Dqn:
 
     @torch.no_grad()
     def _updated(self, state: State, updates: int, rate: float, rng: Generator) -> tuple[State, Tensor]:
-        """A learner after gradient steps on what it remembers, and each task's last loss, (B,).
+        """The learner after gradient steps on its buffer, and each task's last loss, (B,).
 
-        Where there is nothing to add_to_buffer, the weights stay.
+        The weights of a task with an empty buffer do not change.
         """
         config, buffer = self.config, state["buffer"]
         weights, target, moments, counts = (
@@ -166,13 +166,13 @@ class Dqn:
         return state | after, loss
 
     def _target(self, target: Weights, batch: Transitions) -> Tensor:
-        """What Q should be of transitions (B, N, .), (B, N)."""
+        """Targets of Q for transitions (B, N, .): (B, N)."""
         best = self._q(target, batch["next_obs"]).amax(-1).mean(-1)
         return batch["reward"] / self.unit + self.config.gamma * (1 - batch["terminated"]) * best
 
     @torch.enable_grad()
     def _gradient(self, weights: Weights, batch: Transitions, goal: Tensor) -> tuple[Weights, Tensor]:
-        """Of each task's Huber loss on transitions (B, N, .), by its weights; and these losses, (B,)."""
+        """Gradients of each task's Huber loss on transitions (B, N, .), and these losses, (B,)."""
         level = ((batch["action"] + 1) / 2 * (self.config.action_bins - 1)).round().long()
         leaves = {key: x.detach().requires_grad_() for key, x in weights.items()}
         taken = self._q(leaves, batch["obs"]).gather(-1, level[..., None]).squeeze(-1).mean(-1)
@@ -182,7 +182,7 @@ class Dqn:
         return dict(zip(leaves, slopes, strict=True)), loss.detach()
 
     def _q(self, weights: Weights, obs: Tensor) -> Tensor:
-        """q_d(s, a_d) of each component and level: (B, N, O) -> (B, N, A, levels)."""
+        """q_d(s, a_d) of each component and bin: (B, N, O) -> (B, N, A, action_bins)."""
         heads = mlp(weights, self.scaled(obs), activation=torch.relu)
         return heads.view(*heads.shape[:-1], self.spec.act_dim, self.config.action_bins)
 

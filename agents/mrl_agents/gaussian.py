@@ -1,4 +1,4 @@
-"""The policy that the gradient agents share: a diagonal Gaussian whose mean is a network of the observation."""
+"""The policy of the gradient agents: a diagonal Gaussian whose mean is a network of the observation."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Policy improvement inside a world model, by analytic gradients: the return is differentiated through the model.
 
-    G_t = r_t + gamma c_t ((1 - lambda) V(s_{t+1}) + lambda G_{t+1}),    G_H = V(s_H)          c_t: goes on after t
+    G_t = r_t + gamma c_t ((1 - lambda) V(s_{t+1}) + lambda G_{t+1}),    G_H = V(s_H)          c_t: probability of continuing
 
 s_{t+1}, r_t and c_t come from the model and depend on the action pi(s_t, z), so grad G reaches the policy through all
-later states (Hafner et al. 2020, "ImaginedRollout to Control"; Clavera, Fu & Abbeel 2020, "Model-augmented actor-critic").
+later states (Hafner et al. 2020, "Dream to Control"; Clavera, Fu & Abbeel 2020, "Model-augmented actor-critic").
 Functions here work on rows (..., M, N, .) as `mrl_agents.world_model` does.
 """
 
@@ -24,20 +24,18 @@ _LEAK = 0.05  # slope of the clamp beyond the bounds
 
 
 class ImaginedRollout(NamedTuple):
-    """Imagined episodes of H steps. Time stands before the rows, so that one product serves all steps of a member."""
+    """Imagined episodes of H steps. The time axis precedes the rows, so one product serves all steps of a member."""
 
     obs: Tensor  # (..., M, H + 1, N, O)
     reward: Tensor  # (..., M, H, N)
-    continues: (
-        Tensor  # (..., M, H, N) probability that the episode goes on after the step, if it came that far
-    )
+    continues: Tensor  # (..., M, H, N) probability that the episode continues after a step that it reached
     excess: Tensor  # (..., M, H, N) squared distance of the chosen action from the bounds, summed over its entries
 
 
 def imagine(
     weights: Mapping[str, Tensor], scales: Scales, actor: Actor, start: Tensor, z: Tensor, noise: Tensor
 ) -> ImaginedRollout:
-    """Follows a policy through the model.
+    """Rolls a policy out in the model for H steps.
 
     Args:
         weights: of the world model.
@@ -62,7 +60,7 @@ def imagine(
 
 
 def leaky_clamp(action: Tensor) -> Tensor:
-    """Clamps to [-1, 1] but for a slight slope, so that a gradient leads back from beyond the bounds."""
+    """Clamps to [-1, 1], with a small slope beyond the bounds, so that a gradient leads back."""
     within = action.clamp(-1.0, 1.0)
     return within + _LEAK * (action - within)
 
@@ -74,10 +72,10 @@ def lambda_returns(
 
     Args:
         reward: (..., H, N).
-        continues: (..., H, N) probability that the episode goes on after a step.
+        continues: (..., H, N) probability that the episode continues after a step.
         value: (..., H + 1, N) of the observations before each step, and of the last one.
-        gamma: gamma.
-        return_lambda: lambda.
+        gamma: discount factor of one step.
+        return_lambda: 0 gives one-step returns, 1 the discounted sum to the horizon.
 
     Returns:
         (..., H, N).
@@ -91,6 +89,6 @@ def lambda_returns(
 
 
 def survival_probability(continues: Tensor) -> Tensor:
-    """Probability that an imagined episode is survival_probability before each step, (..., H, N), as a weight without gradient."""
+    """Probability that an imagined episode has not ended before each step, (..., H, N), without gradient."""
     continues = continues.detach()
     return torch.cat([torch.ones_like(continues[..., :1, :]), continues[..., :-1, :].cumprod(-2)], -2)

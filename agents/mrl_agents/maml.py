@@ -5,7 +5,7 @@
 
 The inner surrogate is the likelihood ratio pi / pi_old times the advantage (the LVC estimator of Rothfuss et al.
 2019, "ProMP"), whose second derivative keeps the credit of how the first data were gathered. pi_old is the policy that
-gathered them, and stays it while the outer steps on these data move theta. The outer objective is
+gathered them; it does not change while the outer steps on these data move theta. The outer objective is
 ProMP's clipped surrogate without its small KL penalty, or TRPO as in the first MAML. See docs/maml.md.
 """
 
@@ -118,7 +118,7 @@ class Maml:
 
     @torch.no_grad()
     def batch(self, state: State, rollout: Rollout) -> Batch:
-        """What the losses need of B tasks' episodes, played in `state`: leaves (B, N, .) with N = E * T."""
+        """The data of the losses, from B tasks' episodes played in `state`: leaves (B, N, .) with N = E * T."""
         obs, mask = self.scaled(rollout.obs), rollout.mask
         advantage = gae(
             rollout.reward,
@@ -138,7 +138,7 @@ class Maml:
         return flat | {"old": log_prob(state, flat["obs"], flat["action"])}
 
     def values(self, rollout: Rollout) -> Tensor:
-        """What advantages are measured from: values of the observations, (B, E, T + 1)."""
+        """Baseline of the advantages: values of the observations, (B, E, T + 1)."""
         return linear_baseline(self.scaled(rollout.obs), rollout.reward, rollout.mask, self.config.gamma)
 
     def inner_step(self, weights: Weights, lr: Weights, batch: Batch) -> Weights:
@@ -159,7 +159,7 @@ class Maml:
     # -- outer loop ---------------------------------------------------------------------------------------------
 
     def optimiser(self) -> torch.optim.Optimizer:
-        """Of the meta-weights, and of the logarithms of the inner rates, which move five times as fast."""
+        """Adam for the meta-weights, and at five times the rate for the logarithms of the inner rates."""
         theta, log_lr = (
             [weight for weight in weights.values() if weight.requires_grad]
             for weights in (self.theta, self.log_lr)
@@ -168,7 +168,7 @@ class Maml:
         return torch.optim.Adam([{"params": w, "lr": rate, "initial_lr": rate} for w, rate in groups])
 
     def set_rates(self, optimiser: torch.optim.Optimizer, left: float) -> None:
-        """The outer rates when a share of the budget is left."""
+        """Sets the outer rates for the share `left` of the budget that remains."""
         for group in optimiser.param_groups if self.config.outer_lr_decay else ():
             group["lr"] = group["initial_lr"] * max(left, 0.05)
 
@@ -178,10 +178,10 @@ class Maml:
         """Moves the meta-weights.
 
         Args:
-            before: what B tasks' inner steps were taken on, in their order.
-            after: episodes that were played with the adapted weights.
-            state: those weights.
-            optimiser: ppo: what takes the steps.
+            before: data of B tasks' inner steps, in their order.
+            after: data of episodes played with the adapted weights.
+            state: the adapted weights.
+            optimiser: takes the steps of ppo.
 
         Returns:
             Scalars to log.
@@ -278,7 +278,7 @@ class Maml:
 
 
 def inner_loss(weights: Weights, batch: Batch) -> Tensor:
-    """One task's negative surrogate: mean of pi / pi_old times advantage, over the steps that were lived."""
+    """One task's negative surrogate: mean of pi / pi_old times advantage, over valid steps."""
     now = log_prob(weights, batch["obs"], batch["action"])
     ratio = ((now - batch["old"]) * batch["mask"]).exp()
     return -masked_mean(ratio * batch["advantage"], batch["mask"])
@@ -287,8 +287,8 @@ def inner_loss(weights: Weights, batch: Batch) -> Tensor:
 def over_tasks(function: Callable[..., dict[str, Tensor]], *batched: dict[str, Tensor]) -> dict[str, Tensor]:
     """Applies a function of one task's tensors to B tasks; every tensor leads with B, going in and coming out.
 
-    A loop and `vmap` give the same numbers. Where a task has much data, a loop keeps the processor's cache warm;
-    where it has little, or on a GPU, starting B small kernels costs more than they do: benchmarks/maml_update.py.
+    A loop and `vmap` give the same numbers. With much data per task, a loop makes better use of the processor's cache;
+    with little, or on a GPU, `vmap` saves the cost of starting B small kernels: benchmarks/maml_update.py.
     """
     first = next(iter(batched[0].values()))
     samples = max(value.shape[1] for value in batched[-1].values() if value.ndim > 1)

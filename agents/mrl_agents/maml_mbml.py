@@ -1,17 +1,18 @@
-"""MAML, then MBML: a task's real gradient first, then imagined improvement in a model that has adapted to the task.
+"""MAML-MBML: a real policy-gradient step on each task, then imagined improvement in a model adapted to the task.
 
     stage 1   MBML: a world model of all tasks and pi(s, z)                               mrl_agents.mbml
-    stage 2   the model learns to adapt: rates with which a few gradient steps on a task's
-              transitions lower its error on others of them (Nagabandi et al. 2019)       mrl_agents.world_model
+    stage 2   the model learns to adapt: meta-learns rates with which a few gradient
+              steps on a task's transitions lower its error on other transitions of
+              the task (Nagabandi et al. 2019)                                            mrl_agents.world_model
     stage 3   MAML: pi is meta-trained on real returns after adaptation                   mrl_agents.maml
 
     adapt     theta' = theta - alpha * grad L(theta)         MAML's step, on the data that theta itself gathered
-              z, model <- of all data of the task            as MBML's, and gradient steps of the model
-              theta'' = theta' + beta * (what some steps up J, the return imagined in that model, add)
+              z, model <- all data of the task               as in MBML, plus gradient steps of the model
+              theta'' = theta' + beta * delta                delta: a few steps up the return imagined in that model
 
-Later data change z and the model, and imagination begins at theta' anew: a policy gradient on the few, good episodes
-of an adapted policy is noise (docs/algorithms.md has the measurement). The outer gradient of stage 3 goes through the
-real step; what imagination adds is held constant in it, but for beta, which says how far that is to be trusted.
+Later rounds change z and the model, and imagination starts from theta' again. They take no further real step: a policy
+gradient on the few, good episodes of an adapted policy is mostly noise (measured in docs/algorithms.md). The outer
+gradient of stage 3 goes through the real step and through beta; delta is held constant.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class MamlMbml:
     def __init__(self, spec: EnvSpec, config: MamlMbmlConfig, seed: int, device: torch.device) -> None:
         self.spec, self.config, self.device = spec, config, device
         self.mbml = Mbml(spec, config.mbml, seed, device)
-        told = replace(
+        policy_spec = replace(
             spec,
             obs_dim=spec.obs_dim + config.mbml.context_dim,
             obs_scale=(*spec.obs_scale, *[1.0] * config.mbml.context_dim),
@@ -83,8 +84,8 @@ class MamlMbml:
         maml = replace(
             config.maml, hidden_sizes=config.mbml.hidden_sizes, action_std=config.mbml.initial_action_std
         )
-        self.maml = _RealThenImagined(told, maml, config, self.mbml, seed, device)
-        self.maml.theta |= self.mbml.policy  # there is one policy: stage 3 goes on with that of stage 1
+        self.maml = _RealThenImagined(policy_spec, maml, config, self.mbml, seed, device)
+        self.maml.theta |= self.mbml.policy  # stage 3 continues with the policy of stage 1
         self.log_model_lr = {
             key: torch.full_like(value, math.log(config.model_inner_lr)).requires_grad_()
             for key, value in self.mbml.model.items()
@@ -105,8 +106,8 @@ class MamlMbml:
         return self.mbml.initial_state(num_tasks) | {"policy": policy, "stepped": policy, "rounds": rounds}
 
     def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
-        told = step._replace(obs=_with_context(step.obs, state["z"]))
-        return self.maml.act(state["policy"], told, explore, rng)[0], state
+        observed = step._replace(obs=_with_context(step.obs, state["z"]))
+        return self.maml.act(state["policy"], observed, explore, rng)[0], state
 
     def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
         return self._adapted(state, rollout, self._batch(state, rollout), rng)[0]
@@ -130,12 +131,12 @@ class MamlMbml:
     # -- adaptation ---------------------------------------------------------------------------------------------
 
     def _batch(self, state: State, rollout: Rollout) -> Batch:
-        """What MAML's losses need of episodes that were played in `state`."""
+        """The data of MAML's losses, from episodes played in `state`."""
         return self.maml.batch(state["policy"], replace(rollout, obs=_with_context(rollout.obs, state["z"])))
 
     @torch.no_grad()
     def _adapted(self, state: State, rollout: Rollout, batch: Batch, rng: Generator) -> tuple[State, Weights]:
-        """The state after a round of B tasks' episodes, and what imagination would add to their policies."""
+        """The state after a round of B tasks' episodes, and the imagined update of their policies at weight 1."""
         buffer = add_to_buffer(state["buffer"], rollout)
         z = infer_context(self.mbml.model, self.mbml.scales, *everything(buffer))
         sample = sample_by_task(
@@ -147,14 +148,14 @@ class MamlMbml:
             key: torch.where(real, value, state["stepped"][key])
             for key, value in self.maml.real_step(state["policy"], batch).items()
         }
-        stepped["log_std"] = torch.full_like(stepped["log_std"], self.maml.later)
+        stepped["log_std"] = torch.full_like(stepped["log_std"], self.maml.later_log_std)
         imagined = self.mbml.improved(stepped, model, z, rng)
         added = {key: imagined[key] - value for key, value in stepped.items()}
         after = {"buffer": buffer, "z": z, "model": model, "stepped": stepped, "rounds": state["rounds"] + 1}
-        return after | {"policy": self.maml.weighted(stepped, added)}, added
+        return after | {"policy": self.maml.with_imagined_update(stepped, added)}, added
 
     def _adapted_model(self, transitions: dict[str, Tensor], mask: Tensor, z: Tensor) -> Weights:
-        """The world models of B tasks after gradient steps on transitions (B, N, .) of theirs."""
+        """The world models of B tasks after gradient steps on their transitions (B, N, .)."""
         rates = {key: rate.exp() for key, rate in self.log_model_lr.items()}
 
         def adapted(one: dict[str, Tensor], its_mask: Tensor, its_z: Tensor) -> Weights:
@@ -168,7 +169,7 @@ class MamlMbml:
     # -- stage 2 ------------------------------------------------------------------------------------------------
 
     def _learn_to_adapt_the_model(self, training: Training) -> None:
-        """Adam on the error of adapted models on transitions that they did not adapt to. The encoder stays."""
+        """Minimises the error of adapted models on held-out transitions of their tasks. The encoder is fixed."""
         config, mbml = self.config, self.mbml
         heads = [mbml.model[key] for key in self.log_model_lr]
         if config.model_inner_steps == 0:
@@ -210,7 +211,7 @@ class MamlMbml:
     # -- stage 3 ------------------------------------------------------------------------------------------------
 
     def _learn_to_adapt_the_policy(self, training: Training) -> None:
-        """MAML's outer steps, on real episodes before and after all of the adaptation."""
+        """MAML's outer steps, on real episodes before and after the whole adaptation."""
         maml, optimiser = self.config.maml, self.maml.optimiser()
         budget = min(training.left, self.config.env_steps - training.steps)
         end = training.left - budget
@@ -234,12 +235,12 @@ class MamlMbml:
         """Prediction errors of each member on transitions (T, N, .) of each task, (T, M, N)."""
         members = self.config.mbml.ensemble_size
         rows = {key: x[:, None].expand(-1, members, *x.shape[1:]) for key, x in batch.items()}
-        told = z[:, None, None].expand(-1, members, batch["reward"].shape[1], -1)
-        return model_errors(model, self.mbml.scales, rows, told)
+        context = z[:, None, None].expand(-1, members, batch["reward"].shape[1], -1)
+        return model_errors(model, self.mbml.scales, rows, context)
 
     @torch.no_grad()
     def _model_errors(self, state: State, rollout: Rollout) -> dict[str, Tensor]:
-        """Of the shared model and of adapted ones, on episodes after those that they adapted to, of new tasks."""
+        """Errors of the shared and the adapted models on episodes of new tasks that they did not adapt to."""
         batch, mask = transitions_of(rollout)
         models = {"": self.mbml.model, "_adapted": state["model"]}
         errors = {name: self._errors(model, batch, state["z"]) for name, model in models.items()}
@@ -251,9 +252,9 @@ class MamlMbml:
 
 
 class _RealThenImagined(Maml):
-    """MAML whose inner step ends with what imagination adds, and with the deviation of later episodes.
+    """MAML whose inner step ends with the imagined update, and sets the action std of later episodes.
 
-    Its advantages are measured from the critic's values: a baseline fitted to one episode explains away half of it.
+    The critic is the baseline of its advantages: one fitted to a single episode explains half of the return away.
     """
 
     def __init__(
@@ -266,7 +267,7 @@ class _RealThenImagined(Maml):
         device: torch.device,
     ) -> None:
         super().__init__(spec, maml, seed, device)
-        self.mbml, self.later, self.imagination_weight_lr = (
+        self.mbml, self.later_log_std, self.imagination_weight_lr = (
             mbml,
             math.log(config.mbml.action_std),
             config.imagination_weight_lr,
@@ -296,11 +297,13 @@ class _RealThenImagined(Maml):
 
     def inner_step(self, weights: Weights, lr: Weights, batch: Batch) -> Weights:
         stepped = super().inner_step(weights, lr, batch) if self.config.inner_steps else dict(weights)
-        stepped["log_std"] = torch.full_like(stepped["log_std"], self.later)
-        return self.weighted(stepped, {key: batch[f"added_{key}"] for key in self.log_imagination_weight})
+        stepped["log_std"] = torch.full_like(stepped["log_std"], self.later_log_std)
+        return self.with_imagined_update(
+            stepped, {key: batch[f"added_{key}"] for key in self.log_imagination_weight}
+        )
 
-    def weighted(self, policy: Weights, added: Weights) -> Weights:
-        """The policy, moved by so much of what imagination adds as that is trusted."""
+    def with_imagined_update(self, policy: Weights, added: Weights) -> Weights:
+        """The policy plus the imagined update, times the learned weight beta of each layer."""
         return policy | {
             key: policy[key] + weight.exp() * added[key]
             for key, weight in self.log_imagination_weight.items()

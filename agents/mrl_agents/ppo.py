@@ -1,7 +1,7 @@
-"""PPO over a distribution of tasks (Schulman et al. 2017): the two learned anchors.
+"""PPO over a distribution of tasks (Schulman et al. 2017): the two trained reference agents.
 
-Under the harness's plain observation it is the task-blind anchor: the best that one policy does on all tasks without
-adapting. When the harness reveals the task parameters in the observation it is the oracle. The code is the same.
+With the plain observation it is `blind`: one policy for all tasks, without adaptation. With the privileged observation,
+which contains the task parameters, it is `oracle`. The code is the same.
 """
 
 from __future__ import annotations

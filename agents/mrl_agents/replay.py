@@ -1,12 +1,12 @@
-"""Experience replay by task: for each task a ring of its latest transitions, on the agent's device.
+"""Replay buffers by task: each task has a ring of its latest transitions, on the agent's device.
 
-A `Buffer` is a dictionary of tensors that lead with B, so an agent can keep the buffer of B tasks in its state:
+A `Buffer` is a dictionary of tensors that lead with B, so an agent's state can hold the buffer of B tasks:
 
     obs, next_obs (B, N, O)   action (B, N, A) in [-1, 1]   reward, terminated (B, N)
-    written (B,) transitions that were ever written; the ring holds the last min(written, N) of them
-    first (B,) how many of those were in the first round, gathered before anything was known of the task
+    written (B,) transitions written so far; the ring holds the last min(written, N) of them
+    first (B,) number of those from the first round, before any adaptation
 
-Nothing here waits for the device: which entries are valid is a matter of masks and of indices computed there.
+Nothing here waits for the device: masks and indices that are computed there say which entries are valid.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def transitions_of(rollout: Rollout) -> tuple[Transitions, Tensor]:
 
 
 def add_to_buffer(buffer: Buffer, rollout: Rollout) -> Buffer:
-    """The buffer of B tasks after a round of their episodes; the given one stays as it is."""
+    """The buffer of B tasks with a round of their episodes added; the argument is not changed."""
     steps, mask = transitions_of(rollout)
     capacity, valid = buffer["reward"].shape[1], mask > 0
-    number = valid.cumsum(1) - 1  # (B, E * T): the how-manieth of this rollout's transitions a step is
+    number = valid.cumsum(1) - 1  # (B, E * T): index of each valid step in this rollout
     total = number[:, -1:] + 1
     kept = valid & (number >= total - capacity)
     # Steps that are not kept go to a column behind the ring, which is cut off again.
@@ -69,12 +69,12 @@ def add_to_buffer(buffer: Buffer, rollout: Rollout) -> Buffer:
 
 
 def stored(buffer: Buffer) -> Tensor:
-    """Transitions that each ring holds, (B,)."""
+    """Number of transitions in each ring, (B,)."""
     return buffer["written"].clamp(max=buffer["reward"].shape[1])
 
 
 def everything(buffer: Buffer) -> tuple[Transitions, Tensor]:
-    """All that the rings hold, in no particular order: leaves (B, N, .) and their mask (B, N)."""
+    """All transitions of the rings, in no particular order: leaves (B, N, .) and their mask (B, N)."""
     columns = torch.arange(buffer["reward"].shape[1], device=buffer["reward"].device)
     mask = (columns < stored(buffer)[:, None]).to(buffer["reward"].dtype)
     return {key: buffer[key] for key in FIELDS}, mask
@@ -89,9 +89,9 @@ def sample_uniformly(buffer: Buffer, count: int, rng: Generator) -> Transitions:
 
 
 def sample_by_task(buffer: Buffer, tasks: Tensor, count: int, rng: Generator) -> Transitions:
-    """`count` draws from each of some tasks (T,), however much there is of them: leaves (T, count, .).
+    """Draws `count` transitions of each of some tasks (T,), with replacement: leaves (T, count, .).
 
-    Of a task without transitions come zeros, or what was written before.
+    A task without transitions gives zeros, or what its ring held before it was emptied.
     """
     held = stored(buffer)[tasks]
     return _take(buffer, tasks[:, None], _below(held[:, None].expand(-1, count), rng))
@@ -100,22 +100,20 @@ def sample_by_task(buffer: Buffer, tasks: Tensor, count: int, rng: Generator) ->
 def sample_contexts(
     buffer: Buffer, tasks: Tensor, length: int, first_episode_prob: float, rng: Generator
 ) -> tuple[Transitions, Tensor]:
-    """A stretch of `length` transitions in the order in which they were valid, from each of some tasks (T,).
+    """A stretch of `length` transitions in the order in which they were played, from each of some tasks (T,).
 
     Args:
-        buffer: of any number of tasks.
-        tasks: (T,) which of them.
-        length: of a stretch; a task that has fewer gives all that it has.
-        first_episode_prob: how often the stretch lies within the task's first round, the data that every task begins with.
+        buffer: with any number of tasks.
+        tasks: (T,) their indices.
+        length: transitions in a stretch; a task with fewer gives all of them.
+        first_episode_prob: probability that the stretch lies within the task's first round.
         rng: on the buffer's device.
 
     Returns:
         Leaves (T, length, .) and their mask (T, length).
     """
     held, written = stored(buffer)[tasks], buffer["written"][tasks]
-    first = (buffer["first"][tasks] - (written - held)).clamp(
-        min=0
-    )  # what the ring still holds of the first round
+    first = (buffer["first"][tasks] - (written - held)).clamp(min=0)  # still in the ring from the first round
     only_first = torch.rand(len(tasks), generator=rng, device=tasks.device) < first_episode_prob
     span = torch.where(only_first & (first > 0), first, held)  # the stretch lies within the `span` oldest
     start = _below((span - length).clamp(min=0) + 1, rng)
@@ -138,19 +136,19 @@ def _take(buffer: Buffer, task: Tensor, position: Tensor) -> Transitions:
 
 
 class Replay:
-    """The experience of meta-training: a buffer that takes in new tasks, and forgets the oldest when it is full."""
+    """The replay buffer of meta-training: new tasks replace the oldest when it is full."""
 
     def __init__(self, tasks: int, capacity: int, spec: EnvSpec, device: torch.device) -> None:
-        """Args: tasks: rings that there are. capacity: transitions of a ring."""
+        """Args: tasks: number of rings. capacity: transitions in a ring."""
         self.buffer = empty_buffer(tasks, capacity, spec, device)
-        self.seen = 0  # tasks so far
+        self.seen = 0  # tasks added so far
 
     def __len__(self) -> int:
-        """Tasks that it holds."""
+        """Number of tasks in the buffer."""
         return min(self.seen, len(self.buffer["written"]))
 
     def new_tasks(self, count: int) -> Tensor:
-        """Empties the rings of `count` new tasks and gives their indices, (count,)."""
+        """Empties the rings of `count` new tasks and returns their indices, (count,)."""
         rings = self.buffer["written"]
         tasks = torch.arange(self.seen, self.seen + count, device=rings.device) % len(rings)
         self.seen += count
@@ -159,12 +157,12 @@ class Replay:
         return tasks
 
     def add(self, tasks: Tensor, rollout: Rollout) -> None:
-        """Writes a round of episodes of the tasks with these indices."""
+        """Adds a round of episodes of the tasks with these indices."""
         after = add_to_buffer({key: value[tasks] for key, value in self.buffer.items()}, rollout)
         for key, value in after.items():
             self.buffer[key][tasks] = value
 
     def draw_tasks(self, count: int, rng: Generator) -> Tensor:
-        """Indices of tasks that it holds, (count,), with replacement."""
+        """Draws indices of tasks in the buffer, (count,), with replacement."""
         device = self.buffer["written"].device
         return torch.randint(len(self), (count,), generator=rng, device=device)

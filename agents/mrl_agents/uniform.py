@@ -1,4 +1,4 @@
-"""Uniform random actions: the floor of every table, and the smallest agent there is."""
+"""Uniform random actions: the lower reference of every table, and an example of a minimal agent."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""A model of all tasks at once: what a step does, what it pays and whether it ends the episode, given a context.
+"""A world model of all tasks: next observation, reward and termination of a step, given a task context.
 
-    z = mean over a set of transitions of  e([u, standardised u, log spread, centre])        who is this task?
+    z = mean over a set of transitions of  e([u, standardised u, log spread, centre])        context of the task
     next_obs - obs ~ N(f_m(obs, action, z), sigma_m(obs, action, z)^2)                        m = 1 ... M members
     (reward, termination) = g_m(obs, action, next_obs, z)
 
-Members share the context and are context apart by their initial weights and by the data of their own that each trains
-on. Rewards are learned: nothing here knows what a family pays for.
+Members share the context. They differ in their initial weights and in the data that each trains on. Rewards are
+learned: the reward function of a family is not known here.
 
-Weights are those of `mrl_agents.networks` with the names below; a member's lead with M, and inputs too.
+Weights are those of `mrl_agents.networks`, with the name prefixes below. Weights of members lead with M, as inputs do.
 
     encoder_  (in, out)      dynamics_, outcome_  (M, in, out)
 """
@@ -33,7 +33,7 @@ _SPREAD_FLOOR = 1e-3  # added to spreads, in scaled units: what varies less than
 _LOG_STD_RANGE = (-5.0, 1.0)  # of predicted deviations, in deviations of the seen changes
 _DELTA_LIMIT = 6.0  # predicted changes of the observation stay within so many deviations of the seen ones
 _LONGEST_STEP = 10.0  # gradients that are longer are cut to it when a model adapts
-_TERMINATION_WEIGHT = 0.3  # of the cross entropy, beside squared errors of size 1
+_TERMINATION_WEIGHT = 0.3  # of the cross entropy, relative to squared errors of size 1
 
 
 def init_world_model(
@@ -49,8 +49,8 @@ def init_world_model(
     Args:
         spec: sizes of observation and action.
         ensemble_size: M.
-        hidden_size: of the hidden layers of dynamics and outcome.
-        encoder_hidden_size: of the hidden layers of the context encoder.
+        hidden_size: width of the hidden layers of dynamics and outcome.
+        encoder_hidden_size: width of the hidden layers of the context encoder.
         context_dim: size C of the context.
         rng: on the CPU.
     """
@@ -69,7 +69,7 @@ def init_world_model(
 
 
 def unit_scales(spec: EnvSpec, device: torch.device) -> Scales:
-    """What stands in before anything was seen: the magnitudes that the environment declares."""
+    """Scales before any data: the magnitudes that the environment declares."""
     obs_std = torch.tensor(spec.obs_scale, device=device)
     one = torch.ones((), device=device)
     return {
@@ -112,8 +112,8 @@ def infer_context(weights: Mapping[str, Tensor], scales: Scales, batch: Transiti
 
     Each transition is described in four ways before the mean is taken: u = (obs, action, change, reward) scaled over
     all tasks, u standardised within the set, and the set's centre and spread. The second one is what shows how the
-    reward falls along the observation within one short episode; a plain mean of u hides it (learning.md: return
-    130 against 160 on cartpole-target).
+    reward falls along the observation within one short episode; a plain mean of u hides it (a return of
+    130 instead of 160 on cartpole-target).
     """
     u = torch.cat(
         [
@@ -165,7 +165,7 @@ def advance(
 ) -> Tensor:
     """The observation after an imagined step: rows (..., M, N, .) -> (..., M, N, O).
 
-    It changes by no more than what was seen: where the model errs, a policy must not profit without bound.
+    The change is clamped to the range of the data, so that a policy cannot exploit model errors without bound.
     `noise` is standard normal, (..., M, N, O).
     """
     mean, log_std = predict_change(weights, scales, obs, action, z)
@@ -187,7 +187,7 @@ def outcome(
 
 
 def model_errors(weights: Mapping[str, Tensor], scales: Scales, batch: Transitions, z: Tensor) -> Weights:
-    """How far predictions are from what happened, for each transition: rows (..., M, N, .) -> (..., M, N) each.
+    """Prediction errors of each transition: rows (..., M, N, .) -> (..., M, N) each.
 
     "dynamics" and "reward" are squared errors in units of the seen variance (1 is what predicting the mean scores),
     "termination" is a cross entropy, "loss" their weighted sum.
@@ -220,12 +220,12 @@ def adapt_model(
 
     Args:
         weights: of the world model.
-        rates: how far each weight of dynamics and outcome moves, shaped as they are.
+        rates: learning rate of each weight of dynamics and outcome, with its shape.
         scales: of the world model.
         batch: leaves (N, .).
         mask: (N,).
         z: context (C,) that the task's predictions are given.
-        steps: how many.
+        steps: number of gradient steps.
 
     Returns:
         Weights of dynamics and outcome.
@@ -241,7 +241,7 @@ def adapt_model(
     heads = {key: weights[key] for key in rates}
     for _ in range(steps):
         slope = grad(error)(heads)
-        # What is far from all that was seen must not throw the model away.
+        # A transition far from all training data must not move the weights without bound.
         length = torch.stack([x.square().sum() for x in slope.values()]).sum().sqrt()
         share = (_LONGEST_STEP / length.clamp(min=_LONGEST_STEP)).nan_to_num()
         heads = {

@@ -107,7 +107,7 @@ def test_the_baseline_knows_the_clock() -> None:
     close(linear_baseline(obs, mask, mask, 1.0, ridge=1e-12)[..., :-1], left, atol=1e-5)
 
 
-def test_each_task_has_a_baseline_of_its_own() -> None:
+def test_each_task_has_a_separate_baseline() -> None:
     mask, _ = episodes()
     reward, obs = noise(B, E, T) * mask, noise(B, E, T + 1, O, seed=1)
     before = linear_baseline(obs, reward, mask, 0.9)
@@ -125,7 +125,7 @@ def test_the_ridge_does_not_depend_on_how_much_data_there_is() -> None:
     close(twice[:, :E], once)
 
 
-def test_the_baseline_of_a_task_that_lived_no_step_is_zero() -> None:
+def test_the_baseline_of_a_task_without_valid_steps_is_zero() -> None:
     mask, _ = episodes()
     reward, obs = noise(B, E, T), noise(B, E, T + 1, O, seed=1)
     mask[1] = 0
@@ -142,7 +142,7 @@ def test_an_observation_beyond_10_counts_as_10_in_the_baseline() -> None:
     close(far, linear_baseline(obs.clamp(-10, 10), reward, mask, 0.9), atol=0)
 
 
-def test_means_are_over_the_steps_that_were_lived() -> None:
+def test_means_are_over_valid_steps() -> None:
     x, mask = row(1, 2, 3, GARBAGE).reshape(2, 2), row(1, 1, 1, 0).reshape(2, 2)
     close(masked_mean(x, mask), row(2).squeeze())
     close(masked_mean(x, mask, (1,)), row(1.5, 3))
@@ -153,9 +153,9 @@ def test_standardising_is_per_task() -> None:
     mask, _ = episodes()
     advantage = standardise(noise(B, E, T) * 5 + 3, mask)
     for b in range(B):
-        lived = advantage[b][mask[b] > 0]
-        close(lived.mean(), row(0).squeeze())
-        close(lived.std(correction=0), row(1).squeeze(), atol=1e-5)
+        valid = advantage[b][mask[b] > 0]
+        close(valid.mean(), row(0).squeeze())
+        close(valid.std(correction=0), row(1).squeeze(), atol=1e-5)
     close(standardise(row(1, 3).reshape(1, 1, 2), torch.ones(1, 1, 2)), row(-1, 1).reshape(1, 1, 2), 1e-5)
     same = torch.full((1, 2, 3), 7.0)
     assert (standardise(same, torch.ones(1, 2, 3)) == 0).all()

@@ -73,13 +73,13 @@ def test_lambda_returns_worked_out_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("return_lambda", "expected"), [(1.0, 1 + 0.9 * 2 + 0.81 * 5), (0.0, 1 + 0.9 * 4)])
-def test_the_trace_goes_from_one_step_to_the_whole_imagined(return_lambda: float, expected: float) -> None:
+def test_lambda_goes_from_one_step_to_the_whole_horizon(return_lambda: float, expected: float) -> None:
     reward, value = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [4.0], [5.0]])
     returns = lambda_returns(reward, torch.ones(2, 1), value, gamma=0.9, return_lambda=return_lambda)
     assert returns[0].item() == pytest.approx(expected)
 
 
-def test_an_imagined_episode_counts_for_as_much_as_it_is_alive() -> None:
+def test_an_imagined_step_is_weighted_by_the_probability_of_reaching_it() -> None:
     continues = torch.tensor([[0.5], [0.1], [0.3]], requires_grad=True)
     weight = survival_probability(continues)
     assert weight.flatten().tolist() == pytest.approx([1, 0.5, 0.05])

@@ -110,14 +110,14 @@ def test_real_steps_are_taken_in_the_rounds_that_meta_training_had() -> None:
     assert torch.equal(once["w0"], twice["w0"])
 
 
-def test_imagination_starts_from_the_real_step_and_moves_as_far_as_it_is_trusted() -> None:
+def test_imagination_starts_from_the_real_step_and_moves_by_its_learned_weight() -> None:
     agent = trained()
     state, _ = after_rounds(agent, 1)
     stepped, policy = state["stepped"], state["policy"]
     added = {key: torch.ones_like(value) for key, value in stepped.items()}
-    moved = agent.maml.weighted(stepped, added)
-    for key, trust in agent.maml.log_imagination_weight.items():
-        torch.testing.assert_close(moved[key] - stepped[key], trust.exp().detach().expand_as(moved[key]))
+    moved = agent.maml.with_imagined_update(stepped, added)
+    for key, log_weight in agent.maml.log_imagination_weight.items():
+        torch.testing.assert_close(moved[key] - stepped[key], log_weight.exp().detach().expand_as(moved[key]))
         assert not torch.equal(policy[key], stepped[key])
     assert torch.equal(policy["log_std"], stepped["log_std"])
 

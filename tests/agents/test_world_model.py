@@ -97,18 +97,18 @@ def test_a_context_depends_on_its_own_set_alone() -> None:
     assert not torch.equal(changed[3], z[3])
 
 
-def test_scales_are_those_of_the_lived_transitions() -> None:
+def test_scales_are_those_of_the_valid_transitions() -> None:
     batch = linear_transitions(2, 50)
     buffer = buffer_of(batch)
     buffer["written"] = torch.tensor([50, 20])
-    lived = {key: torch.cat([batch[key][0], batch[key][1, :20]]) for key in batch}
+    valid = {key: torch.cat([batch[key][0], batch[key][1, :20]]) for key in batch}
     scales = fit_scales(buffer)
-    delta = lived["next_obs"] - lived["obs"]
-    for name, x in {"obs": lived["obs"], "delta": delta, "reward": lived["reward"]}.items():
+    delta = valid["next_obs"] - valid["obs"]
+    for name, x in {"obs": valid["obs"], "delta": delta, "reward": valid["reward"]}.items():
         torch.testing.assert_close(scales[f"{name}_mean"], x.mean(0))
         torch.testing.assert_close(scales[f"{name}_std"], x.std(0, correction=0) + 1e-3)
-    assert scales["reward_low"] == lived["reward"].min()
-    assert scales["reward_high"] == lived["reward"].max()
+    assert scales["reward_low"] == valid["reward"].min()
+    assert scales["reward_high"] == valid["reward"].max()
 
 
 def test_predicting_the_mean_scores_an_error_of_one() -> None:
