@@ -1,4 +1,4 @@
-"""What a MAML update costs: tasks one after another in a loop, or all at once by `vmap`.
+"""The cost of a MAML update: tasks one after another in a loop, or all at once by `vmap`.
 
     python benchmarks/maml_update.py               # writes benchmarks/results/maml_update.json
 

@@ -16,7 +16,7 @@ _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 
 def zero_moments(weights: Mapping[str, Tensor]) -> Weights:
-    """What Adam remembers before its first step: for each weight "mean_..." and "square_..." of its gradients."""
+    """Moments before the first step: for each weight its moments "exp_avg_..." and "exp_avg_sq_..."."""
     return {
         f"{moment}_{key}": torch.zeros_like(x)
         for moment in ("exp_avg", "exp_avg_sq")

@@ -31,7 +31,7 @@ Scales = dict[str, Tensor]
 
 _SPREAD_FLOOR = 1e-3  # added to spreads, in scaled units: what varies less than that counts as constant
 _LOG_STD_RANGE = (-5.0, 1.0)  # of predicted deviations, in deviations of the seen changes
-_DELTA_LIMIT = 6.0  # predicted changes of the observation stay within so many deviations of the seen ones
+_DELTA_LIMIT = 6.0  # bound on predicted changes of the observation, in standard deviations of the data
 _LONGEST_STEP = 10.0  # gradients that are longer are cut to it when a model adapts
 _TERMINATION_WEIGHT = 0.3  # of the cross entropy, relative to squared errors of size 1
 

@@ -335,7 +335,7 @@ def behind_a_door(training: Training) -> Any:
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_agents_learn_from_what_they_live_through_alone(name: str) -> None:
+def test_agents_learn_from_their_experience_alone(name: str) -> None:
     """So none needs the reward function or the parameters: they are not to be reached from what it is given."""
     agent = make(name, goal_spec(20))
     agent.meta_train(behind_a_door(GoalTraining(4_000, horizon=20)))
@@ -343,9 +343,9 @@ def test_agents_learn_from_what_they_live_through_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("scenario_id", list_scenarios())
-def test_agents_are_told_sizes_a_clock_and_units_and_no_parameter(scenario_id: str) -> None:
-    told = {field.name for field in fields(EnvSpec)}
-    assert told == {"obs_dim", "act_dim", "horizon", "dt", "obs_scale"}
+def test_agents_observe_sizes_a_clock_and_units_but_no_parameter(scenario_id: str) -> None:
+    given = {field.name for field in fields(EnvSpec)}
+    assert given == {"obs_dim", "act_dim", "horizon", "dt", "obs_scale"}
     scenario = find_scenario(scenario_id)
     spec = agent_spec(scenario, privileged=False)
     env = scenario.family.make(scenario.tasks("test"), 1, CPU)

@@ -210,16 +210,16 @@ def test_a_trpo_step_improves_the_surrogate_and_stays_close(settings: dict[str, 
     before, after = data(agent, 1, moved=0.0)
     state = agent._adapt(agent.initial_state(B), before[0])
 
-    def lived_mean(x: Tensor) -> float:
+    def valid_mean(x: Tensor) -> float:
         return ((x * after["mask"]).sum() / after["mask"].sum()).item()
 
     logged = agent._outer_trpo(before, after, state)
     moved = agent._adapt(agent.initial_state(B), before[0])
     ratio = (log_prob(moved, after["obs"], after["action"]) - after["old"]).exp()
-    assert lived_mean(ratio * after["advantage"]) > lived_mean(after["advantage"]) + 0.01
+    assert valid_mean(ratio * after["advantage"]) > valid_mean(after["advantage"]) + 0.01
     kl = kl_divergence(*mean_and_std(state, after["obs"]), *mean_and_std(moved, after["obs"]))
-    assert 0.1 * agent.config.max_kl < lived_mean(kl) < 1.5 * agent.config.max_kl
-    assert logged["losses/approx_kl"].item() == pytest.approx(lived_mean(kl))
+    assert 0.1 * agent.config.max_kl < valid_mean(kl) < 1.5 * agent.config.max_kl
+    assert logged["losses/approx_kl"].item() == pytest.approx(valid_mean(kl))
 
 
 def test_a_trpo_step_without_a_gain_is_not_taken() -> None:

@@ -41,7 +41,7 @@ SETTINGS = {
 
 
 class WindyGame(GoalGame):
-    """The game of goals, in which each task has a wind of its own that moves the walker as well."""
+    """The game of goals, in which each task has a different wind that also moves the walker."""
 
     def __init__(self, tasks: int, episodes: int, seed: int) -> None:
         super().__init__(tasks, episodes)
@@ -80,7 +80,7 @@ def trained() -> MamlMbml:
 
 
 def after_rounds(agent: MamlMbml, rounds: int) -> tuple[State, Rollout]:
-    """What the agent knows of 50 new tasks after so many rounds, and one more round that it has not seen."""
+    """The agent's state on 50 new tasks after some rounds, and one more round that it has not seen."""
     game, state = WindyGame(50, 1, seed=10**6), agent.initial_state(50)
     for k in range(rounds + 1):
         fresh, _ = collect(game, agent.spec, agent.act, state, seed=k, noise_seed=k, explore=True)
