@@ -2,9 +2,9 @@
 
     G_t = r_t + gamma c_t ((1 - lambda) V(s_{t+1}) + lambda G_{t+1}),    G_H = V(s_H)
 
-c_t is the probability that the episode continues after step t. s_{t+1}, r_t and c_t come from the model and depend on the
-action pi(s_t, z), so grad G reaches the policy through all later states (Hafner et al. 2020, "Dream to Control"; Clavera,
-Fu & Abbeel 2020, "Model-augmented actor-critic").
+c_t is the probability that the episode continues after step t. s_{t+1}, r_t and c_t come from the model and depend on
+the action pi(s_t, z), so grad G reaches the policy through all later states (Hafner et al. 2020, "Dream to Control";
+Clavera, Fu & Abbeel 2020, "Model-augmented actor-critic").
 Functions here work on rows (..., M, N, .) as `mrl_agents.world_model` does.
 """
 

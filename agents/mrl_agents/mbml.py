@@ -156,8 +156,8 @@ class Mbml:
         if not explore:
             return mean, state
         known = (state["buffer"]["written"] > 0)[:, None, None]
-        sigma = torch.where(known, self.config.action_std, self.config.initial_action_std)
-        return mean + sigma * torch.randn(mean.shape, generator=rng, device=mean.device), state
+        std = torch.where(known, self.config.action_std, self.config.initial_action_std)
+        return mean + std * torch.randn(mean.shape, generator=rng, device=mean.device), state
 
     @torch.no_grad()
     def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:

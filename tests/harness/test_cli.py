@@ -149,7 +149,7 @@ def test_wrong_names_are_one_line_with_the_nearest(arguments: list[str], hint: s
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("taks=3", "Maml has no setting 'taks': did you mean 'tasks'?"),
+        ("meta_batch_sise=3", "Maml has no setting 'meta_batch_sise': did you mean 'meta_batch_size'?"),
         ("meta_batch_size", "--set takes name=value, not 'meta_batch_size'"),
         ("meta_batch_size=", "--set takes name=value, not 'meta_batch_size='"),
         ("=3", "--set takes name=value, not '=3'"),
@@ -165,7 +165,10 @@ def test_wrong_names_are_one_line_with_the_nearest(arguments: list[str], hint: s
             "hidden_sizes=[5, x]",
             "Maml, setting 'hidden_sizes.1': input should be a valid integer, not the text 'x'",
         ),
-        ("outer=sgd", "Maml, setting 'outer': input should be 'ppo' or 'trpo', not the text 'sgd'"),
+        (
+            "outer_update=sgd",
+            "Maml, setting 'outer_update': input should be 'ppo' or 'trpo', not the text 'sgd'",
+        ),
         (
             "first_order=yes",
             "Maml, setting 'first_order': input should be a valid boolean, not the text 'yes'",
