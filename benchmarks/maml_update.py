@@ -1,4 +1,4 @@
-"""What a MAML update costs: tasks one after another in a loop, or all at once by `vmap`.
+"""The cost of a MAML update: tasks one after another in a loop, or all at once by `vmap`.
 
     python benchmarks/maml_update.py               # writes benchmarks/results/maml_update.json
 
@@ -57,28 +57,28 @@ SIZES = (
 def updates(size: Size, device: torch.device) -> dict[str, Callable[[], Any]]:
     """The three updates, on data of this size."""
     spec = EnvSpec(size.obs, size.act, size.steps, dt=0.02)
-    agents = {outer: Maml(spec, MamlConfig(outer=outer), 0, device) for outer in ("ppo", "trpo")}
+    agents = {outer: Maml(spec, MamlConfig(outer_update=outer), 0, device) for outer in ("ppo", "trpo")}
     agent, rng = agents["ppo"], torch.Generator(device).manual_seed(0)
     weights = {name: tensor.clone() for name, tensor in agent.state_dict().items()}
 
     def rollout() -> Rollout:
         shape = (size.tasks, size.episodes, size.steps)
-        lived = torch.ones(shape, device=device)
+        valid = torch.ones(shape, device=device)
         return Rollout(
             obs=torch.randn(*shape[:2], size.steps + 1, size.obs, generator=rng, device=device),
             action=torch.randn(*shape, size.act, generator=rng, device=device),
             reward=torch.randn(shape, generator=rng, device=device),
-            terminated=torch.zeros_like(lived, dtype=torch.bool),
-            mask=lived,
+            terminated=torch.zeros_like(valid, dtype=torch.bool),
+            mask=valid,
             failed=torch.zeros(shape[:2], dtype=torch.bool, device=device),
         )
 
-    data, fresh = rollout(), agent.initial_state(size.tasks)
-    state = agent.adapt(fresh, data, rng)
-    before, after = agent.batch(fresh, data), agent.batch(state, rollout())
+    data, initial = rollout(), agent.initial_state(size.tasks)
+    state = agent.adapt(initial, data, rng)
+    before, after = agent.batch(initial, data), agent.batch(state, rollout())
 
     def adapt() -> None:
-        agent.adapt(fresh, data, rng)
+        agent.adapt(initial, data, rng)
 
     def ppo() -> None:
         agent.load_state_dict(weights)

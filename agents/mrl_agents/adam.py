@@ -1,6 +1,6 @@
-"""Adam as a function, so that what it remembers can live in an agent's state.
+"""Adam as a function, so that an agent's state can hold its moments.
 
-It works elementwise: weights that lead with B are B optimisers, and none feels another.
+It works elementwise: weights that lead with B have B independent optimisers.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from torch import Tensor
 
 from mrl_agents.networks import Weights
 
-_MEAN_DECAY, _SQUARE_DECAY, _EPSILON = 0.9, 0.999, 1e-8
+_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 
-def no_moments(weights: Mapping[str, Tensor]) -> Weights:
-    """What Adam remembers before its first step: for each weight "mean_..." and "square_..." of its gradients."""
+def zero_moments(weights: Mapping[str, Tensor]) -> Weights:
+    """Moments before the first step: for each weight its moments "exp_avg_..." and "exp_avg_sq_..."."""
     return {
-        f"{moment}_{key}": torch.zeros_like(x) for moment in ("mean", "square") for key, x in weights.items()
+        f"{moment}_{key}": torch.zeros_like(x)
+        for moment in ("exp_avg", "exp_avg_sq")
+        for key, x in weights.items()
     }
 
 
@@ -30,7 +32,7 @@ def adam_step(
     Args:
         weights: (B, ...) each.
         gradient: of the loss, as the weights.
-        moments: as this function or `no_moments` gave them.
+        moments: as this function or `zero_moments` gave them.
         number: (B,) of this step, counted from 1.
         rate: (B,) learning rate.
 
@@ -38,13 +40,15 @@ def adam_step(
         Weights and moments after the step.
     """
     stepped: Weights = {}
-    remembered: Weights = {}
+    updated_moments: Weights = {}
     number = number.to(rate.dtype)
-    mean_share, square_share = 1 - _MEAN_DECAY**number, 1 - _SQUARE_DECAY**number
+    bias_correction1, bias_correction2 = 1 - _BETA1**number, 1 - _BETA2**number
     for key, weight in weights.items():
-        mean = torch.lerp(gradient[key], moments[f"mean_{key}"], _MEAN_DECAY)
-        square = torch.lerp(gradient[key].square(), moments[f"square_{key}"], _SQUARE_DECAY)
-        remembered |= {f"mean_{key}": mean, f"square_{key}": square}
-        step, spread = (x.view(-1, *[1] * (weight.ndim - 1)) for x in (rate / mean_share, square_share))
-        stepped[key] = weight - step * mean / ((square / spread).sqrt() + _EPSILON)
-    return stepped, remembered
+        exp_avg = torch.lerp(gradient[key], moments[f"exp_avg_{key}"], _BETA1)
+        exp_avg_sq = torch.lerp(gradient[key].square(), moments[f"exp_avg_sq_{key}"], _BETA2)
+        updated_moments |= {f"exp_avg_{key}": exp_avg, f"exp_avg_sq_{key}": exp_avg_sq}
+        step, spread = (
+            x.view(-1, *[1] * (weight.ndim - 1)) for x in (rate / bias_correction1, bias_correction2)
+        )
+        stepped[key] = weight - step * exp_avg / ((exp_avg_sq / spread).sqrt() + _EPSILON)
+    return stepped, updated_moments

@@ -1,6 +1,6 @@
-"""Returns, baselines, advantages and surrogates: the mathematics that policy-gradient agents share.
+"""Returns, baselines, advantages and surrogates of the policy-gradient agents.
 
-Everything works on padded episodes (..., T) under a mask; what lies behind an episode's end is ignored.
+All functions take padded episodes (..., T) with a mask, and ignore what lies after an episode's end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def discounted_sum(x: Tensor, factor: float) -> Tensor:
 
 
 def gae(
-    reward: Tensor, value: Tensor, terminated: Tensor, mask: Tensor, discount: float, trace: float
+    reward: Tensor, value: Tensor, terminated: Tensor, mask: Tensor, gamma: float, gae_lambda: float
 ) -> Tensor:
     """Generalised advantage estimates (Schulman et al. 2016), zero behind an episode's end.
 
@@ -30,27 +30,25 @@ def gae(
         value: (..., T + 1) of the observations before each step, and of the last one.
         terminated: (..., T) bool: nothing follows this step. An episode that was cut bootstraps from `value`.
         mask: (..., T).
-        discount: gamma.
-        trace: lambda.
+        gamma: discount of one step.
+        gae_lambda: lambda of the estimate; 1 gives the return minus the baseline.
     """
     following = value[..., 1:] * (~terminated).to(value.dtype)
-    delta = (reward + discount * following - value[..., :-1]) * mask
-    return discounted_sum(delta, discount * trace) * mask
+    delta = (reward + gamma * following - value[..., :-1]) * mask
+    return discounted_sum(delta, gamma * gae_lambda) * mask
 
 
-def linear_baseline(
-    obs: Tensor, reward: Tensor, mask: Tensor, discount: float, ridge: float = 1e-3
-) -> Tensor:
+def linear_baseline(obs: Tensor, reward: Tensor, mask: Tensor, gamma: float, ridge: float = 1e-3) -> Tensor:
     """Fits each task's discounted return-to-go by least squares (Duan et al. 2016, feature baseline).
 
     Features of a step are o, o^2, t, t^2, t^3 and 1, with o clamped to [-10, 10] and t in hundreds of steps. Each
-    task has a fit of its own: a shared one would tell a task about the others.
+    task has a separate fit: a shared one would leak information between tasks.
 
     Args:
         obs: (B, E, T + 1, O).
         reward: (B, E, T).
         mask: (B, E, T).
-        discount: gamma.
+        gamma: discount of one step.
         ridge: penalty per feature, relative to the number of samples.
 
     Returns:
@@ -61,8 +59,8 @@ def linear_baseline(
     clock = torch.arange(steps, device=obs.device, dtype=obs.dtype).expand(mask.shape)[..., None] / 100
     features = torch.cat([obs, obs**2, clock, clock**2, clock**3, torch.ones_like(clock)], -1)  # (B, E, T, F)
     inputs = (features * mask[..., None]).reshape(tasks, -1, features.shape[-1])
-    targets = discounted_sum(reward * mask, discount).mul(mask).reshape(tasks, -1, 1)
-    samples = mask.sum((1, 2)).clamp(min=1)  # a task that broke down in its first step has none
+    targets = discounted_sum(reward * mask, gamma).mul(mask).reshape(tasks, -1, 1)
+    samples = mask.sum((1, 2)).clamp(min=1)  # a task that failed in its first step has none
     penalty = ridge * samples[:, None, None] * torch.eye(inputs.shape[-1], device=obs.device)
     weights = torch.linalg.solve(inputs.mT @ inputs + penalty, inputs.mT @ targets)  # (B, F, 1)
     values = (features @ weights[:, None]).squeeze(-1) * mask
@@ -83,7 +81,7 @@ def standardise(advantage: Tensor, mask: Tensor) -> Tensor:
     return (advantage - mean) / (var.sqrt() + 1e-6) * mask
 
 
-def clipped_surrogate(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
+def clipped_surrogate(log_ratio: Tensor, advantage: Tensor, clip_coef: float) -> Tensor:
     """PPO's pessimistic objective (Schulman et al. 2017, eq. 7), for each sample, to be maximised."""
     ratio = log_ratio.exp()
-    return torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+    return torch.minimum(ratio * advantage, ratio.clamp(1 - clip_coef, 1 + clip_coef) * advantage)

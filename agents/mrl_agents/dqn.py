@@ -1,15 +1,15 @@
-"""Deep Q-learning that simply goes on learning on each new task (Mnih et al. 2015): the plain-RL baseline.
+"""Deep Q-learning that continues on each new task (Mnih et al. 2015): the plain-RL baseline.
 
-    Q(s, a) = mean over components d of q_d(s, a_d)            each a_d is one of a few levels in [-1, 1]
+    Q(s, a) = mean over components d of q_d(s, a_d)            each a_d is one of action_bins values in [-1, 1]
     target  = r / U + gamma (1 - terminated) max_a Q'(s', a)   Q' follows Q slowly
     Q      <- Adam step down the Huber loss of Q(s, a) - target, on replayed transitions
 
 A network with one head for each component of the action (Tavakoli et al. 2018) is an additive Q-function (Seyde et
-al. 2023): the best of levels^A actions is the best level of each component, whatever A is. The unit U of values is
-what a full episode pays that pays 1 a step, so that a network begins near their size.
+al. 2023): the best of bins^A actions takes the best bin of each component. Values are in units of U, the discounted
+return of a full episode with reward 1 per step, so the initial network is near their size.
 
-A learner is a state of B tasks. In meta-training B is 1: all training tasks are taken for one, so nothing tells them
-apart. In adaptation each task has a copy of that learner, with a memory of its own, and goes on as before.
+A learner is a state of B tasks. In meta-training B is 1: all training tasks share one buffer and are not told apart.
+In adaptation each task has a copy of that learner with an empty buffer, and continues to learn.
 """
 
 from __future__ import annotations
@@ -21,30 +21,32 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import huber_loss
 
-from mrl_agents.adam import adam_step, no_moments
+from mrl_agents.adam import adam_step, zero_moments
 from mrl_agents.networks import Weights, init_mlp, mlp, obs_scaler
-from mrl_agents.replay import Transitions, empty_memory, remember, sample_by_task, stored
+from mrl_agents.replay import Transitions, add_to_buffer, empty_buffer, sample_by_task, stored
 from mrl_bench.agent import Training
 from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
 
 
 @dataclass(frozen=True)
 class DqnConfig:
-    hidden: tuple[int, ...] = (64, 64)  # widths of the network's hidden layers
-    levels: int = 3  # values that a component of the action can take, evenly from -1 to 1
-    tasks: int = 16  # tasks in a round of meta-training
-    episodes: int = 1  # episodes of each
-    update_every: int = 10  # env steps of meta-training to one gradient step
-    replay: int = 100_000  # transitions that meta-training keeps
-    adapt_updates: int = 100  # gradient steps after each round of a new task
-    memory: int = 2000  # transitions of a new task that are kept
-    batch: int = 64  # transitions of a gradient step
-    learning_rate: float = 1e-3  # of Adam; in meta-training it falls linearly over the budget, to 5 %
-    discount: float = 0.99  # gamma, of one control step
-    target_lag: float = 0.01  # how far the target network moves towards the network after each gradient step
-    epsilon: float = 0.05  # share of random actions in the end; 1 in the beginning
-    epsilon_steps: int = 5_000  # env steps over which it falls
-    fresh: bool = False  # no meta-training: each task is learned from scratch
+    hidden_sizes: tuple[int, ...] = (64, 64)  # widths of the network's hidden layers
+    action_bins: int = 3  # values that each component of the action can take, evenly from -1 to 1
+    meta_batch_size: int = 16  # tasks in a round of meta-training
+    episodes_per_task: int = 1  # episodes of each task in a round
+    update_every: int = 10  # env steps of meta-training per gradient step
+    buffer_size: int = 100_000  # transitions that the replay buffer of meta-training holds
+    adapt_updates: int = 100  # gradient steps after each adaptation round on a new task
+    adapt_buffer_size: int = 2000  # transitions that the replay buffer of a new task holds
+    batch_size: int = 64  # transitions in a gradient step
+    learning_rate: float = 1e-3  # learning rate of Adam; in meta-training it falls linearly, to 5 %
+    gamma: float = 0.99  # discount factor of one control step
+    tau: float = (
+        0.01  # share of the way that the target network moves to the network after each gradient step
+    )
+    epsilon: float = 0.05  # final share of random actions; the initial share is 1
+    epsilon_steps: int = 5_000  # env steps over which the share of random actions falls
+    from_scratch: bool = False  # whether to skip meta-training, so that each task is learned from scratch
 
 
 class Dqn:
@@ -53,18 +55,18 @@ class Dqn:
     def __init__(self, spec: EnvSpec, config: DqnConfig, seed: int, device: torch.device) -> None:
         self.spec, self.config, self.device = spec, config, device
         rng = torch.Generator().manual_seed(seed)
-        layers = [spec.obs_dim, *config.hidden, spec.act_dim * config.levels]
+        layers = [spec.obs_dim, *config.hidden_sizes, spec.act_dim * config.action_bins]
         weights = {key: x[None].to(device) for key, x in init_mlp(layers, rng, last_gain=0.1).items()}
-        self.learner: dict[str, Weights] = {  # a learner of B = 1, but for its memory
+        self.learner: dict[str, Weights] = {  # a learner of B = 1, without its buffer
             "weights": weights,
             "target": {key: x.clone() for key, x in weights.items()},
-            "moments": no_moments(weights),
+            "moments": zero_moments(weights),
             "counts": {
                 key: torch.zeros(1, dtype=torch.int64, device=device) for key in ("updates", "env_steps")
             },
         }
-        self.unit = sum(config.discount**t for t in range(spec.horizon))
-        self.levels = torch.linspace(-1.0, 1.0, config.levels, device=device)
+        self.unit = sum(config.gamma**t for t in range(spec.horizon))
+        self.bin_values = torch.linspace(-1.0, 1.0, config.action_bins, device=device)
         self.scaled = obs_scaler(spec, device)
         self.rng = torch.Generator(device).manual_seed(seed)
 
@@ -72,36 +74,38 @@ class Dqn:
 
     def meta_train(self, training: Training) -> None:
         config = self.config
-        if config.fresh:
+        if config.from_scratch:
             return
-        memory, updated = empty_memory(1, config.replay, self.spec, self.device), 0
+        buffer, updated = empty_buffer(1, config.buffer_size, self.spec, self.device), 0
         while training.left > 0:
-            tasks = training.tasks(config.tasks, config.episodes)
-            rollout, _ = tasks.collect(self.act, self._copies(config.tasks))
-            state = self._lived(self.learner | {"memory": memory}, _as_one_task(rollout))
+            tasks = training.tasks(config.meta_batch_size, config.episodes_per_task)
+            rollout, _ = tasks.collect(self.act, self._copies(config.meta_batch_size))
+            state = self._with_rollout(self.learner | {"buffer": buffer}, _as_one_task(rollout))
             rate = config.learning_rate * max(training.left / training.budget, 0.05)
             updates = training.steps // config.update_every - updated
             updated += updates
-            state, loss = self._learned(state, updates, rate, self.rng)
-            memory = state.pop("memory")
+            state, loss = self._updated(state, updates, rate, self.rng)
+            buffer = state.pop("buffer")
             self.learner = state
             training.log({"charts/epsilon": self._epsilon(state).mean(), "losses/q_loss": loss.mean()})
 
     def initial_state(self, num_tasks: int) -> State:
-        memory = empty_memory(num_tasks, self.config.memory, self.spec, self.device)
-        return self._copies(num_tasks) | {"memory": memory}
+        buffer = empty_buffer(num_tasks, self.config.adapt_buffer_size, self.spec, self.device)
+        return self._copies(num_tasks) | {"buffer": buffer}
 
     def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
         level = self._q(state["weights"], step.obs).argmax(-1)  # (B, E, A)
         if explore:
-            drawn = torch.randint(self.config.levels, level.shape, generator=rng, device=level.device)
+            drawn = torch.randint(self.config.action_bins, level.shape, generator=rng, device=level.device)
             chance = torch.rand(*level.shape[:-1], 1, generator=rng, device=level.device)
             level = torch.where(chance < self._epsilon(state)[:, None, None], drawn, level)
-        return self.levels[level], state
+        return self.bin_values[level], state
 
     def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
         config = self.config
-        return self._learned(self._lived(state, rollout), config.adapt_updates, config.learning_rate, rng)[0]
+        return self._updated(
+            self._with_rollout(state, rollout), config.adapt_updates, config.learning_rate, rng
+        )[0]
 
     def state_dict(self) -> dict[str, Tensor]:
         return {f"{part}.{key}": x for part, tensors in self.learner.items() for key, x in tensors.items()}
@@ -115,7 +119,7 @@ class Dqn:
     # -- a learner ----------------------------------------------------------------------------------------------
 
     def _copies(self, tasks: int) -> dict[str, Weights]:
-        """The meta-trained learner for each of B tasks, without a memory."""
+        """The meta-trained learner for each of B tasks, without a replay buffer."""
         return {
             part: {key: x.expand(tasks, *x.shape[1:]) for key, x in tensors.items()}
             for part, tensors in self.learner.items()
@@ -126,50 +130,50 @@ class Dqn:
         progress: Tensor = (state["counts"]["env_steps"] / self.config.epsilon_steps).clamp(max=1.0)
         return 1 - (1 - self.config.epsilon) * progress
 
-    def _lived(self, state: State, rollout: Rollout) -> State:
-        """A learner that remembers a round of episodes."""
+    def _with_rollout(self, state: State, rollout: Rollout) -> State:
+        """The learner with a round of episodes in its buffer."""
         env_steps = state["counts"]["env_steps"] + rollout.mask.sum((1, 2)).long()
         return state | {
-            "memory": remember(state["memory"], rollout),
+            "buffer": add_to_buffer(state["buffer"], rollout),
             "counts": state["counts"] | {"env_steps": env_steps},
         }
 
     @torch.no_grad()
-    def _learned(self, state: State, updates: int, rate: float, rng: Generator) -> tuple[State, Tensor]:
-        """A learner after gradient steps on what it remembers, and each task's last loss, (B,).
+    def _updated(self, state: State, updates: int, rate: float, rng: Generator) -> tuple[State, Tensor]:
+        """The learner after gradient steps on its buffer, and each task's last loss, (B,).
 
-        Where there is nothing to remember, the weights stay.
+        The weights of a task with an empty buffer do not change.
         """
-        config, memory = self.config, state["memory"]
+        config, buffer = self.config, state["buffer"]
         weights, target, moments, counts = (
             state[part] for part in ("weights", "target", "moments", "counts")
         )
-        tasks = torch.arange(len(memory["written"]), device=self.device)
-        rates = rate * (stored(memory) > 0)  # (B,)
+        tasks = torch.arange(len(buffer["written"]), device=self.device)
+        rates = rate * (stored(buffer) > 0)  # (B,)
         loss = torch.zeros_like(rates)
         for number in range(1, updates + 1):
-            batch = sample_by_task(memory, tasks, config.batch, rng)
+            batch = sample_by_task(buffer, tasks, config.batch_size, rng)
             goal = self._target(target, batch)
             gradient, loss = self._gradient(weights, batch, goal)
             weights, moments = adam_step(weights, gradient, moments, counts["updates"] + number, rates)
-            target = {key: torch.lerp(x, weights[key], config.target_lag) for key, x in target.items()}
-        learned = {
+            target = {key: torch.lerp(x, weights[key], config.tau) for key, x in target.items()}
+        after = {
             "weights": weights,
             "target": target,
             "moments": moments,
             "counts": counts | {"updates": counts["updates"] + updates},
         }
-        return state | learned, loss
+        return state | after, loss
 
     def _target(self, target: Weights, batch: Transitions) -> Tensor:
-        """What Q should be of transitions (B, N, .), (B, N)."""
+        """Targets of Q for transitions (B, N, .): (B, N)."""
         best = self._q(target, batch["next_obs"]).amax(-1).mean(-1)
-        return batch["reward"] / self.unit + self.config.discount * (1 - batch["terminated"]) * best
+        return batch["reward"] / self.unit + self.config.gamma * (1 - batch["terminated"]) * best
 
     @torch.enable_grad()
     def _gradient(self, weights: Weights, batch: Transitions, goal: Tensor) -> tuple[Weights, Tensor]:
-        """Of each task's Huber loss on transitions (B, N, .), by its weights; and these losses, (B,)."""
-        level = ((batch["action"] + 1) / 2 * (self.config.levels - 1)).round().long()
+        """Gradients of each task's Huber loss on transitions (B, N, .), and these losses, (B,)."""
+        level = ((batch["action"] + 1) / 2 * (self.config.action_bins - 1)).round().long()
         leaves = {key: x.detach().requires_grad_() for key, x in weights.items()}
         taken = self._q(leaves, batch["obs"]).gather(-1, level[..., None]).squeeze(-1).mean(-1)
         loss = huber_loss(taken, goal, reduction="none").mean(-1)
@@ -178,9 +182,9 @@ class Dqn:
         return dict(zip(leaves, slopes, strict=True)), loss.detach()
 
     def _q(self, weights: Weights, obs: Tensor) -> Tensor:
-        """q_d(s, a_d) of each component and level: (B, N, O) -> (B, N, A, levels)."""
+        """q_d(s, a_d) of each component and bin: (B, N, O) -> (B, N, A, action_bins)."""
         heads = mlp(weights, self.scaled(obs), activation=torch.relu)
-        return heads.view(*heads.shape[:-1], self.spec.act_dim, self.config.levels)
+        return heads.view(*heads.shape[:-1], self.spec.act_dim, self.config.action_bins)
 
 
 def _as_one_task(rollout: Rollout) -> Rollout:

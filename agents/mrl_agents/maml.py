@@ -5,7 +5,7 @@
 
 The inner surrogate is the likelihood ratio pi / pi_old times the advantage (the LVC estimator of Rothfuss et al.
 2019, "ProMP"), whose second derivative keeps the credit of how the first data were gathered. pi_old is the policy that
-gathered them, and stays it while the outer steps on these data move theta. The outer objective is
+gathered them; it does not change while the outer steps on these data move theta. The outer objective is
 ProMP's clipped surrogate without its small KL penalty, or TRPO as in the first MAML. See docs/maml.md.
 """
 
@@ -22,7 +22,7 @@ from torch import Generator, Tensor
 from torch.func import grad, vmap
 
 from mrl_agents.advantage import clipped_surrogate, gae, linear_baseline, masked_mean, standardise
-from mrl_agents.gaussian import init_policy, kl_divergence, log_prob, mean_and_sigma, sample
+from mrl_agents.gaussian import init_policy, kl_divergence, log_prob, mean_and_std, sample
 from mrl_agents.networks import Weights, expand, frozen, obs_scaler
 from mrl_bench.agent import Training
 from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
@@ -34,27 +34,29 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class MamlConfig:
-    hidden: tuple[int, ...] = (64, 64)  # widths of the policy's hidden layers
-    sigma: float = 0.75  # initial deviation of the actions
-    learn_sigma: bool = True  # adapted and meta-learned with the rest; else fixed
-    tasks: int = 20  # tasks in a meta-batch
-    episodes: int = 10  # episodes of each task before, and again after, each inner step
-    inner_steps: int = 1  # policy-gradient steps in meta-training, each with data of its own
-    inner_lr: float = 0.1  # alpha
-    learn_inner_lr: bool = False  # one rate a weight, meta-learned (Meta-SGD, Li et al. 2017)
-    first_order: bool = False  # drop the derivative through the inner gradient
-    discount: float = 0.99  # gamma, of one control step
-    trace: float = 1.0  # lambda of the advantage estimate; 1 gives return minus baseline
-    outer: Literal["ppo", "trpo"] = "ppo"  # what takes the outer step
-    outer_lr: float = 2e-3  # ppo: of Adam
-    outer_lr_decay: bool = True  # ppo: let it fall linearly over the budget, to 5 %
-    epochs: int = 5  # ppo: steps on one meta-batch
-    clip: float = 0.2  # ppo: of the ratio
-    max_grad_norm: float = 1.0  # ppo: of the meta-gradient, cut to it where it is longer
-    max_kl: float = 0.01  # trpo: size of the step
+    hidden_sizes: tuple[int, ...] = (64, 64)  # widths of the policy's hidden layers
+    action_std: float = 0.75  # initial standard deviation of the actions
+    learn_action_std: bool = True  # whether the standard deviation is adapted and meta-learned, or fixed
+    meta_batch_size: int = 20  # tasks in a meta-batch
+    episodes_per_task: int = 10  # episodes of each task before each inner step, and again after the last one
+    inner_steps: int = 1  # policy-gradient steps on each task in meta-training; each has new data
+    inner_lr: float = 0.1  # alpha, the learning rate of the inner step
+    learn_inner_lr: bool = (
+        False  # whether each weight's inner rate is meta-learned (Meta-SGD, Li et al. 2017)
+    )
+    first_order: bool = False  # whether the derivative through the inner gradient is dropped
+    gamma: float = 0.99  # discount factor of one control step
+    gae_lambda: float = 1.0  # lambda of the advantage estimate; 1 gives the return minus the baseline
+    outer_update: Literal["ppo", "trpo"] = "ppo"  # method of the outer step
+    outer_lr: float = 2e-3  # ppo: learning rate of Adam
+    outer_lr_decay: bool = True  # ppo: whether outer_lr falls linearly over the budget, to 5 %
+    epochs: int = 5  # ppo: gradient steps on one meta-batch
+    clip_coef: float = 0.2  # ppo: clipping range of the probability ratio
+    max_grad_norm: float = 1.0  # ppo: largest norm of the meta-gradient; longer ones are clipped to it
+    max_kl: float = 0.01  # trpo: bound on the mean KL divergence of a step
     cg_steps: int = 10  # trpo: conjugate-gradient iterations
-    cg_damping: float = 1e-3  # trpo: added to the curvature
-    backtracks: int = 15  # trpo: of the line search, each 0.8 of the one before
+    cg_damping: float = 1e-3  # trpo: multiple of the identity that is added to the curvature
+    backtracks: int = 15  # trpo: largest number of line-search steps; each is 0.8 of the one before
 
 
 class Maml:
@@ -63,16 +65,16 @@ class Maml:
     def __init__(self, spec: EnvSpec, config: MamlConfig, seed: int, device: torch.device) -> None:
         self.spec, self.config, self.device = spec, config, device
         rng = torch.Generator().manual_seed(seed)
-        theta = init_policy(spec.obs_dim, spec.act_dim, config.hidden, config.sigma, rng)
+        theta = init_policy(spec.obs_dim, spec.act_dim, config.hidden_sizes, config.action_std, rng)
         self.theta = {key: value.to(device).requires_grad_() for key, value in theta.items()}
         self.log_lr = {
             key: torch.full_like(value, math.log(config.inner_lr)) for key, value in self.theta.items()
         }
         if config.learn_inner_lr:
             self.log_lr = {key: value.requires_grad_() for key, value in self.log_lr.items()}
-        if not config.learn_sigma:
-            self.theta["log_sigma"].requires_grad_(False)
-            self.log_lr["log_sigma"].requires_grad_(False)
+        if not config.learn_action_std:
+            self.theta["log_std"].requires_grad_(False)
+            self.log_lr["log_std"].requires_grad_(False)
         self.scaled = obs_scaler(spec, device)
 
     # -- what the harness calls ---------------------------------------------------------------------------------
@@ -81,8 +83,8 @@ class Maml:
         config, optimiser = self.config, self.optimiser()
         while training.left > 0:
             self.set_rates(optimiser, training.left / training.budget)
-            tasks = training.tasks(config.tasks, config.episodes)
-            state, before = self.initial_state(config.tasks), []
+            tasks = training.tasks(config.meta_batch_size, config.episodes_per_task)
+            state, before = self.initial_state(config.meta_batch_size), []
             for _ in range(config.inner_steps):
                 rollout, _ = tasks.collect(self.act, state)
                 before.append(self.batch(state, rollout))
@@ -116,15 +118,15 @@ class Maml:
 
     @torch.no_grad()
     def batch(self, state: State, rollout: Rollout) -> Batch:
-        """What the losses need of B tasks' episodes, played in `state`: leaves (B, N, .) with N = E * T."""
+        """The data of the losses, from B tasks' episodes played in `state`: leaves (B, N, .) with N = E * T."""
         obs, mask = self.scaled(rollout.obs), rollout.mask
         advantage = gae(
             rollout.reward,
             self.values(rollout),
             rollout.terminated,
             mask,
-            self.config.discount,
-            self.config.trace,
+            self.config.gamma,
+            self.config.gae_lambda,
         )
         leaves = {
             "obs": obs[:, :, :-1],
@@ -136,16 +138,16 @@ class Maml:
         return flat | {"old": log_prob(state, flat["obs"], flat["action"])}
 
     def values(self, rollout: Rollout) -> Tensor:
-        """What advantages are measured from: values of the observations, (B, E, T + 1)."""
-        return linear_baseline(self.scaled(rollout.obs), rollout.reward, rollout.mask, self.config.discount)
+        """Baseline of the advantages: values of the observations, (B, E, T + 1)."""
+        return linear_baseline(self.scaled(rollout.obs), rollout.reward, rollout.mask, self.config.gamma)
 
     def inner_step(self, weights: Weights, lr: Weights, batch: Batch) -> Weights:
         """One task's policy-gradient step, differentiable in `weights` and `lr` unless `first_order`."""
         gradient = grad(inner_loss)(weights, batch)
         if self.config.first_order:
             gradient = {key: value.detach() for key, value in gradient.items()}
-        if not self.config.learn_sigma:
-            gradient["log_sigma"] = torch.zeros_like(gradient["log_sigma"])
+        if not self.config.learn_action_std:
+            gradient["log_std"] = torch.zeros_like(gradient["log_std"])
         return {key: value - lr[key] * gradient[key] for key, value in weights.items()}
 
     @torch.no_grad()
@@ -157,7 +159,7 @@ class Maml:
     # -- outer loop ---------------------------------------------------------------------------------------------
 
     def optimiser(self) -> torch.optim.Optimizer:
-        """Of the meta-weights, and of the logarithms of the inner rates, which move five times as fast."""
+        """Adam for the meta-weights, and at five times the rate for the logarithms of the inner rates."""
         theta, log_lr = (
             [weight for weight in weights.values() if weight.requires_grad]
             for weights in (self.theta, self.log_lr)
@@ -166,7 +168,7 @@ class Maml:
         return torch.optim.Adam([{"params": w, "lr": rate, "initial_lr": rate} for w, rate in groups])
 
     def set_rates(self, optimiser: torch.optim.Optimizer, left: float) -> None:
-        """The outer rates when a share of the budget is left."""
+        """Sets the outer rates for the share `left` of the budget that remains."""
         for group in optimiser.param_groups if self.config.outer_lr_decay else ():
             group["lr"] = group["initial_lr"] * max(left, 0.05)
 
@@ -176,15 +178,15 @@ class Maml:
         """Moves the meta-weights.
 
         Args:
-            before: what B tasks' inner steps were taken on, in their order.
-            after: episodes that were played with the adapted weights.
-            state: those weights.
-            optimiser: ppo: what takes the steps.
+            before: data of B tasks' inner steps, in their order.
+            after: data of episodes played with the adapted weights.
+            state: the adapted weights.
+            optimiser: takes the steps of ppo.
 
         Returns:
             Scalars to log.
         """
-        if self.config.outer == "ppo":
+        if self.config.outer_update == "ppo":
             losses = self._outer_ppo(before, after, optimiser)
         else:
             losses = self._outer_trpo(before, after, state)
@@ -205,7 +207,7 @@ class Maml:
         def task_loss(data: Batch, *data_before: Batch) -> dict[str, Tensor]:
             weights = self.adapted(self.theta, self.log_lr, list(data_before))
             log_ratio = (log_prob(weights, data["obs"], data["action"]) - data["old"]) * data["mask"]
-            gain = clipped_surrogate(log_ratio, data["advantage"], config.clip)
+            gain = clipped_surrogate(log_ratio, data["advantage"], config.clip_coef)
             return {
                 "policy_loss": -(gain * data["mask"]).sum(),
                 "approx_kl": ((log_ratio.exp() - 1 - log_ratio) * data["mask"]).sum().detach(),
@@ -229,13 +231,13 @@ class Maml:
         named = {f"theta.{key}": value for key, value in self.theta.items() if value.requires_grad}
         named |= {f"log_lr.{key}": value for key, value in self.log_lr.items() if value.requires_grad}
         meta = list(named.values())
-        mean, sigma = mean_and_sigma(state, after["obs"])
-        after = after | {"mean": mean, "sigma": sigma}
+        mean, std = mean_and_std(state, after["obs"])
+        after = after | {"mean": mean, "std": std}
 
         def task_terms(data: Batch, *data_before: Batch) -> dict[str, Tensor]:
             weights = self.adapted(self.theta, self.log_lr, list(data_before))
             ratio = ((log_prob(weights, data["obs"], data["action"]) - data["old"]) * data["mask"]).exp()
-            kl = kl_divergence(data["mean"], data["sigma"], *mean_and_sigma(weights, data["obs"]))
+            kl = kl_divergence(data["mean"], data["std"], *mean_and_std(weights, data["obs"]))
             return {
                 "loss": -(ratio * data["advantage"] * data["mask"]).sum(),
                 "kl": (kl * data["mask"]).sum(),
@@ -270,13 +272,13 @@ class Maml:
     def _diagnostics(self) -> dict[str, Tensor]:
         rates = torch.cat([value.detach().exp().flatten() for value in self.log_lr.values()])
         return {
-            "losses/sigma": self.theta["log_sigma"].detach().exp().mean(),
+            "losses/action_std": self.theta["log_std"].detach().exp().mean(),
             "losses/inner_lr": rates.mean(),
         }
 
 
 def inner_loss(weights: Weights, batch: Batch) -> Tensor:
-    """One task's negative surrogate: mean of pi / pi_old times advantage, over the steps that were lived."""
+    """One task's negative surrogate: mean of pi / pi_old times advantage, over valid steps."""
     now = log_prob(weights, batch["obs"], batch["action"])
     ratio = ((now - batch["old"]) * batch["mask"]).exp()
     return -masked_mean(ratio * batch["advantage"], batch["mask"])
@@ -285,8 +287,8 @@ def inner_loss(weights: Weights, batch: Batch) -> Tensor:
 def over_tasks(function: Callable[..., dict[str, Tensor]], *batched: dict[str, Tensor]) -> dict[str, Tensor]:
     """Applies a function of one task's tensors to B tasks; every tensor leads with B, going in and coming out.
 
-    A loop and `vmap` give the same numbers. Where a task has much data, a loop keeps the processor's cache warm;
-    where it has little, or on a GPU, starting B small kernels costs more than they do: benchmarks/maml_update.py.
+    A loop and `vmap` give the same numbers. With much data per task, a loop makes better use of the processor's cache;
+    with little, or on a GPU, `vmap` saves the cost of starting B small kernels: benchmarks/maml_update.py.
     """
     first = next(iter(batched[0].values()))
     samples = max(value.shape[1] for value in batched[-1].values() if value.ndim > 1)

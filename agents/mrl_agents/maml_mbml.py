@@ -1,17 +1,18 @@
-"""MAML, then MBML: a task's real gradient first, then imagined improvement in a model that has adapted to the task.
+"""MAML-MBML: a real policy-gradient step on each task, then imagined improvement in a model adapted to the task.
 
     stage 1   MBML: a world model of all tasks and pi(s, z)                               mrl_agents.mbml
-    stage 2   the model learns to adapt: rates with which a few gradient steps on a task's
-              transitions lower its error on others of them (Nagabandi et al. 2019)       mrl_agents.world_model
+    stage 2   the model learns to adapt: meta-learns rates with which a few gradient
+              steps on a task's transitions lower its error on other transitions of
+              the task (Nagabandi et al. 2019)                                            mrl_agents.world_model
     stage 3   MAML: pi is meta-trained on real returns after adaptation                   mrl_agents.maml
 
     adapt     theta' = theta - alpha * grad L(theta)         MAML's step, on the data that theta itself gathered
-              z, model <- of all data of the task            as MBML's, and gradient steps of the model
-              theta'' = theta' + beta * (what some steps up J, the return imagined in that model, add)
+              z, model <- all data of the task               as in MBML, plus gradient steps of the model
+              theta'' = theta' + beta * delta                delta: a few steps up the return imagined in that model
 
-Later data change z and the model, and imagination begins at theta' anew: a policy gradient on the few, good episodes
-of an adapted policy is noise (docs/algorithms.md has the measurement). The outer gradient of stage 3 goes through the
-real step; what imagination adds is held constant in it, but for beta, which says how far that is to be trusted.
+Later rounds change z and the model, and imagination starts from theta' again. They take no further real step: a policy
+gradient on the few, good episodes of an adapted policy is mostly noise (measured in docs/algorithms.md). The outer
+gradient of stage 3 goes through the real step and through beta; delta is held constant.
 """
 
 from __future__ import annotations
@@ -28,7 +29,14 @@ from mrl_agents.advantage import masked_mean
 from mrl_agents.maml import Batch, Maml, MamlConfig
 from mrl_agents.mbml import Mbml, MbmlConfig
 from mrl_agents.networks import Weights
-from mrl_agents.replay import Memory, everything, remember, sample_by_task, sample_contexts, transitions_of
+from mrl_agents.replay import (
+    Buffer,
+    add_to_buffer,
+    everything,
+    sample_by_task,
+    sample_contexts,
+    transitions_of,
+)
 from mrl_agents.world_model import adapt_model, infer_context, model_errors
 from mrl_bench.agent import Training
 from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
@@ -37,27 +45,29 @@ from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
 @dataclass(frozen=True)
 class MamlMbmlConfig:
     mbml: MbmlConfig = field(
-        default_factory=lambda: MbmlConfig(test_updates=5, test_starts=16)
-    )  # of stage 1 and of imagination
+        default_factory=lambda: MbmlConfig(adapt_updates=5, adapt_imagined_rollouts=16)
+    )  # settings of stage 1 and of imagination
     maml: MamlConfig = field(
         default_factory=lambda: MamlConfig(
-            tasks=40,
-            episodes=1,
-            learn_sigma=False,
+            meta_batch_size=40,
+            episodes_per_task=1,
+            learn_action_std=False,
             inner_lr=0.02,
             learn_inner_lr=True,
             outer_lr=2e-4,
-            trace=0.95,
+            gae_lambda=0.95,
         )
-    )  # of stage 3; its sigma and hidden are those of mbml
-    env_steps: int = 600_000  # of meta-training, at most; the scenario's budget holds too
-    trust: float = 0.5  # beta in the beginning; one for each layer's weights is learned
-    trust_lr: float = 1e-2  # of Adam, for the logarithms of beta
-    model_steps: int = 2  # gradient steps that the model takes on a task's data after each round
-    model_rate: float = 0.01  # of these steps in the beginning; one a weight is learned
-    model_context: int = 128  # transitions that they are taken on
-    model_iterations: int = 400  # of stage 2
-    model_lr: float = 3e-4  # of Adam there, for the weights; 30 times it for the logarithms of the rates
+    )  # settings of stage 3; hidden_sizes and action_std are taken from mbml
+    env_steps: int = 600_000  # largest number of env steps of meta-training, within the scenario's budget
+    imagination_weight: float = (
+        0.5  # initial beta, the weight of the imagined update; one is learned per layer
+    )
+    imagination_weight_lr: float = 1e-2  # learning rate of Adam for the logarithms of beta
+    model_inner_steps: int = 2  # gradient steps of the model on a task's data after each round
+    model_inner_lr: float = 0.01  # initial rate of the model's inner steps; one is learned per weight
+    model_inner_batch_size: int = 128  # transitions that the model's inner steps use
+    model_iterations: int = 400  # gradient steps of stage 2
+    model_lr: float = 3e-4  # learning rate of Adam in stage 2; the logarithms of the rates use 30 times it
 
 
 class MamlMbml:
@@ -66,16 +76,18 @@ class MamlMbml:
     def __init__(self, spec: EnvSpec, config: MamlMbmlConfig, seed: int, device: torch.device) -> None:
         self.spec, self.config, self.device = spec, config, device
         self.mbml = Mbml(spec, config.mbml, seed, device)
-        told = replace(
+        policy_spec = replace(
             spec,
-            obs_dim=spec.obs_dim + config.mbml.context,
-            obs_scale=(*spec.obs_scale, *[1.0] * config.mbml.context),
+            obs_dim=spec.obs_dim + config.mbml.context_dim,
+            obs_scale=(*spec.obs_scale, *[1.0] * config.mbml.context_dim),
         )
-        maml = replace(config.maml, hidden=config.mbml.hidden, sigma=config.mbml.first_sigma)
-        self.maml = _RealThenImagined(told, maml, config, self.mbml, seed, device)
-        self.maml.theta |= self.mbml.policy  # there is one policy: stage 3 goes on with that of stage 1
-        self.log_rates = {
-            key: torch.full_like(value, math.log(config.model_rate)).requires_grad_()
+        maml = replace(
+            config.maml, hidden_sizes=config.mbml.hidden_sizes, action_std=config.mbml.initial_action_std
+        )
+        self.maml = _RealThenImagined(policy_spec, maml, config, self.mbml, seed, device)
+        self.maml.theta |= self.mbml.policy  # stage 3 continues with the policy of stage 1
+        self.log_model_lr = {
+            key: torch.full_like(value, math.log(config.model_inner_lr)).requires_grad_()
             for key, value in self.mbml.model.items()
             if not key.startswith("encoder_")
         }
@@ -83,9 +95,10 @@ class MamlMbml:
     # -- what the harness calls ---------------------------------------------------------------------------------
 
     def meta_train(self, training: Training) -> None:
-        self.mbml.meta_train(training)
+        self.mbml.learn(training)
         self._learn_to_adapt_the_model(training)
         self._learn_to_adapt_the_policy(training)
+        self.mbml.finish()
 
     def initial_state(self, num_tasks: int) -> State:
         policy = self.maml.initial_state(num_tasks)
@@ -93,8 +106,8 @@ class MamlMbml:
         return self.mbml.initial_state(num_tasks) | {"policy": policy, "stepped": policy, "rounds": rounds}
 
     def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
-        told = step._replace(obs=_told(step.obs, state["z"]))
-        return self.maml.act(state["policy"], told, explore, rng)[0], state
+        observed = step._replace(obs=_with_context(step.obs, state["z"]))
+        return self.maml.act(state["policy"], observed, explore, rng)[0], state
 
     def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
         return self._adapted(state, rollout, self._batch(state, rollout), rng)[0]
@@ -102,7 +115,7 @@ class MamlMbml:
     def state_dict(self) -> dict[str, Tensor]:
         shared = [f"theta.{key}" for key in self.mbml.policy]
         maml = {key: x for key, x in self.maml.state_dict().items() if key not in shared}
-        parts = {"mbml": self.mbml.state_dict(), "maml": maml, "log_rates": self.log_rates}
+        parts = {"mbml": self.mbml.state_dict(), "maml": maml, "log_model_lr": self.log_model_lr}
         return {f"{part}.{key}": x.detach() for part, tensors in parts.items() for key, x in tensors.items()}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
@@ -112,22 +125,22 @@ class MamlMbml:
         self.mbml.load_state_dict(part("mbml."))
         shared = {f"theta.{key}": x for key, x in part("mbml.policy.").items()}
         self.maml.load_state_dict(part("maml.") | shared)
-        for key, rate in part("log_rates.").items():
-            self.log_rates[key].data.copy_(rate)
+        for key, rate in part("log_model_lr.").items():
+            self.log_model_lr[key].data.copy_(rate)
 
     # -- adaptation ---------------------------------------------------------------------------------------------
 
     def _batch(self, state: State, rollout: Rollout) -> Batch:
-        """What MAML's losses need of episodes that were played in `state`."""
-        return self.maml.batch(state["policy"], replace(rollout, obs=_told(rollout.obs, state["z"])))
+        """The data of MAML's losses, from episodes played in `state`."""
+        return self.maml.batch(state["policy"], replace(rollout, obs=_with_context(rollout.obs, state["z"])))
 
     @torch.no_grad()
     def _adapted(self, state: State, rollout: Rollout, batch: Batch, rng: Generator) -> tuple[State, Weights]:
-        """The state after a round of B tasks' episodes, and what imagination would add to their policies."""
-        memory = remember(state["memory"], rollout)
-        z = infer_context(self.mbml.model, self.mbml.scales, *everything(memory))
+        """The state after a round of B tasks' episodes, and the imagined update of their policies at weight 1."""
+        buffer = add_to_buffer(state["buffer"], rollout)
+        z = infer_context(self.mbml.model, self.mbml.scales, *everything(buffer))
         sample = sample_by_task(
-            memory, torch.arange(len(z), device=self.device), self.config.model_context, rng
+            buffer, torch.arange(len(z), device=self.device), self.config.model_inner_batch_size, rng
         )
         model = self._adapted_model(sample, torch.ones_like(sample["reward"]), z)
         real = (state["rounds"] < self.config.maml.inner_steps)[:, None, None]
@@ -135,19 +148,19 @@ class MamlMbml:
             key: torch.where(real, value, state["stepped"][key])
             for key, value in self.maml.real_step(state["policy"], batch).items()
         }
-        stepped["log_sigma"] = torch.full_like(stepped["log_sigma"], self.maml.later)
+        stepped["log_std"] = torch.full_like(stepped["log_std"], self.maml.later_log_std)
         imagined = self.mbml.improved(stepped, model, z, rng)
         added = {key: imagined[key] - value for key, value in stepped.items()}
-        after = {"memory": memory, "z": z, "model": model, "stepped": stepped, "rounds": state["rounds"] + 1}
-        return after | {"policy": self.maml.trusting(stepped, added)}, added
+        after = {"buffer": buffer, "z": z, "model": model, "stepped": stepped, "rounds": state["rounds"] + 1}
+        return after | {"policy": self.maml.with_imagined_update(stepped, added)}, added
 
     def _adapted_model(self, transitions: dict[str, Tensor], mask: Tensor, z: Tensor) -> Weights:
-        """The world models of B tasks after gradient steps on transitions (B, N, .) of theirs."""
-        rates = {key: rate.exp() for key, rate in self.log_rates.items()}
+        """The world models of B tasks after gradient steps on their transitions (B, N, .)."""
+        rates = {key: rate.exp() for key, rate in self.log_model_lr.items()}
 
         def adapted(one: dict[str, Tensor], its_mask: Tensor, its_z: Tensor) -> Weights:
             return adapt_model(
-                self.mbml.model, rates, self.mbml.scales, one, its_mask, its_z, self.config.model_steps
+                self.mbml.model, rates, self.mbml.scales, one, its_mask, its_z, self.config.model_inner_steps
             )
 
         heads: Weights = vmap(adapted)(transitions, mask, z)
@@ -156,20 +169,20 @@ class MamlMbml:
     # -- stage 2 ------------------------------------------------------------------------------------------------
 
     def _learn_to_adapt_the_model(self, training: Training) -> None:
-        """Adam on the error of adapted models on transitions that they did not adapt to. The encoder stays."""
+        """Minimises the error of adapted models on held-out transitions of their tasks. The encoder is fixed."""
         config, mbml = self.config, self.mbml
-        heads = [mbml.model[key] for key in self.log_rates]
-        if config.model_steps == 0:
+        heads = [mbml.model[key] for key in self.log_model_lr]
+        if config.model_inner_steps == 0:
             return
         adam = torch.optim.Adam(
             [
                 {"params": heads, "lr": config.model_lr},
-                {"params": self.log_rates.values(), "lr": 30 * config.model_lr},
+                {"params": self.log_model_lr.values(), "lr": 30 * config.model_lr},
             ]
         )
         for _ in range(config.model_iterations):
             tasks = mbml.replay.draw_tasks(config.mbml.model_tasks, mbml.rng)
-            before, after = self._adaptation_errors(mbml.replay.memory, tasks)
+            before, after = self._adaptation_errors(mbml.replay.buffer, tasks)
             adam.zero_grad()
             (before["loss"].mean() + after["loss"].mean()).backward()
             torch.nn.utils.clip_grad_norm_(heads, config.mbml.max_grad_norm)
@@ -181,15 +194,15 @@ class MamlMbml:
             }
         )
 
-    def _adaptation_errors(self, memory: Memory, tasks: Tensor) -> tuple[Weights, Weights]:
+    def _adaptation_errors(self, buffer: Buffer, tasks: Tensor) -> tuple[Weights, Weights]:
         """Errors (T, M, N) of the shared model and of adapted ones, on transitions of tasks (T,), given a context."""
         mbml, samples = self.mbml, self.config.mbml.model_samples
         context, mask = sample_contexts(
-            memory, tasks, self.config.model_context, self.config.mbml.first_share, mbml.rng
+            buffer, tasks, self.config.model_inner_batch_size, self.config.mbml.first_episode_prob, mbml.rng
         )
         with torch.no_grad():
             z = infer_context(mbml.model, mbml.scales, context, mask)
-        batch = sample_by_task(memory, tasks, samples, mbml.rng)
+        batch = sample_by_task(buffer, tasks, samples, mbml.rng)
         return (
             self._errors(mbml.model, batch, z),
             self._errors(self._adapted_model(context, mask, z), batch, z),
@@ -198,14 +211,14 @@ class MamlMbml:
     # -- stage 3 ------------------------------------------------------------------------------------------------
 
     def _learn_to_adapt_the_policy(self, training: Training) -> None:
-        """MAML's outer steps, on real episodes before and after all of the adaptation."""
+        """MAML's outer steps, on real episodes before and after the whole adaptation."""
         maml, optimiser = self.config.maml, self.maml.optimiser()
         budget = min(training.left, self.config.env_steps - training.steps)
         end = training.left - budget
         while training.left > end:
             self.maml.set_rates(optimiser, (training.left - end) / budget)
-            tasks = training.tasks(maml.tasks, maml.episodes)
-            state, before = self.initial_state(maml.tasks), []
+            tasks = training.tasks(maml.meta_batch_size, maml.episodes_per_task)
+            state, before = self.initial_state(maml.meta_batch_size), []
             for _ in range(max(maml.inner_steps, 1)):
                 rollout, _ = tasks.collect(self.act, state)
                 batch = self._batch(state, rollout)
@@ -215,19 +228,19 @@ class MamlMbml:
                     return
             rollout, _ = tasks.collect(self.act, state)
             losses = self.maml.outer_step(before, self._batch(state, rollout), state["policy"], optimiser)
-            trust = torch.stack([x.detach().exp() for x in self.maml.log_trust.values()]).mean()
-            training.log(losses | {"losses/trust": trust} | self._model_errors(state, rollout))
+            weight = torch.stack([x.detach().exp() for x in self.maml.log_imagination_weight.values()]).mean()
+            training.log(losses | {"losses/imagination_weight": weight} | self._model_errors(state, rollout))
 
     def _errors(self, model: Weights, batch: dict[str, Tensor], z: Tensor) -> Weights:
         """Prediction errors of each member on transitions (T, N, .) of each task, (T, M, N)."""
-        members = self.config.mbml.members
+        members = self.config.mbml.ensemble_size
         rows = {key: x[:, None].expand(-1, members, *x.shape[1:]) for key, x in batch.items()}
-        told = z[:, None, None].expand(-1, members, batch["reward"].shape[1], -1)
-        return model_errors(model, self.mbml.scales, rows, told)
+        context = z[:, None, None].expand(-1, members, batch["reward"].shape[1], -1)
+        return model_errors(model, self.mbml.scales, rows, context)
 
     @torch.no_grad()
     def _model_errors(self, state: State, rollout: Rollout) -> dict[str, Tensor]:
-        """Of the shared model and of adapted ones, on episodes after those that they adapted to, of new tasks."""
+        """Errors of the shared and the adapted models on episodes of new tasks that they did not adapt to."""
         batch, mask = transitions_of(rollout)
         models = {"": self.mbml.model, "_adapted": state["model"]}
         errors = {name: self._errors(model, batch, state["z"]) for name, model in models.items()}
@@ -239,9 +252,9 @@ class MamlMbml:
 
 
 class _RealThenImagined(Maml):
-    """MAML whose inner step ends with what imagination adds, and with the deviation of later episodes.
+    """MAML whose inner step ends with the imagined update, and sets the action std of later episodes.
 
-    Its advantages are measured from the critic's values: a baseline fitted to one episode explains away half of it.
+    The critic is the baseline of its advantages: one fitted to a single episode explains half of the return away.
     """
 
     def __init__(
@@ -254,19 +267,28 @@ class _RealThenImagined(Maml):
         device: torch.device,
     ) -> None:
         super().__init__(spec, maml, seed, device)
-        self.mbml, self.later, self.trust_lr = mbml, math.log(config.mbml.sigma), config.trust_lr
-        self.log_trust = {
-            key: torch.full((), math.log(config.trust), device=device).requires_grad_() for key in mbml.policy
+        self.mbml, self.later_log_std, self.imagination_weight_lr = (
+            mbml,
+            math.log(config.mbml.action_std),
+            config.imagination_weight_lr,
+        )
+        self.log_imagination_weight = {
+            key: torch.full((), math.log(config.imagination_weight), device=device).requires_grad_()
+            for key in mbml.policy
         }
 
     def optimiser(self) -> torch.optim.Optimizer:
         optimiser = super().optimiser()
-        trust = {"params": list(self.log_trust.values()), "lr": self.trust_lr, "initial_lr": self.trust_lr}
-        optimiser.add_param_group(trust)
+        weight = {
+            "params": list(self.log_imagination_weight.values()),
+            "lr": self.imagination_weight_lr,
+            "initial_lr": self.imagination_weight_lr,
+        }
+        optimiser.add_param_group(weight)
         return optimiser
 
     def values(self, rollout: Rollout) -> Tensor:
-        parts = [self.mbml.spec.obs_dim, self.mbml.config.context]
+        parts = [self.mbml.spec.obs_dim, self.mbml.config.context_dim]
         return self.mbml.values(*rollout.obs.split(parts, -1))
 
     def real_step(self, policy: Weights, batch: Batch) -> Weights:
@@ -275,22 +297,29 @@ class _RealThenImagined(Maml):
 
     def inner_step(self, weights: Weights, lr: Weights, batch: Batch) -> Weights:
         stepped = super().inner_step(weights, lr, batch) if self.config.inner_steps else dict(weights)
-        stepped["log_sigma"] = torch.full_like(stepped["log_sigma"], self.later)
-        return self.trusting(stepped, {key: batch[f"added_{key}"] for key in self.log_trust})
+        stepped["log_std"] = torch.full_like(stepped["log_std"], self.later_log_std)
+        return self.with_imagined_update(
+            stepped, {key: batch[f"added_{key}"] for key in self.log_imagination_weight}
+        )
 
-    def trusting(self, policy: Weights, added: Weights) -> Weights:
-        """The policy, moved by so much of what imagination adds as that is trusted."""
-        return policy | {key: policy[key] + trust.exp() * added[key] for key, trust in self.log_trust.items()}
+    def with_imagined_update(self, policy: Weights, added: Weights) -> Weights:
+        """The policy plus the imagined update, times the learned weight beta of each layer."""
+        return policy | {
+            key: policy[key] + weight.exp() * added[key]
+            for key, weight in self.log_imagination_weight.items()
+        }
 
     def state_dict(self) -> dict[str, Tensor]:
-        return super().state_dict() | {f"log_trust.{key}": x.detach() for key, x in self.log_trust.items()}
+        return super().state_dict() | {
+            f"log_imagination_weight.{key}": x.detach() for key, x in self.log_imagination_weight.items()
+        }
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         super().load_state_dict(tensors)
-        for key, trust in self.log_trust.items():
-            trust.data.copy_(tensors[f"log_trust.{key}"])
+        for key, weight in self.log_imagination_weight.items():
+            weight.data.copy_(tensors[f"log_imagination_weight.{key}"])
 
 
-def _told(obs: Tensor, z: Tensor) -> Tensor:
+def _with_context(obs: Tensor, z: Tensor) -> Tensor:
     """Observations (B, ..., O) with the context (B, C) of their task: (B, ..., O + C)."""
     return torch.cat([obs, z.view(len(z), *[1] * (obs.ndim - 2), -1).expand(*obs.shape[:-1], -1)], -1)

@@ -1,11 +1,11 @@
-"""Model-based meta-learning: one world model of all tasks, told apart by a context, and a policy trained inside it.
+"""Model-based meta-learning: a world model with a task context, and a policy that is trained inside it.
 
     meta-training, in rounds:
-        gather   new tasks: an episode before anything is known, then episodes of pi(s, z) with z of what was seen
+        gather   play new tasks: first with z = 0, then with the z of the episodes so far
         model    fit dynamics, reward and termination given z, and through them the encoder of z
         policy   raise the imagined return of pi(s, z) from replayed states, over the contexts of replayed tasks
     test:
-        adapt    remember the episodes, infer z from all of them, and raise the imagined return in this task further
+        adapt    store the episodes, infer z from all of them, and raise the imagined return of this task further
 
 The encoder is PEARL's mean over a set (Rakelly et al. 2019), trained on prediction as in CaDM (Lee et al. 2020);
 the policy's gradient is Dreamer's (Hafner et al. 2020).
@@ -21,13 +21,13 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import silu
 
-from mrl_agents.imagination import Dream, alive, imagine, lambda_returns
+from mrl_agents.imagination import ImaginedRollout, imagine, lambda_returns, survival_probability
 from mrl_agents.networks import Weights, expand, frozen, init_mlp, mlp, obs_scaler
 from mrl_agents.replay import (
     Replay,
-    empty_memory,
+    add_to_buffer,
+    empty_buffer,
     everything,
-    remember,
     sample_by_task,
     sample_contexts,
     sample_uniformly,
@@ -42,47 +42,50 @@ from mrl_agents.world_model import (
 from mrl_bench.agent import Training
 from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
 
+# Limits of the observations that a saved agent keeps to begin imagined rollouts with: rows, and numbers (256 KB).
+_MAX_START_OBS, _MAX_START_OBS_NUMBERS = 4096, 2**16
+
 
 @dataclass(frozen=True)
 class MbmlConfig:
     # experience
-    env_steps: int = 80_000  # of meta-training, at most; the scenario's budget holds too
-    rounds: int = 6  # of gathering and learning; of learning alone when the steps are used up
-    tasks: int = 60  # new tasks a round
-    episodes: int = 3  # of each new task; the first is played before anything is known of it
-    first_sigma: float = 0.75  # deviation of the actions in that first episode
-    sigma: float = 0.3  # deviation of the actions in later episodes, and in imagination
-    memory: int = 2000  # transitions of a task that an adapting agent keeps
+    env_steps: int = 80_000  # largest number of env steps of meta-training, within the scenario's budget
+    rounds: int = 6  # rounds of gathering and learning; they only learn once env_steps are used up
+    meta_batch_size: int = 60  # new tasks in a round
+    episodes_per_task: int = 3  # episodes of each new task; the first has no context yet
+    initial_action_std: float = 0.75  # standard deviation of the actions in a task's first episode
+    action_std: float = 0.3  # standard deviation of the actions in later and in imagined episodes
+    buffer_size: int = 2000  # transitions of a task that an adapting agent keeps
     # world model
-    members: int = 1  # of the ensemble; divides model_samples and policy_starts
-    width: int = 128  # of the hidden layers of dynamics and outcome
-    context: int = 8  # size of z
-    context_width: int = 96  # of the hidden layers of the context encoder
-    context_lengths: tuple[int, ...] = (8, 16, 32, 64, 128)  # transitions that z is inferred from in training
-    first_share: float = 0.6  # of training contexts that come from a task's first episode, as at test
-    model_iterations: int = 500  # a round; twice as many in the first
-    model_tasks: int = 24  # tasks of a batch
-    model_samples: int = 64  # transitions of each
-    model_lr: float = 2e-3  # of Adam, falling linearly to a tenth
+    ensemble_size: int = 1  # members of the ensemble; must divide model_samples and imagined_rollouts
+    model_hidden_size: int = 128  # width of the hidden layers of the dynamics and outcome networks
+    context_dim: int = 8  # size of the context z
+    encoder_hidden_size: int = 96  # width of the hidden layers of the context encoder
+    context_lengths: tuple[int, ...] = (8, 16, 32, 64, 128)  # numbers of transitions that z is inferred from
+    first_episode_prob: float = 0.6  # share of training contexts that come from a task's first episode
+    model_iterations: int = 500  # gradient steps of the model in a round; the first round has twice as many
+    model_tasks: int = 24  # tasks in a batch of the model
+    model_samples: int = 64  # transitions of each task in a batch of the model
+    model_lr: float = 2e-3  # learning rate of the model's Adam; it falls linearly, to a tenth
     # policy
-    hidden: tuple[int, ...] = (64, 64)  # widths of the hidden layers of policy and critic
-    policy_iterations: int = 200  # a round
-    policy_tasks: int = 64  # tasks of an imagined batch
-    policy_starts: int = 4  # imagined episodes of each
-    blind_share: float = 0.2  # of these tasks that the policy plays with z = 0, as before anything is known
-    imagined_steps: int = 16  # of an imagined episode
-    discount: float = 0.99  # gamma, of one control step
-    trace: float = 0.95  # lambda of the imagined returns
-    restraint: float = 0.1  # weight of how far chosen actions lie beyond their bounds, squared
-    policy_lr: float = 1e-3  # of Adam, falling linearly to a third
-    critic_lr: float = 2e-3  # of Adam
-    critic_updates: int = 2  # a policy update
-    critic_lag: float = 0.1  # how far the target critic moves towards the critic each time
-    max_grad_norm: float = 1.0  # of model and policy, cut to it where it is longer
+    hidden_sizes: tuple[int, ...] = (64, 64)  # widths of the hidden layers of policy and critic
+    policy_iterations: int = 200  # gradient steps of the policy in a round
+    policy_tasks: int = 64  # tasks in a batch of imagined rollouts
+    imagined_rollouts: int = 4  # imagined rollouts of each task in a batch
+    zero_context_prob: float = 0.2  # share of these tasks in which the policy sees z = 0, as on a new task
+    imagination_horizon: int = 16  # steps of an imagined rollout
+    gamma: float = 0.99  # discount factor of one control step
+    return_lambda: float = 0.95  # lambda of the imagined returns
+    action_bound_penalty: float = 0.1  # weight of the squared distance of chosen actions beyond their bounds
+    policy_lr: float = 1e-3  # learning rate of the policy's Adam; it falls linearly, to 0.3 of this
+    critic_lr: float = 2e-3  # learning rate of the critic's Adam
+    critic_updates: int = 2  # gradient steps of the critic per policy update
+    tau: float = 0.1  # share of the way that the target critic moves to the critic after each policy update
+    max_grad_norm: float = 1.0  # largest norm of the model's and policy's gradients; longer ones are clipped
     # adaptation
-    test_updates: int = 0  # policy updates in imagination after each round of data, of each task's own policy
-    test_starts: int = 64  # imagined episodes of an update; divided by members
-    test_lr: float = 1e-3  # of Adam
+    adapt_updates: int = 0  # imagined policy updates on a new task after each adaptation round
+    adapt_imagined_rollouts: int = 64  # imagined rollouts in such an update; divisible by ensemble_size
+    adapt_lr: float = 1e-3  # learning rate of Adam in these updates
 
 
 class Mbml:
@@ -91,10 +94,12 @@ class Mbml:
     def __init__(self, spec: EnvSpec, config: MbmlConfig, seed: int, device: torch.device) -> None:
         self.spec, self.config, self.device = spec, config, device
         rng = torch.Generator().manual_seed(seed)
-        C, inputs = config.context, spec.obs_dim + config.context
-        model = init_world_model(spec, config.members, config.width, config.context_width, C, rng)
-        policy = init_mlp([inputs, *config.hidden, spec.act_dim], rng, last_gain=0.01)
-        critic = init_mlp([inputs, *config.hidden, 1], rng, last_gain=0.1)
+        C, inputs = config.context_dim, spec.obs_dim + config.context_dim
+        model = init_world_model(
+            spec, config.ensemble_size, config.model_hidden_size, config.encoder_hidden_size, C, rng
+        )
+        policy = init_mlp([inputs, *config.hidden_sizes, spec.act_dim], rng, last_gain=0.01)
+        critic = init_mlp([inputs, *config.hidden_sizes, 1], rng, last_gain=0.1)
         self.model, self.policy, self.critic = (
             {key: value.to(device).requires_grad_() for key, value in weights.items()}
             for weights in (model, policy, critic)
@@ -102,16 +107,23 @@ class Mbml:
         self.target_critic = {key: value.detach().clone() for key, value in self.critic.items()}
         self.scales = unit_scales(spec, device)
         self.scaled = obs_scaler(spec, device)
-        first_round, later_rounds = 2, config.episodes
+        first_round, later_rounds = 2, config.episodes_per_task
         capacity = max(first_round, later_rounds) * spec.horizon
-        self.replay = Replay(config.rounds * config.tasks, capacity, spec, device)
+        self.replay = Replay(config.rounds * config.meta_batch_size, capacity, spec, device)
         self.rng = torch.Generator(device).manual_seed(seed)
         self.host_rng = random.Random(seed)
+        self.seed, self.meta_training = seed, False  # True between `learn` and `finish`
+        self.start_obs = torch.zeros(0, spec.obs_dim, device=device)
 
     # -- what the harness calls ---------------------------------------------------------------------------------
 
     def meta_train(self, training: Training) -> None:
-        config = self.config
+        self.learn(training)
+        self.finish()
+
+    def learn(self, training: Training) -> None:
+        """All of meta-training but `finish`."""
+        self.meta_training, config = True, self.config
         model_adam = torch.optim.Adam(self.model.values(), lr=config.model_lr)
         policy_adam = torch.optim.Adam(self.policy.values(), lr=config.policy_lr)
         critic_adam = torch.optim.Adam(self.critic.values(), lr=config.critic_lr)
@@ -120,17 +132,21 @@ class Mbml:
             model_adam.param_groups[0]["lr"] = config.model_lr * (1 - 0.9 * progress)
             policy_adam.param_groups[0]["lr"] = config.policy_lr * (1 - 0.7 * progress)
             losses = self._gather(training)
-            self.scales = fit_scales(self.replay.memory)
+            self.scales = fit_scales(self.replay.buffer)
             for _ in range(config.model_iterations * (2 if number == 0 else 1)):
                 losses |= self._improve_model(model_adam)
             for _ in range(config.policy_iterations):
                 losses |= self._improve_policy(policy_adam, critic_adam)
             training.log(losses)
 
+    def finish(self) -> None:
+        """Ends meta-training: keeps a sample of the replayed observations, for adaptation to new tasks."""
+        self.start_obs, self.meta_training = self._sampled_start_obs(), False
+
     def initial_state(self, num_tasks: int) -> State:
         return {
-            "memory": empty_memory(num_tasks, self.config.memory, self.spec, self.device),
-            "z": torch.zeros(num_tasks, self.config.context, device=self.device),
+            "buffer": empty_buffer(num_tasks, self.config.buffer_size, self.spec, self.device),
+            "z": torch.zeros(num_tasks, self.config.context_dim, device=self.device),
             "policy": expand(frozen(self.policy), num_tasks),
         }
 
@@ -139,27 +155,29 @@ class Mbml:
         mean = self._mean(state["policy"], step.obs, z)
         if not explore:
             return mean, state
-        known = (state["memory"]["written"] > 0)[:, None, None]
-        sigma = torch.where(known, self.config.sigma, self.config.first_sigma)
-        return mean + sigma * torch.randn(mean.shape, generator=rng, device=mean.device), state
+        known = (state["buffer"]["written"] > 0)[:, None, None]
+        std = torch.where(known, self.config.action_std, self.config.initial_action_std)
+        return mean + std * torch.randn(mean.shape, generator=rng, device=mean.device), state
 
     @torch.no_grad()
     def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
-        memory = remember(state["memory"], rollout)
-        z = infer_context(self.model, self.scales, *everything(memory))
+        buffer = add_to_buffer(state["buffer"], rollout)
+        z = infer_context(self.model, self.scales, *everything(buffer))
         policy = self.improved(state["policy"], self.model, z, rng)
-        return {"memory": memory, "z": z, "policy": policy}
+        return {"buffer": buffer, "z": z, "policy": policy}
 
     def state_dict(self) -> dict[str, Tensor]:
-        parts = {**self._networks(), "scales": self.scales, "replay": self.replay.state_dict()}
-        return {f"{part}.{key}": x.detach() for part, tensors in parts.items() for key, x in tensors.items()}
+        """What adaptation needs: networks, scales and start observations, but no replay buffer."""
+        parts = {**self._networks(), "scales": self.scales}
+        tensors = {f"{part}.{key}": x.detach() for part, ours in parts.items() for key, x in ours.items()}
+        return tensors | {"start_obs": self._sampled_start_obs() if self.meta_training else self.start_obs}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         for part, weights in self._networks().items():
             for key, value in weights.items():
                 value.data.copy_(tensors[f"{part}.{key}"])
         self.scales = {key: tensors[f"scales.{key}"].clone() for key in self.scales}
-        self.replay.load_state_dict({key: tensors[f"replay.{key}"] for key in self.replay.state_dict()})
+        self.start_obs = tensors["start_obs"].clone()
 
     def _networks(self) -> dict[str, Weights]:
         return {
@@ -169,19 +187,40 @@ class Mbml:
             "target_critic": self.target_critic,
         }
 
+    def _sampled_start_obs(self) -> Tensor:
+        """A sample of replayed observations, (S, O), where S is 0 if there are none.
+
+        Its generator is used nowhere else, so that taking a sample does not change what training computes.
+        """
+        if not len(self.replay):
+            return torch.zeros(0, self.spec.obs_dim, device=self.device)
+        rng = torch.Generator(self.device).manual_seed(self.seed)
+        count = min(_MAX_START_OBS, _MAX_START_OBS_NUMBERS // self.spec.obs_dim)
+        return sample_uniformly(self.replay.buffer, count, rng)["obs"]
+
+    def _draw_start_obs(self, count: int, rng: Generator) -> Tensor:
+        """Observations (count, O) that imagined rollouts of an adapting task begin with."""
+        if self.meta_training:
+            return sample_uniformly(self.replay.buffer, count, rng)["obs"]
+        drawn = torch.randint(len(self.start_obs), (count,), generator=rng, device=self.device)
+        return self.start_obs[drawn]
+
     # -- experience ---------------------------------------------------------------------------------------------
 
     def _gather(self, training: Training) -> dict[str, Tensor]:
-        """Plays new tasks, as many as the steps that are left allow; the model's errors on them, before it learns.
+        """Plays new tasks, as many as the remaining env steps allow.
 
-        While there is no policy yet, two first episodes of each task are played and none after.
+        In the first round there is no policy yet: each task is played for two episodes with z = 0, and no later ones.
+
+        Returns:
+            The model's errors on these tasks before it learns from them, to log.
         """
         config, blank = self.config, self.replay.seen == 0
-        first, later = (2, 0) if blank else (1, config.episodes - 1)
+        first, later = (2, 0) if blank else (1, config.episodes_per_task - 1)
         left = min(training.left, config.env_steps - training.steps)
-        count = min(config.tasks, left // ((first + later) * self.spec.horizon))
+        count = min(config.meta_batch_size, left // ((first + later) * self.spec.horizon))
         if blank:
-            count = max(count, 1)  # something has to be learned from
+            count = max(count, 1)  # the model needs some data
         if count == 0 or training.left <= 0:
             return {}
         played, known = training.tasks(count, first), self.replay.new_tasks(count)
@@ -196,79 +235,79 @@ class Mbml:
 
     @torch.no_grad()
     def _held_out_errors(self, tasks: Tensor) -> dict[str, Tensor]:
-        """Of predictions on tasks (T,) that the model has not learned from, given their first episode."""
-        errors = self._errors(tasks, max(self.config.context_lengths), first_share=1.0)
+        """Prediction errors on tasks (T,) that the model has not learned from, given their first episode."""
+        errors = self._errors(tasks, max(self.config.context_lengths), first_episode_prob=1.0)
         return {f"model/held_out_{key}": errors[key] for key in ("dynamics", "reward", "termination")}
 
     def _improve_model(self, adam: torch.optim.Optimizer) -> dict[str, Tensor]:
-        """One step on prediction errors, through the context that the predictions are given."""
+        """One gradient step on prediction errors; the gradient also reaches the encoder, through the context."""
         tasks = self.replay.draw_tasks(self.config.model_tasks, self.rng)
-        errors = self._errors(tasks, self._length(), self.config.first_share)
+        errors = self._errors(tasks, self._length(), self.config.first_episode_prob)
         adam.zero_grad()
         errors["loss"].backward()
         torch.nn.utils.clip_grad_norm_(self.model.values(), self.config.max_grad_norm)
         adam.step()
         return {f"losses/model_{key}": value.detach() for key, value in errors.items()}
 
-    def _errors(self, tasks: Tensor, length: int, first_share: float) -> dict[str, Tensor]:
+    def _errors(self, tasks: Tensor, length: int, first_episode_prob: float) -> dict[str, Tensor]:
         """Mean prediction errors on transitions of tasks (T,), given contexts of a length from the same tasks."""
         samples = self.config.model_samples
-        z = self._contexts(tasks, length, first_share)[:, None].expand(-1, samples, -1)  # (T, N, C)
-        batch = sample_by_task(self.replay.memory, tasks, samples, self.rng)
-        rows = {key: self._deal(value) for key, value in batch.items()}
-        errors = model_errors(self.model, self.scales, rows, self._deal(z))
+        z = self._contexts(tasks, length, first_episode_prob)[:, None].expand(-1, samples, -1)  # (T, N, C)
+        batch = sample_by_task(self.replay.buffer, tasks, samples, self.rng)
+        rows = {key: self._split_among_members(value) for key, value in batch.items()}
+        errors = model_errors(self.model, self.scales, rows, self._split_among_members(z))
         return {key: value.mean() for key, value in errors.items()}
 
-    def _contexts(self, tasks: Tensor, length: int, first_share: float) -> Tensor:
-        """z of a stretch of each task's replay, (T,) -> (T, C)."""
-        batch, mask = sample_contexts(self.replay.memory, tasks, length, first_share, self.rng)
+    def _contexts(self, tasks: Tensor, length: int, first_episode_prob: float) -> Tensor:
+        """Contexts of consecutive replayed transitions of each task: (T,) -> (T, C)."""
+        batch, mask = sample_contexts(self.replay.buffer, tasks, length, first_episode_prob, self.rng)
         return infer_context(self.model, self.scales, batch, mask)
 
     def _length(self) -> int:
         return self.host_rng.choice(self.config.context_lengths)
 
-    def _deal(self, x: Tensor) -> Tensor:
-        """Deals the N samples of each task out to the members: (T, N, ...) -> rows (M, T * N / M, ...)."""
-        hands = x.view(len(x), self.config.members, -1, *x.shape[2:])
-        return hands.transpose(0, 1).flatten(1, 2)
+    def _split_among_members(self, x: Tensor) -> Tensor:
+        """Splits the N samples of each task evenly among the members: (T, N, ...) -> rows (M, T * N / M, ...)."""
+        shares = x.view(len(x), self.config.ensemble_size, -1, *x.shape[2:])
+        return shares.transpose(0, 1).flatten(1, 2)
 
     # -- policy -------------------------------------------------------------------------------------------------
 
     def _improve_policy(
         self, policy_adam: torch.optim.Optimizer, critic_adam: torch.optim.Optimizer
     ) -> dict[str, Tensor]:
-        """One step up the imagined return, over contexts of replayed tasks, and steps of the critic after it."""
+        """One policy step up the imagined return, over contexts of replayed tasks, and then critic steps."""
         config = self.config
         tasks = self.replay.draw_tasks(config.policy_tasks, self.rng)
         with torch.no_grad():
-            z = self._contexts(tasks, self._length(), config.first_share)
-            blind = torch.rand(len(z), 1, generator=self.rng, device=self.device) < config.blind_share
-            z, told = (  # rows (M, N, C): what the model knows, what policy and critic are told
-                self._deal(x[:, None].expand(-1, config.policy_starts, -1))
+            z = self._contexts(tasks, self._length(), config.first_episode_prob)
+            blind = torch.rand(len(z), 1, generator=self.rng, device=self.device) < config.zero_context_prob
+            z, observed = (  # rows (M, N, C): context of the model; context that policy and critic observe
+                self._split_among_members(x[:, None].expand(-1, config.imagined_rollouts, -1))
                 for x in (z, torch.where(blind, 0.0, z))
             )
-            start = sample_uniformly(self.replay.memory, z.shape[:-1].numel(), self.rng)["obs"]
-        dream, returns = self.imagined(
-            self.policy, self.model, start.view(*z.shape[:-1], -1), z, told, self.rng
+            start = sample_uniformly(self.replay.buffer, z.shape[:-1].numel(), self.rng)["obs"]
+        imagined, returns = self.imagine(
+            self.policy, self.model, start.view(*z.shape[:-1], -1), z, observed, self.rng
         )
-        weight = alive(dream.going)
-        policy_loss = (self._policy_losses(dream, returns) * weight).mean()
+        weight = survival_probability(imagined.continues)
+        policy_loss = (self._policy_losses(imagined, returns) * weight).mean()
         policy_adam.zero_grad()
         policy_loss.backward()
         torch.nn.utils.clip_grad_norm_(self.policy.values(), config.max_grad_norm)
         policy_adam.step()
 
-        told = told[:, None].expand(-1, config.imagined_steps, -1, -1)  # (M, H, N, C)
-        obs, target = dream.obs[:, :-1].detach(), returns.detach() / self._value_unit()
+        observed = observed[:, None].expand(-1, config.imagination_horizon, -1, -1)  # (M, H, N, C)
+        obs, target = imagined.obs[:, :-1].detach(), returns.detach() / self._value_unit()
         for _ in range(config.critic_updates):
-            miss = self._value(self.critic, obs, told) - target
-            critic_loss = (miss**2 * weight).mean()
+            error = self._value(self.critic, obs, observed) - target
+            critic_loss = (error**2 * weight).mean()
             critic_adam.zero_grad()
             critic_loss.backward()
             critic_adam.step()
         with torch.no_grad():
             for key, weights in self.target_critic.items():
-                weights.lerp_(self.critic[key], config.critic_lag)
+                weights.lerp_(self.critic[key], config.tau)
         return {
             "losses/imagined_return": returns[:, 0].mean().detach(),
             "losses/policy_loss": policy_loss.detach(),
@@ -277,79 +316,86 @@ class Mbml:
 
     @torch.enable_grad()
     def improved(self, policy: Weights, model: Weights, z: Tensor, rng: Generator) -> Weights:
-        """The policies of B tasks after `test_updates` steps up their imagined returns, each in its own task.
+        """The policies of B tasks after `adapt_updates` gradient steps up each task's imagined return.
 
-        Imagined episodes begin in states of all replayed tasks: one short episode of a task's own leads through too
-        few (return 141 against 162 after one episode of cartpole-target).
+        Imagined rollouts begin with observations of all meta-training tasks: one short episode of the task itself
+        covers too few. On cartpole-target the return after one episode is 141 with those, and 162 with all.
 
         Args:
             policy: leads with B.
             model: shared by the tasks, or with leading B in the weights of dynamics and outcome.
             z: contexts (B, C).
-            rng: of starts and noise.
+            rng: draws start observations and noise.
         """
         config = self.config
         policy = {key: weights.detach().clone().requires_grad_() for key, weights in policy.items()}
-        adam = torch.optim.Adam(policy.values(), lr=config.test_lr)  # elementwise, so each task has its own
-        members = config.members
-        told = z[:, None, None].expand(-1, members, config.test_starts // members, -1)  # (B, M, N, C)
-        for _ in range(config.test_updates if len(self.replay) else 0):  # an untrained agent has seen nothing
-            start = sample_uniformly(self.replay.memory, told.shape[:3].numel(), rng)["obs"]
+        adam = torch.optim.Adam(policy.values(), lr=config.adapt_lr)  # elementwise, so each task has its own
+        members = config.ensemble_size
+        observed = z[:, None, None].expand(
+            -1, members, config.adapt_imagined_rollouts // members, -1
+        )  # (B, M, N, C)
+        trained = len(self.replay) if self.meta_training else len(self.start_obs)
+        for _ in range(config.adapt_updates if trained else 0):  # an untrained model improves nothing
+            start = self._draw_start_obs(observed.shape[:3].numel(), rng)
             own = {key: weights[:, None] for key, weights in policy.items()}  # the same for all members
-            dream, returns = self.imagined(own, model, start.view(*told.shape[:3], -1), told, told, rng)
+            imagined, returns = self.imagine(
+                own, model, start.view(*observed.shape[:3], -1), observed, observed, rng
+            )
             adam.zero_grad()
-            losses = self._policy_losses(dream, returns) * alive(dream.going)
+            losses = self._policy_losses(imagined, returns) * survival_probability(imagined.continues)
             losses.mean((1, 2, 3)).sum().backward()
             adam.step()
         return frozen(policy)
 
-    def imagined(
-        self, policy: Weights, model: Weights, start: Tensor, z: Tensor, told: Tensor, rng: Generator
-    ) -> tuple[Dream, Tensor]:
-        """Imagined episodes of a policy that is `told` a context, in the task that z stands for; and their returns.
+    def imagine(
+        self, policy: Weights, model: Weights, start: Tensor, z: Tensor, observed: Tensor, rng: Generator
+    ) -> tuple[ImaginedRollout, Tensor]:
+        """Rolls a policy out in the model, in the tasks that z stands for.
 
         Args:
             policy: its gradient is that of the returns.
             model: of the world; gets no gradient.
             start: (..., M, N, O).
-            z: (..., M, N, C) what the model is given.
-            told: (..., M, N, C) what policy and critic are given.
+            z: (..., M, N, C) context that the model is given.
+            observed: (..., M, N, C) context that policy and critic observe.
             rng: of the noise.
 
         Returns:
-            The dream, and the lambda returns from each of its steps, (..., M, H, N).
+            The imagined rollouts, and the lambda returns from each of their steps, (..., M, H, N).
         """
         config, spec = self.config, self.spec
 
         def actor(obs: Tensor, noise: Tensor) -> Tensor:
-            return self._mean(policy, obs, told) + config.sigma * noise
+            return self._mean(policy, obs, observed) + config.action_std * noise
 
-        shape = (*z.shape[:-2], config.imagined_steps, z.shape[-2], spec.act_dim + spec.obs_dim)
+        shape = (*z.shape[:-2], config.imagination_horizon, z.shape[-2], spec.act_dim + spec.obs_dim)
         noise = torch.randn(shape, generator=rng, device=self.device)
-        dream = imagine(frozen(model), self.scales, actor, start, z, noise)
-        told = told.unsqueeze(-3).expand(*dream.obs.shape[:-1], -1)  # (..., M, H + 1, N, C)
-        value = self.values(dream.obs, told)
-        return dream, lambda_returns(dream.reward, dream.going, value, config.discount, config.trace)
+        imagined = imagine(frozen(model), self.scales, actor, start, z, noise)
+        observed = observed.unsqueeze(-3).expand(*imagined.obs.shape[:-1], -1)  # (..., M, H + 1, N, C)
+        value = self.values(imagined.obs, observed)
+        return imagined, lambda_returns(
+            imagined.reward, imagined.continues, value, config.gamma, config.return_lambda
+        )
 
-    def _policy_losses(self, dream: Dream, returns: Tensor) -> Tensor:
-        """What a policy descends, (..., M, H, N): minus its returns, in value units, and reaching beyond the bounds.
+    def _policy_losses(self, imagined: ImaginedRollout, returns: Tensor) -> Tensor:
+        """Losses of a policy, (..., M, H, N): minus its returns in value units, plus the action-bound penalty.
 
-        A policy that may reach there ends far outside, where noise changes no action and gradients are faint: on
-        cheetah-dir it stayed at -28 after 80,000 steps and came to 122 with restraint (seed 1, sigma 0.6).
+        Without the penalty, actions drift far beyond their bounds, where noise changes nothing and gradients are
+        small. On cheetah-dir the return was -28 without it and 122 with it (80,000 steps, seed 1, action_std 0.6).
         """
-        return self.config.restraint * dream.excess - returns / self._value_unit()
+        return self.config.action_bound_penalty * imagined.excess - returns / self._value_unit()
 
     def _mean(self, policy: Weights, obs: Tensor, z: Tensor) -> Tensor:
         """Of the actions: (..., O) and (..., C) -> (..., A)."""
         return mlp(policy, torch.cat([self.scaled(obs), z], -1))
 
     def values(self, obs: Tensor, z: Tensor) -> Tensor:
-        """What the target critic expects of the policy that is told z: (..., O) and (..., C) -> (...).
+        """Values by the target critic of a policy that observes z: (..., O) and (..., C) -> (...).
 
-        No more, and no less, than rewards that were seen add up to: a critic that learns from its own guesses may else
-        run away from them (on cheetah-vel, where rewards are negative, to a return of 192 while the robot stood).
+        They are clamped to what the rewards seen so far can add up to. A bootstrapped critic may diverge otherwise: on
+        cheetah-vel, where rewards are negative, it expected a return of 192 from a robot that stood still.
         """
-        steps = 1.0 / max(1.0 - self.config.discount, 1.0 / self.spec.horizon)
+        steps = 1.0 / max(1.0 - self.config.gamma, 1.0 / self.spec.horizon)
         low = steps * self.scales["reward_low"].clamp(max=0)
         high = steps * self.scales["reward_high"].clamp(min=0)
         guess = self._value_unit() * self._value(self.target_critic, obs, z)
@@ -360,6 +406,6 @@ class Mbml:
         return mlp(critic, torch.cat([self.scaled(obs), z], -1), activation=silu).squeeze(-1)
 
     def _value_unit(self) -> Tensor:
-        """What an imagined episode pays, in size; values are learned in this unit."""
+        """Typical size of an imagined rollout's return; values are learned in this unit."""
         typical: Tensor = (self.scales["reward_mean"] ** 2 + self.scales["reward_std"] ** 2).sqrt()
-        return self.config.imagined_steps * typical
+        return self.config.imagination_horizon * typical

@@ -1,7 +1,7 @@
-"""PPO over a distribution of tasks (Schulman et al. 2017): the two learned anchors.
+"""PPO over a distribution of tasks (Schulman et al. 2017): the two trained reference agents.
 
-Under the harness's plain observation it is the task-blind anchor: the best that one policy does on all tasks without
-adapting. When the harness reveals the task parameters in the observation it is the oracle. The code is the same.
+With the plain observation it is `blind`: one policy for all tasks, without adaptation. With the privileged observation,
+which contains the task parameters, it is `oracle`. The code is the same.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
 
 @dataclass(frozen=True)
 class PpoConfig:
-    hidden: tuple[int, ...] = (64, 64)  # widths of the hidden layers of policy and critic
-    sigma: float = 0.6  # initial deviation of the actions
-    tasks: int = 200  # tasks in a batch
-    episodes: int = 1  # episodes of each
-    discount: float = 0.99  # gamma, of one control step
-    trace: float = 0.95  # lambda of the advantage estimate
-    learning_rate: float = 3e-3  # of Adam, falling linearly over the budget, to 1 %
+    hidden_sizes: tuple[int, ...] = (64, 64)  # widths of the hidden layers of policy and critic
+    action_std: float = 0.6  # initial standard deviation of the actions
+    meta_batch_size: int = 200  # tasks in a batch
+    episodes_per_task: int = 1  # episodes of each task in a batch
+    gamma: float = 0.99  # discount factor of one control step
+    gae_lambda: float = 0.95  # lambda of the generalised advantage estimate
+    learning_rate: float = 3e-3  # learning rate of Adam; it falls linearly over the budget, to 1 %
     epochs: int = 6  # passes over a batch
-    minibatches: int = 6  # a pass is cut into so many, but none is smaller than 1,024 steps
-    clip: float = 0.2  # of the ratio
-    max_grad_norm: float = 1.0  # the gradient is cut to it where it is longer
+    num_minibatches: int = 6  # minibatches in a pass; none is smaller than 1,024 steps
+    clip_coef: float = 0.2  # clipping range of the probability ratio
+    max_grad_norm: float = 1.0  # largest norm of the gradient; longer gradients are clipped to it
 
 
 class Ppo:
@@ -40,8 +40,8 @@ class Ppo:
     def __init__(self, spec: EnvSpec, config: PpoConfig, seed: int, device: torch.device) -> None:
         self.spec, self.config, self.device = spec, config, device
         rng = torch.Generator().manual_seed(seed)
-        policy = init_policy(spec.obs_dim, spec.act_dim, config.hidden, config.sigma, rng)
-        critic = init_mlp([spec.obs_dim, *config.hidden, 1], rng, name="critic_")
+        policy = init_policy(spec.obs_dim, spec.act_dim, config.hidden_sizes, config.action_std, rng)
+        critic = init_mlp([spec.obs_dim, *config.hidden_sizes, 1], rng, name="critic_")
         self.weights = {key: value.to(device).requires_grad_() for key, value in (policy | critic).items()}
         self.scaled = obs_scaler(spec, device)
         self.value_scale = torch.zeros(
@@ -54,8 +54,8 @@ class Ppo:
         while training.left > 0:
             rate = self.config.learning_rate * max(training.left / training.budget, 0.01)
             optimiser.param_groups[0]["lr"] = rate
-            tasks = training.tasks(self.config.tasks, self.config.episodes)
-            rollout, _ = tasks.collect(self.act, self.initial_state(self.config.tasks))
+            tasks = training.tasks(self.config.meta_batch_size, self.config.episodes_per_task)
+            rollout, _ = tasks.collect(self.act, self.initial_state(self.config.meta_batch_size))
             losses = self._update(rollout, optimiser)
             training.log({"charts/learning_rate": rate, **losses})
 
@@ -87,26 +87,26 @@ class Ppo:
         with torch.no_grad():
             obs = self.scaled(rollout.obs)
             value = self._value(obs) * self.value_scale  # (B, E, T + 1)
-            advantage = gae(rollout.reward, value, rollout.terminated, mask, config.discount, config.trace)
+            advantage = gae(rollout.reward, value, rollout.terminated, mask, config.gamma, config.gae_lambda)
             target = advantage + value[..., :-1]
             scale = masked_mean(target**2, mask).sqrt() + 1e-6
             known = self.value_scale > 0
             self.value_scale = torch.where(known, self.value_scale.lerp(scale, 0.1), scale)
-            lived = mask > 0
+            valid = mask > 0
             obs, action, target = (
-                obs[:, :, :-1][lived],
-                rollout.action[lived],
-                target[lived] / self.value_scale,
+                obs[:, :, :-1][valid],
+                rollout.action[valid],
+                target[valid] / self.value_scale,
             )  # (N, .)
-            advantage = advantage[lived]
+            advantage = advantage[valid]
             advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-6)
             old = log_prob(self.weights, obs, action)
-        size = max(1024, -(-len(obs) // config.minibatches))
+        size = max(1024, -(-len(obs) // config.num_minibatches))
         for _ in range(config.epochs):
             order = torch.randperm(len(obs), generator=self.shuffle, device=obs.device)
             for chosen in order.split(size):
                 log_ratio = log_prob(self.weights, obs[chosen], action[chosen]) - old[chosen]
-                policy_loss = -clipped_surrogate(log_ratio, advantage[chosen], config.clip).mean()
+                policy_loss = -clipped_surrogate(log_ratio, advantage[chosen], config.clip_coef).mean()
                 value_loss = 0.5 * ((self._value(obs[chosen]) - target[chosen]) ** 2).mean()
                 optimiser.zero_grad()
                 (policy_loss + value_loss).backward()
@@ -116,5 +116,5 @@ class Ppo:
             "losses/policy_loss": policy_loss.detach(),
             "losses/value_loss": value_loss.detach(),
             "losses/approx_kl": (log_ratio.exp() - 1 - log_ratio).mean().detach(),
-            "losses/sigma": self.weights["log_sigma"].exp().mean().detach(),
+            "losses/action_std": self.weights["log_std"].exp().mean().detach(),
         }

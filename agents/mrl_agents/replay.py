@@ -1,31 +1,29 @@
-"""Experience replay by task: for each task a ring of its latest transitions, on the agent's device.
+"""Replay buffers by task: each task has a ring of its latest transitions, on the agent's device.
 
-A `Memory` is a dictionary of tensors that lead with B, so an agent can keep the memory of B tasks in its state:
+A `Buffer` is a dictionary of tensors that lead with B, so an agent's state can hold the buffer of B tasks:
 
     obs, next_obs (B, N, O)   action (B, N, A) in [-1, 1]   reward, terminated (B, N)
-    written (B,) transitions that were ever written; the ring holds the last min(written, N) of them
-    first (B,) how many of those were in the first round, gathered before anything was known of the task
+    written (B,) transitions written so far; the ring holds the last min(written, N) of them
+    first (B,) number of those from the first round, before any adaptation
 
-Nothing here waits for the device: which entries are valid is a matter of masks and of indices computed there.
+Nothing here waits for the device: masks and indices that are computed there say which entries are valid.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import torch
 from torch import Generator, Tensor
 
 from mrl_bench.types import EnvSpec, Rollout
 
-Memory = dict[str, Tensor]
+Buffer = dict[str, Tensor]
 # Some transitions: "obs" (..., O), "action" (..., A), "next_obs" (..., O), "reward" (...), "terminated" (...) 1 or 0.
 Transitions = dict[str, Tensor]
 
 FIELDS = ("obs", "action", "next_obs", "reward", "terminated")
 
 
-def empty_memory(tasks: int, capacity: int, spec: EnvSpec, device: torch.device) -> Memory:
+def empty_buffer(tasks: int, capacity: int, spec: EnvSpec, device: torch.device) -> Buffer:
     """Rings of N = `capacity` transitions for each of B = `tasks` tasks."""
     rings = (tasks, capacity)
     return {
@@ -51,79 +49,77 @@ def transitions_of(rollout: Rollout) -> tuple[Transitions, Tensor]:
     return {key: value.flatten(1, 2) for key, value in steps.items()}, rollout.mask.flatten(1, 2)
 
 
-def remember(memory: Memory, rollout: Rollout) -> Memory:
-    """The memory of B tasks after a round of their episodes; the given one stays as it is."""
+def add_to_buffer(buffer: Buffer, rollout: Rollout) -> Buffer:
+    """The buffer of B tasks with a round of their episodes added; the argument is not changed."""
     steps, mask = transitions_of(rollout)
-    capacity, lived = memory["reward"].shape[1], mask > 0
-    number = lived.cumsum(1) - 1  # (B, E * T): the how-manieth of this rollout's transitions a step is
+    capacity, valid = buffer["reward"].shape[1], mask > 0
+    number = valid.cumsum(1) - 1  # (B, E * T): index of each valid step in this rollout
     total = number[:, -1:] + 1
-    kept = lived & (number >= total - capacity)
+    kept = valid & (number >= total - capacity)
     # Steps that are not kept go to a column behind the ring, which is cut off again.
-    column = torch.where(kept, (memory["written"][:, None] + number) % capacity, capacity)
+    column = torch.where(kept, (buffer["written"][:, None] + number) % capacity, capacity)
     rows = torch.arange(len(column), device=column.device)[:, None]
     after = {}
     for key in FIELDS:
-        ring = torch.cat([memory[key], memory[key][:, :1]], 1)
+        ring = torch.cat([buffer[key], buffer[key][:, :1]], 1)
         after[key] = ring.index_put((rows, column), steps[key].to(ring.dtype))[:, :capacity]
-    after["first"] = torch.where(memory["written"] == 0, total[:, 0], memory["first"])
-    after["written"] = memory["written"] + total[:, 0]
+    after["first"] = torch.where(buffer["written"] == 0, total[:, 0], buffer["first"])
+    after["written"] = buffer["written"] + total[:, 0]
     return after
 
 
-def stored(memory: Memory) -> Tensor:
-    """Transitions that each ring holds, (B,)."""
-    return memory["written"].clamp(max=memory["reward"].shape[1])
+def stored(buffer: Buffer) -> Tensor:
+    """Number of transitions in each ring, (B,)."""
+    return buffer["written"].clamp(max=buffer["reward"].shape[1])
 
 
-def everything(memory: Memory) -> tuple[Transitions, Tensor]:
-    """All that the rings hold, in no particular order: leaves (B, N, .) and their mask (B, N)."""
-    columns = torch.arange(memory["reward"].shape[1], device=memory["reward"].device)
-    mask = (columns < stored(memory)[:, None]).to(memory["reward"].dtype)
-    return {key: memory[key] for key in FIELDS}, mask
+def everything(buffer: Buffer) -> tuple[Transitions, Tensor]:
+    """All transitions of the rings, in no particular order: leaves (B, N, .) and their mask (B, N)."""
+    columns = torch.arange(buffer["reward"].shape[1], device=buffer["reward"].device)
+    mask = (columns < stored(buffer)[:, None]).to(buffer["reward"].dtype)
+    return {key: buffer[key] for key in FIELDS}, mask
 
 
-def sample_uniformly(memory: Memory, count: int, rng: Generator) -> Transitions:
+def sample_uniformly(buffer: Buffer, count: int, rng: Generator) -> Transitions:
     """Draws from the transitions of all tasks, each as likely as any other, with replacement: leaves (count, .)."""
-    ends = stored(memory).cumsum(0)  # (B,)
+    ends = stored(buffer).cumsum(0)  # (B,)
     draw = _below(ends[-1].expand(count), rng)
     task = torch.searchsorted(ends, draw, right=True)
-    return _take(memory, task, draw - (ends - stored(memory))[task])
+    return _take(buffer, task, draw - (ends - stored(buffer))[task])
 
 
-def sample_by_task(memory: Memory, tasks: Tensor, count: int, rng: Generator) -> Transitions:
-    """`count` draws from each of some tasks (T,), however much there is of them: leaves (T, count, .).
+def sample_by_task(buffer: Buffer, tasks: Tensor, count: int, rng: Generator) -> Transitions:
+    """Draws `count` transitions of each of some tasks (T,), with replacement: leaves (T, count, .).
 
-    Of a task without transitions come zeros, or what was written before.
+    A task without transitions gives zeros, or what its ring held before it was emptied.
     """
-    held = stored(memory)[tasks]
-    return _take(memory, tasks[:, None], _below(held[:, None].expand(-1, count), rng))
+    held = stored(buffer)[tasks]
+    return _take(buffer, tasks[:, None], _below(held[:, None].expand(-1, count), rng))
 
 
 def sample_contexts(
-    memory: Memory, tasks: Tensor, length: int, first_share: float, rng: Generator
+    buffer: Buffer, tasks: Tensor, length: int, first_episode_prob: float, rng: Generator
 ) -> tuple[Transitions, Tensor]:
-    """A stretch of `length` transitions in the order in which they were lived, from each of some tasks (T,).
+    """A stretch of `length` transitions in the order in which they were played, from each of some tasks (T,).
 
     Args:
-        memory: of any number of tasks.
-        tasks: (T,) which of them.
-        length: of a stretch; a task that has fewer gives all that it has.
-        first_share: how often the stretch lies within the task's first round, the data that every task begins with.
-        rng: on the memory's device.
+        buffer: with any number of tasks.
+        tasks: (T,) their indices.
+        length: transitions in a stretch; a task with fewer gives all of them.
+        first_episode_prob: probability that the stretch lies within the task's first round.
+        rng: on the buffer's device.
 
     Returns:
         Leaves (T, length, .) and their mask (T, length).
     """
-    held, written = stored(memory)[tasks], memory["written"][tasks]
-    first = (memory["first"][tasks] - (written - held)).clamp(
-        min=0
-    )  # what the ring still holds of the first round
-    only_first = torch.rand(len(tasks), generator=rng, device=tasks.device) < first_share
+    held, written = stored(buffer)[tasks], buffer["written"][tasks]
+    first = (buffer["first"][tasks] - (written - held)).clamp(min=0)  # still in the ring from the first round
+    only_first = torch.rand(len(tasks), generator=rng, device=tasks.device) < first_episode_prob
     span = torch.where(only_first & (first > 0), first, held)  # the stretch lies within the `span` oldest
     start = _below((span - length).clamp(min=0) + 1, rng)
     position = start[:, None] + torch.arange(length, device=tasks.device)
-    mask = (position < span[:, None]).to(memory["reward"].dtype)
-    return _take(memory, tasks[:, None], position), mask
+    mask = (position < span[:, None]).to(buffer["reward"].dtype)
+    return _take(buffer, tasks[:, None], position), mask
 
 
 def _below(bound: Tensor, rng: Generator) -> Tensor:
@@ -132,59 +128,41 @@ def _below(bound: Tensor, rng: Generator) -> Tensor:
     return (draw * bound).long()
 
 
-def _take(memory: Memory, task: Tensor, position: Tensor) -> Transitions:
+def _take(buffer: Buffer, task: Tensor, position: Tensor) -> Transitions:
     """The transitions at positions of rings, counted from the oldest; both indices broadcast."""
-    capacity = memory["reward"].shape[1]
-    column = ((memory["written"] - stored(memory))[task] + position) % capacity
-    return {key: memory[key][task, column] for key in FIELDS}
+    capacity = buffer["reward"].shape[1]
+    column = ((buffer["written"] - stored(buffer))[task] + position) % capacity
+    return {key: buffer[key][task, column] for key in FIELDS}
 
 
 class Replay:
-    """The experience of meta-training: a memory that takes in new tasks, and forgets the oldest when it is full."""
+    """The replay buffer of meta-training: new tasks replace the oldest when it is full."""
 
     def __init__(self, tasks: int, capacity: int, spec: EnvSpec, device: torch.device) -> None:
-        """Args: tasks: rings that there are. capacity: transitions of a ring."""
-        self.memory = empty_memory(tasks, capacity, spec, device)
-        self.seen = 0  # tasks so far
+        """Args: tasks: number of rings. capacity: transitions in a ring."""
+        self.buffer = empty_buffer(tasks, capacity, spec, device)
+        self.seen = 0  # tasks added so far
 
     def __len__(self) -> int:
-        """Tasks that it holds."""
-        return min(self.seen, len(self.memory["written"]))
+        """Number of tasks in the buffer."""
+        return min(self.seen, len(self.buffer["written"]))
 
     def new_tasks(self, count: int) -> Tensor:
-        """Empties the rings of `count` new tasks and gives their indices, (count,)."""
-        rings = self.memory["written"]
+        """Empties the rings of `count` new tasks and returns their indices, (count,)."""
+        rings = self.buffer["written"]
         tasks = torch.arange(self.seen, self.seen + count, device=rings.device) % len(rings)
         self.seen += count
         for key in ("written", "first"):
-            self.memory[key][tasks] = 0
+            self.buffer[key][tasks] = 0
         return tasks
 
     def add(self, tasks: Tensor, rollout: Rollout) -> None:
-        """Writes a round of episodes of the tasks with these indices."""
-        after = remember({key: value[tasks] for key, value in self.memory.items()}, rollout)
+        """Adds a round of episodes of the tasks with these indices."""
+        after = add_to_buffer({key: value[tasks] for key, value in self.buffer.items()}, rollout)
         for key, value in after.items():
-            self.memory[key][tasks] = value
+            self.buffer[key][tasks] = value
 
     def draw_tasks(self, count: int, rng: Generator) -> Tensor:
-        """Indices of tasks that it holds, (count,), with replacement."""
-        device = self.memory["written"].device
+        """Draws indices of tasks in the buffer, (count,), with replacement."""
+        device = self.buffer["written"].device
         return torch.randint(len(self), (count,), generator=rng, device=device)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """All of it as named tensors, to go on from; what the rings do not hold takes no space."""
-        batch, mask = everything(self.memory)
-        lived = mask > 0
-        counts = {key: self.memory[key] for key in ("written", "first")}
-        return (
-            {key: value[lived] for key, value in batch.items()} | counts | {"seen": torch.tensor(self.seen)}
-        )
-
-    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """Takes over what `state_dict` gave."""
-        self.memory |= {key: tensors[key].clone() for key in ("written", "first")}
-        lived = everything(self.memory)[1] > 0
-        for key in FIELDS:
-            self.memory[key] = torch.zeros_like(self.memory[key])
-            self.memory[key][lived] = tensors[key]
-        self.seen = int(tensors["seen"])

@@ -1,13 +1,13 @@
-"""A model of all tasks at once: what a step does, what it pays and whether it ends the episode, given a context.
+"""A world model of all tasks: next observation, reward and termination of a step, given a task context.
 
-    z = mean over a set of transitions of  e([u, standardised u, log spread, centre])        who is this task?
+    z = mean over a set of transitions of  e([u, standardised u, log spread, centre])        context of the task
     next_obs - obs ~ N(f_m(obs, action, z), sigma_m(obs, action, z)^2)                        m = 1 ... M members
     (reward, termination) = g_m(obs, action, next_obs, z)
 
-Members share the context and are told apart by their initial weights and by the data of their own that each trains
-on. Rewards are learned: nothing here knows what a family pays for.
+Members share the context. They differ in their initial weights and in the data that each trains on. Rewards are
+learned: the reward function of a family is not known here.
 
-Weights are those of `mrl_agents.networks` with the names below; a member's lead with M, and inputs too.
+Weights are those of `mrl_agents.networks`, with the name prefixes below. Weights of members lead with M, as inputs do.
 
     encoder_  (in, out)      dynamics_, outcome_  (M, in, out)
 """
@@ -22,7 +22,7 @@ from torch.func import grad
 from torch.nn.functional import binary_cross_entropy_with_logits, silu
 
 from mrl_agents.networks import Weights, init_mlp, mlp
-from mrl_agents.replay import Memory, Transitions, everything
+from mrl_agents.replay import Buffer, Transitions, everything
 from mrl_bench.types import EnvSpec
 
 # Centres and spreads of what was seen, which bring the networks' inputs and outputs to the size of 1:
@@ -30,41 +30,46 @@ from mrl_bench.types import EnvSpec
 Scales = dict[str, Tensor]
 
 _SPREAD_FLOOR = 1e-3  # added to spreads, in scaled units: what varies less than that counts as constant
-_LOG_SIGMA_RANGE = (-5.0, 1.0)  # of predicted deviations, in deviations of the seen changes
-_DELTA_LIMIT = 6.0  # predicted changes of the observation stay within so many deviations of the seen ones
+_LOG_STD_RANGE = (-5.0, 1.0)  # of predicted deviations, in deviations of the seen changes
+_DELTA_LIMIT = 6.0  # bound on predicted changes of the observation, in standard deviations of the data
 _LONGEST_STEP = 10.0  # gradients that are longer are cut to it when a model adapts
-_TERMINATION_WEIGHT = 0.3  # of the cross entropy, beside squared errors of size 1
+_TERMINATION_WEIGHT = 0.3  # of the cross entropy, relative to squared errors of size 1
 
 
 def init_world_model(
-    spec: EnvSpec, members: int, width: int, context_width: int, context: int, rng: Generator
+    spec: EnvSpec,
+    ensemble_size: int,
+    hidden_size: int,
+    encoder_hidden_size: int,
+    context_dim: int,
+    rng: Generator,
 ) -> Weights:
     """Networks with two hidden layers.
 
     Args:
         spec: sizes of observation and action.
-        members: M.
-        width: of the hidden layers of dynamics and outcome.
-        context_width: of the hidden layers of the context encoder.
-        context: size C of the context.
+        ensemble_size: M.
+        hidden_size: width of the hidden layers of dynamics and outcome.
+        encoder_hidden_size: width of the hidden layers of the context encoder.
+        context_dim: size C of the context.
         rng: on the CPU.
     """
     obs, act = spec.obs_dim, spec.act_dim
     described = 2 * obs + act + 1  # size of u: obs, action, change, reward
     sizes = {
-        "dynamics_": [obs + act + context, width, width, 2 * obs],
-        "outcome_": [obs + act + obs + context, width, width, 2],
+        "dynamics_": [obs + act + context_dim, hidden_size, hidden_size, 2 * obs],
+        "outcome_": [obs + act + obs + context_dim, hidden_size, hidden_size, 2],
     }
-    encoder = [4 * described + 1, context_width, context_width, context]
+    encoder = [4 * described + 1, encoder_hidden_size, encoder_hidden_size, context_dim]
     weights = init_mlp(encoder, rng, name="encoder_")
     for name, layers in sizes.items():
-        drawn = [init_mlp(layers, rng, last_gain=0.1, name=name) for _ in range(members)]
+        drawn = [init_mlp(layers, rng, last_gain=0.1, name=name) for _ in range(ensemble_size)]
         weights |= {key: torch.stack([member[key] for member in drawn]) for key in drawn[0]}
     return weights
 
 
 def unit_scales(spec: EnvSpec, device: torch.device) -> Scales:
-    """What stands in before anything was seen: the magnitudes that the environment declares."""
+    """Scales before any data: the magnitudes that the environment declares."""
     obs_std = torch.tensor(spec.obs_scale, device=device)
     one = torch.ones((), device=device)
     return {
@@ -79,9 +84,9 @@ def unit_scales(spec: EnvSpec, device: torch.device) -> Scales:
     }
 
 
-def fit_scales(memory: Memory) -> Scales:
-    """Means and deviations over all transitions of a memory."""
-    batch, mask = everything(memory)
+def fit_scales(buffer: Buffer) -> Scales:
+    """Means and deviations over all transitions of a buffer."""
+    batch, mask = everything(buffer)
     count = mask.sum()
 
     def centre_and_spread(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,8 +112,8 @@ def infer_context(weights: Mapping[str, Tensor], scales: Scales, batch: Transiti
 
     Each transition is described in four ways before the mean is taken: u = (obs, action, change, reward) scaled over
     all tasks, u standardised within the set, and the set's centre and spread. The second one is what shows how the
-    reward falls along the observation within one short episode; a plain mean of u hides it (learning.md: return
-    130 against 160 on cartpole-target).
+    reward falls along the observation within one short episode; a plain mean of u hides it (a return of
+    130 instead of 160 on cartpole-target).
     """
     u = torch.cat(
         [
@@ -142,8 +147,8 @@ def predict_change(
 ) -> tuple[Tensor, Tensor]:
     """Mean and log deviation of next_obs - obs, in deviations of the seen changes: (..., M, N, .) -> (..., M, N, O)."""
     inputs = torch.cat([_scaled(obs, scales, "obs"), action, z], -1)
-    mean, log_sigma = mlp(weights, inputs, "dynamics_", silu).chunk(2, -1)
-    return mean, log_sigma.clamp(*_LOG_SIGMA_RANGE)
+    mean, log_std = mlp(weights, inputs, "dynamics_", silu).chunk(2, -1)
+    return mean, log_std.clamp(*_LOG_STD_RANGE)
 
 
 def predict_outcome(
@@ -160,11 +165,11 @@ def advance(
 ) -> Tensor:
     """The observation after an imagined step: rows (..., M, N, .) -> (..., M, N, O).
 
-    It changes by no more than what was seen: where the model errs, a policy must not profit without bound.
+    The change is clamped to the range of the data, so that a policy cannot exploit model errors without bound.
     `noise` is standard normal, (..., M, N, O).
     """
-    mean, log_sigma = predict_change(weights, scales, obs, action, z)
-    change = (mean + log_sigma.exp() * noise).clamp(-_DELTA_LIMIT, _DELTA_LIMIT)
+    mean, log_std = predict_change(weights, scales, obs, action, z)
+    change = (mean + log_std.exp() * noise).clamp(-_DELTA_LIMIT, _DELTA_LIMIT)
     return obs + change * scales["delta_std"] + scales["delta_mean"]
 
 
@@ -182,18 +187,18 @@ def outcome(
 
 
 def model_errors(weights: Mapping[str, Tensor], scales: Scales, batch: Transitions, z: Tensor) -> Weights:
-    """How far predictions are from what happened, for each transition: rows (..., M, N, .) -> (..., M, N) each.
+    """Prediction errors of each transition: rows (..., M, N, .) -> (..., M, N) each.
 
     "dynamics" and "reward" are squared errors in units of the seen variance (1 is what predicting the mean scores),
     "termination" is a cross entropy, "loss" their weighted sum.
     """
     obs, action, next_obs = batch["obs"], batch["action"], batch["next_obs"]
-    mean, log_sigma = predict_change(weights, scales, obs, action, z)
+    mean, log_std = predict_change(weights, scales, obs, action, z)
     miss = _scaled(next_obs - obs, scales, "delta") - mean
     reward, end = predict_outcome(weights, scales, obs, action, next_obs, z)
     errors = {
         "dynamics": (miss**2).mean(-1),
-        "likelihood": (0.5 * (miss.detach() / log_sigma.exp()) ** 2 + log_sigma).mean(-1),
+        "likelihood": (0.5 * (miss.detach() / log_std.exp()) ** 2 + log_std).mean(-1),
         "reward": (reward - _scaled(batch["reward"], scales, "reward")) ** 2,
         "termination": binary_cross_entropy_with_logits(end, batch["terminated"], reduction="none"),
     }
@@ -215,28 +220,28 @@ def adapt_model(
 
     Args:
         weights: of the world model.
-        rates: how far each weight of dynamics and outcome moves, shaped as they are.
+        rates: learning rate of each weight of dynamics and outcome, with its shape.
         scales: of the world model.
         batch: leaves (N, .).
         mask: (N,).
         z: context (C,) that the task's predictions are given.
-        steps: how many.
+        steps: number of gradient steps.
 
     Returns:
         Weights of dynamics and outcome.
     """
     members = len(weights["dynamics_w0"])
     rows = {key: x.expand(members, *x.shape) for key, x in batch.items()}
-    told = z.expand(members, len(mask), -1)  # (M, N, C)
+    context = z.expand(members, len(mask), -1)  # (M, N, C)
     part = mask / mask.sum().clamp(min=1)
 
     def error(heads: Weights) -> Tensor:
-        return (model_errors(heads, scales, rows, told)["loss"] * part).sum()
+        return (model_errors(heads, scales, rows, context)["loss"] * part).sum()
 
     heads = {key: weights[key] for key in rates}
     for _ in range(steps):
         slope = grad(error)(heads)
-        # What is far from all that was seen must not throw the model away.
+        # A transition far from all training data must not move the weights without bound.
         length = torch.stack([x.square().sum() for x in slope.values()]).sum().sqrt()
         share = (_LONGEST_STEP / length.clamp(min=_LONGEST_STEP)).nan_to_num()
         heads = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from mrl_agents.adam import adam_step, no_moments
+from mrl_agents.adam import adam_step, zero_moments
 from mrl_agents.networks import Weights
 from torch import Tensor
 
@@ -29,7 +29,7 @@ def test_every_task_takes_the_steps_of_an_adam_of_its_own() -> None:
         torch.optim.Adam(of_task.values(), lr=rate)
         for of_task, rate in zip(theirs, RATES.tolist(), strict=True)
     ]
-    moments = no_moments(weights)
+    moments = zero_moments(weights)
     for step in range(STEPS):
         number = torch.full((B,), step + 1)
         weights, moments = adam_step(weights, gradient(step), moments, number, RATES)
@@ -43,7 +43,7 @@ def test_every_task_takes_the_steps_of_an_adam_of_its_own() -> None:
 
 def test_a_step_changes_nothing_that_it_was_given() -> None:
     weights = {"w0": noise(B, 4, 2, seed=100), "b0": noise(B, 1, 2, seed=101)}
-    moments = no_moments(weights)
+    moments = zero_moments(weights)
     adam_step(weights, gradient(0), moments, torch.ones(B), RATES)
     assert torch.equal(weights["w0"], noise(B, 4, 2, seed=100))
     assert not any(x.any() for x in moments.values())

@@ -58,14 +58,14 @@ def test_gae_of_an_episode_that(ends: str, mask: Tensor, advantage: Tensor) -> N
     terminated = torch.zeros(3, dtype=torch.bool)
     terminated[int(mask.sum()) - 1] = "terminated" in ends
     reward, value = mask, row(0.5, 0.4, 0.3, 0.2)
-    close(gae(reward, value, terminated, mask, discount=0.5, trace=0.5), advantage)
+    close(gae(reward, value, terminated, mask, gamma=0.5, gae_lambda=0.5), advantage)
 
 
 def test_gae_is_the_textbooks_loop() -> None:
-    discount, trace = 0.97, 0.9
+    gamma, gae_lambda = 0.97, 0.9
     mask, terminated = episodes()
     reward, value = noise(B, E, T) * mask, noise(B, E, T + 1, seed=1)
-    ours = gae(reward, value, terminated, mask, discount, trace)
+    ours = gae(reward, value, terminated, mask, gamma, gae_lambda)
     for b in range(B):
         for e in range(E):
             advantage = 0.0
@@ -74,12 +74,12 @@ def test_gae_is_the_textbooks_loop() -> None:
                     assert ours[b, e, t] == 0
                     continue
                 following = 0.0 if terminated[b, e, t] else value[b, e, t + 1]
-                error = reward[b, e, t] + discount * following - value[b, e, t]
-                advantage = error + discount * trace * advantage
+                error = reward[b, e, t] + gamma * following - value[b, e, t]
+                advantage = error + gamma * gae_lambda * advantage
                 close(ours[b, e, t], advantage)
 
 
-def test_gae_with_trace_1_is_the_discounted_return_minus_the_baseline() -> None:
+def test_gae_with_lambda_1_is_the_discounted_return_minus_the_baseline() -> None:
     mask, terminated = episodes()
     reward, value = noise(B, E, T) * mask, noise(B, E, T + 1, seed=1) * 0
     value[..., :-1] = noise(B, E, T, seed=2) * mask
@@ -107,7 +107,7 @@ def test_the_baseline_knows_the_clock() -> None:
     close(linear_baseline(obs, mask, mask, 1.0, ridge=1e-12)[..., :-1], left, atol=1e-5)
 
 
-def test_each_task_has_a_baseline_of_its_own() -> None:
+def test_each_task_has_a_separate_baseline() -> None:
     mask, _ = episodes()
     reward, obs = noise(B, E, T) * mask, noise(B, E, T + 1, O, seed=1)
     before = linear_baseline(obs, reward, mask, 0.9)
@@ -125,7 +125,7 @@ def test_the_ridge_does_not_depend_on_how_much_data_there_is() -> None:
     close(twice[:, :E], once)
 
 
-def test_the_baseline_of_a_task_that_lived_no_step_is_zero() -> None:
+def test_the_baseline_of_a_task_without_valid_steps_is_zero() -> None:
     mask, _ = episodes()
     reward, obs = noise(B, E, T), noise(B, E, T + 1, O, seed=1)
     mask[1] = 0
@@ -142,7 +142,7 @@ def test_an_observation_beyond_10_counts_as_10_in_the_baseline() -> None:
     close(far, linear_baseline(obs.clamp(-10, 10), reward, mask, 0.9), atol=0)
 
 
-def test_means_are_over_the_steps_that_were_lived() -> None:
+def test_means_are_over_valid_steps() -> None:
     x, mask = row(1, 2, 3, GARBAGE).reshape(2, 2), row(1, 1, 1, 0).reshape(2, 2)
     close(masked_mean(x, mask), row(2).squeeze())
     close(masked_mean(x, mask, (1,)), row(1.5, 3))
@@ -153,9 +153,9 @@ def test_standardising_is_per_task() -> None:
     mask, _ = episodes()
     advantage = standardise(noise(B, E, T) * 5 + 3, mask)
     for b in range(B):
-        lived = advantage[b][mask[b] > 0]
-        close(lived.mean(), row(0).squeeze())
-        close(lived.std(correction=0), row(1).squeeze(), atol=1e-5)
+        valid = advantage[b][mask[b] > 0]
+        close(valid.mean(), row(0).squeeze())
+        close(valid.std(correction=0), row(1).squeeze(), atol=1e-5)
     close(standardise(row(1, 3).reshape(1, 1, 2), torch.ones(1, 1, 2)), row(-1, 1).reshape(1, 1, 2), 1e-5)
     same = torch.full((1, 2, 3), 7.0)
     assert (standardise(same, torch.ones(1, 2, 3)) == 0).all()
@@ -172,7 +172,7 @@ def test_standardising_is_per_task() -> None:
     ],
 )
 def test_the_clipped_surrogate_is_pessimistic(ratio: float, advantage: float, surrogate: float) -> None:
-    close(clipped_surrogate(row(ratio).log(), row(advantage), clip=0.2), row(surrogate))
+    close(clipped_surrogate(row(ratio).log(), row(advantage), clip_coef=0.2), row(surrogate))
 
 
 def test_what_lies_behind_an_episodes_end_is_ignored() -> None:

@@ -39,41 +39,41 @@ AGENTS = sorted(TABLE)
 _QUICK_MBML = {
     "env_steps": 900,
     "rounds": 3,
-    "tasks": 6,
-    "memory": 30,
-    "hidden": [16],
-    "width": 16,
-    "context_width": 16,
+    "meta_batch_size": 6,
+    "buffer_size": 30,
+    "hidden_sizes": [16],
+    "model_hidden_size": 16,
+    "encoder_hidden_size": 16,
     "context_lengths": [8, 16],
     "model_iterations": 4,
     "model_tasks": 6,
     "model_samples": 8,
     "policy_iterations": 4,
     "policy_tasks": 6,
-    "imagined_steps": 4,
-    "test_updates": 1,
-    "test_starts": 4,
+    "imagination_horizon": 4,
+    "adapt_updates": 1,
+    "adapt_imagined_rollouts": 4,
 }
 QUICK: dict[str, dict[str, Any]] = {
-    "maml": {"hidden": [16], "tasks": 6, "episodes": 5},
+    "maml": {"hidden_sizes": [16], "meta_batch_size": 6, "episodes_per_task": 5},
     "mbml": _QUICK_MBML,
     "maml-mbml": {
         "mbml": _QUICK_MBML,
-        "maml": {"tasks": 6, "episodes": 2},
+        "maml": {"meta_batch_size": 6, "episodes_per_task": 2},
         "env_steps": 2_500,
-        "model_context": 8,
+        "model_inner_batch_size": 8,
         "model_iterations": 3,
     },
-    "dqn": {"hidden": [16], "replay": 1000, "update_every": 40},
+    "dqn": {"hidden_sizes": [16], "buffer_size": 1000, "update_every": 40},
 }
 # Settings that a short meta-training need not feel.
 INERT = {
     ("maml", "backtracks"),  # the line search takes its first step there
     ("maml-mbml", "maml.backtracks"),
-    ("maml-mbml", "maml.hidden"),  # that of mbml, as is
-    ("maml-mbml", "maml.sigma"),
+    ("maml-mbml", "maml.hidden_sizes"),  # that of mbml, as is
+    ("maml-mbml", "maml.action_std"),
     ("dqn", "adapt_updates"),  # these two matter to new tasks alone: tests/test_dqn.py
-    ("dqn", "memory"),
+    ("dqn", "adapt_buffer_size"),
 }
 
 
@@ -335,7 +335,7 @@ def behind_a_door(training: Training) -> Any:
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_agents_learn_from_what_they_live_through_alone(name: str) -> None:
+def test_agents_learn_from_their_experience_alone(name: str) -> None:
     """So none needs the reward function or the parameters: they are not to be reached from what it is given."""
     agent = make(name, goal_spec(20))
     agent.meta_train(behind_a_door(GoalTraining(4_000, horizon=20)))
@@ -343,9 +343,9 @@ def test_agents_learn_from_what_they_live_through_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("scenario_id", list_scenarios())
-def test_agents_are_told_sizes_a_clock_and_units_and_no_parameter(scenario_id: str) -> None:
-    told = {field.name for field in fields(EnvSpec)}
-    assert told == {"obs_dim", "act_dim", "horizon", "dt", "obs_scale"}
+def test_agents_observe_sizes_a_clock_and_units_but_no_parameter(scenario_id: str) -> None:
+    given = {field.name for field in fields(EnvSpec)}
+    assert given == {"obs_dim", "act_dim", "horizon", "dt", "obs_scale"}
     scenario = find_scenario(scenario_id)
     spec = agent_spec(scenario, privileged=False)
     env = scenario.family.make(scenario.tasks("test"), 1, CPU)

@@ -1,4 +1,4 @@
-"""The worked examples of docs/algorithms.md: every number that a table prints, computed anew."""
+"""The worked examples of docs/algorithms.md: every number in its tables, recomputed."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_many_imagined_steps_settle_at_the_models_optimum() -> None:
 
 # -- DQN ----------------------------------------------------------------------------------------------------------
 
-ETA, DISCOUNT = 0.5, 0.9
+ETA, GAMMA = 0.5, 0.9
 MIRRORED = torch.tensor(
     [[-1.0, 1.0], [1.0, -1.0]], dtype=torch.float64
 )  # (tasks, left and right) what s_1 pays
@@ -185,7 +185,7 @@ def q_learned(pays: Tensor, sweeps: int) -> tuple[float, float, float]:
     first, second = number(0.0), torch.zeros(2, dtype=torch.float64)
     for _ in range(sweeps):
         second = second + ETA * (pays - second).mean(0)
-        first = first + ETA * (0 + DISCOUNT * second.max() - first)
+        first = first + ETA * (0 + GAMMA * second.max() - first)
     return second[0].item(), second[1].item(), first.item()
 
 
@@ -193,27 +193,27 @@ def test_one_q_function_of_two_tasks() -> None:
     check(
         "mirrored tasks",
         {
-            "task 1, told: one sweep": q_learned(MIRRORED[:1], 1),
-            "task 1, told: two sweeps": q_learned(MIRRORED[:1], 2),
-            "task 1, told: settled": q_learned(MIRRORED[:1], 100),
-            "both, not told: settled": q_learned(MIRRORED, 100),
+            "task 1 known: one sweep": q_learned(MIRRORED[:1], 1),
+            "task 1 known: two sweeps": q_learned(MIRRORED[:1], 2),
+            "task 1 known: settled": q_learned(MIRRORED[:1], 100),
+            "task unknown: settled": q_learned(MIRRORED, 100),
         },
     )
     check(
         "unequal tasks",
         {
-            "task 1, told: settled": q_learned(UNEQUAL[:1], 100),
-            "task 2, told: settled": q_learned(UNEQUAL[1:], 100),
-            "both, not told: one sweep": q_learned(UNEQUAL, 1),
-            "both, not told: settled": q_learned(UNEQUAL, 100),
+            "task 1 known: settled": q_learned(UNEQUAL[:1], 100),
+            "task 2 known: settled": q_learned(UNEQUAL[1:], 100),
+            "task unknown: one sweep": q_learned(UNEQUAL, 1),
+            "task unknown: settled": q_learned(UNEQUAL, 100),
         },
     )
 
 
 def q_of_the_agent(pays: Tensor, horizon: int) -> Tensor:
-    """Where `Dqn` settles without being told, (s_0 and s_1, left and right), with a table for a network."""
+    """Where `Dqn` settles when the task is unknown, (s_0 and s_1, left and right), with a table for a network."""
     spec = EnvSpec(obs_dim=2, act_dim=1, horizon=horizon, dt=1.0)
-    agent = Dqn(spec, DqnConfig(hidden=(), levels=2, discount=DISCOUNT), 0, torch.device("cpu"))
+    agent = Dqn(spec, DqnConfig(hidden_sizes=(), action_bins=2, gamma=GAMMA), 0, torch.device("cpu"))
     table = {key: torch.zeros_like(x) for key, x in agent.learner["weights"].items()}
     second, ended = torch.eye(2)[1], torch.ones(5)
     batch = {  # one step from s_0, and the four from s_1

@@ -29,7 +29,7 @@ def rng(seed: int = 0) -> torch.Generator:
 
 
 def make(**settings: Any) -> Dqn:
-    return Dqn(SPEC, DqnConfig(hidden=(8,), levels=LEVELS, **settings), 0, CPU)
+    return Dqn(SPEC, DqnConfig(hidden_sizes=(8,), action_bins=LEVELS, **settings), 0, CPU)
 
 
 def transitions() -> Transitions:
@@ -74,7 +74,7 @@ def q_by_hand(agent: Dqn, obs: Tensor, action: tuple[float, ...]) -> float:
 
 
 def test_a_target_takes_the_best_of_all_actions() -> None:
-    agent, batch = make(discount=0.8), transitions()
+    agent, batch = make(gamma=0.8), transitions()
     unit = 1 + 0.8 + 0.64 + 0.512 + 0.4096  # of five steps
     target = agent._target(agent._copies(B)["target"], batch)
     for b, n in product(range(B), range(N)):
@@ -129,9 +129,9 @@ def test_a_new_task_takes_its_own_steps_on_its_own_memory() -> None:
     rollout.mask[1] = 0  # task 1 broke down in its first step
     before = weights_of(make().initial_state(B))
     for updates in (1, 7):
-        agent = make(adapt_updates=updates, memory=4)
+        agent = make(adapt_updates=updates, adapt_buffer_size=4)
         state = agent.adapt(agent.initial_state(B), rollout, rng())
-        assert stored(state["memory"]).tolist() == [4, 0, 4]
+        assert stored(state["buffer"]).tolist() == [4, 0, 4]
         assert (state["counts"]["updates"] == updates).all()
         moved = (weights_of(state) - before).abs().amax(1)
         assert moved[1] == 0, "there is nothing to learn from"
@@ -139,7 +139,7 @@ def test_a_new_task_takes_its_own_steps_on_its_own_memory() -> None:
 
 
 def test_adaptation_goes_on_where_meta_training_ended() -> None:
-    agent = Dqn(goal_spec(5), DqnConfig(hidden=(8,), tasks=4), 0, CPU)
+    agent = Dqn(goal_spec(5), DqnConfig(hidden_sizes=(8,), meta_batch_size=4), 0, CPU)
     agent.meta_train(GoalTraining(500, horizon=5))
     for tensors, ours in zip(agent.initial_state(B).values(), agent.learner.values(), strict=False):
         for key, x in ours.items():
@@ -150,7 +150,7 @@ def test_adaptation_goes_on_where_meta_training_ended() -> None:
 
 def test_from_scratch_there_is_no_meta_training() -> None:
     training = GoalTraining(500, horizon=5)
-    agent = Dqn(goal_spec(5), DqnConfig(fresh=True), 0, CPU)
+    agent = Dqn(goal_spec(5), DqnConfig(from_scratch=True), 0, CPU)
     agent.meta_train(training)
     assert training.steps == 0
     assert not any(x.any() for x in agent.learner["moments"].values())
@@ -159,7 +159,7 @@ def test_from_scratch_there_is_no_meta_training() -> None:
 def test_a_task_learned_from_scratch_finds_its_goal() -> None:
     """Of the nine actions, to stay and to step towards the goal are best: each ends 0.5 away from it."""
     spec, tasks = goal_spec(1), 4
-    config = DqnConfig(hidden=(16,), fresh=True, adapt_updates=300, epsilon_steps=100)
+    config = DqnConfig(hidden_sizes=(16,), from_scratch=True, adapt_updates=300, epsilon_steps=100)
     agent = Dqn(spec, config, 0, CPU)
     state = agent.initial_state(tasks)
 
@@ -191,7 +191,7 @@ def test_it_solves_cartpole(tmp_path: Path) -> None:
     path = tmp_path / "cartpole-v1.yaml"
     path.write_text(CARTPOLE)
     scenario = find_scenario(path)
-    agent = Dqn(scenario.family.spec, DqnConfig(tasks=4, update_every=4), 0, CPU)
+    agent = Dqn(scenario.family.spec, DqnConfig(meta_batch_size=4, update_every=4), 0, CPU)
     agent.meta_train(make_training(scenario, budget=int(scenario.budget.meta_train)))
     curve = evaluate(agent, scenario, "test", seed=0, device=CPU)
     assert curve.returns.shape == (1, 1, 50)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mrl_agents.imagination import alive, imagine, lambda_returns, leaky_clamp
+from mrl_agents.imagination import imagine, lambda_returns, leaky_clamp, survival_probability
 from mrl_agents.networks import Weights, init_mlp, mlp
 from mrl_agents.world_model import init_world_model, unit_scales
 from torch import Generator, Tensor
@@ -27,7 +27,7 @@ def double(weights: Weights) -> Weights:
 def imagined_return(policy: Weights, spread: float = 0.3) -> Tensor:
     """Mean lambda-return of the first imagined steps, in a model whose episodes can end."""
     rng = Generator().manual_seed(0)
-    model = double(init_world_model(SPEC, M, width=16, context_width=8, context=C, rng=rng))
+    model = double(init_world_model(SPEC, M, hidden_size=16, encoder_hidden_size=8, context_dim=C, rng=rng))
     model |= {key: value + 0.3 * noise(*value.shape, seed=len(key)) for key, value in model.items()}
     critic = double(init_mlp([O, 16, 1], Generator().manual_seed(1)))
 
@@ -37,11 +37,11 @@ def imagined_return(policy: Weights, spread: float = 0.3) -> Tensor:
     start, z = noise(M, N, O, seed=2), noise(M, N, C, seed=3)
     scales = double(unit_scales(SPEC, CPU))
     scales |= {"reward_low": torch.tensor(-9.0).double(), "reward_high": torch.tensor(9.0).double()}
-    dream = imagine(model, scales, actor, start, z, noise(M, H, N, A + O, seed=4))
-    assert dream.obs.shape == (M, H + 1, N, O)
-    assert dream.going.shape == (M, H, N)
-    value = mlp(critic, dream.obs).squeeze(-1)
-    return lambda_returns(dream.reward, dream.going, value, 0.9, 0.8)[:, 0].mean()
+    imagined = imagine(model, scales, actor, start, z, noise(M, H, N, A + O, seed=4))
+    assert imagined.obs.shape == (M, H + 1, N, O)
+    assert imagined.continues.shape == (M, H, N)
+    value = mlp(critic, imagined.obs).squeeze(-1)
+    return lambda_returns(imagined.reward, imagined.continues, value, 0.9, 0.8)[:, 0].mean()
 
 
 def test_analytic_gradients_of_the_imagined_return_are_finite_differences() -> None:
@@ -66,22 +66,22 @@ def test_lambda_returns_worked_out_by_hand() -> None:
 
     G_1 = 2 + 1/2 * 30 = 17;  G_0 = 1 + 1/2 * 1/2 * (3/4 * 20 + 1/4 * 17) = 5.8125 with lambda = 1/4.
     """
-    reward, going = torch.tensor([[1.0], [2.0]]), torch.tensor([[0.5], [1.0]])
+    reward, continues = torch.tensor([[1.0], [2.0]]), torch.tensor([[0.5], [1.0]])
     value = torch.tensor([[10.0], [20.0], [30.0]])
-    returns = lambda_returns(reward, going, value, discount=0.5, trace=0.25)
+    returns = lambda_returns(reward, continues, value, gamma=0.5, return_lambda=0.25)
     assert returns.flatten().tolist() == [5.8125, 17.0]
 
 
-@pytest.mark.parametrize(("trace", "expected"), [(1.0, 1 + 0.9 * 2 + 0.81 * 5), (0.0, 1 + 0.9 * 4)])
-def test_the_trace_goes_from_one_step_to_the_whole_dream(trace: float, expected: float) -> None:
+@pytest.mark.parametrize(("return_lambda", "expected"), [(1.0, 1 + 0.9 * 2 + 0.81 * 5), (0.0, 1 + 0.9 * 4)])
+def test_lambda_goes_from_one_step_to_the_whole_horizon(return_lambda: float, expected: float) -> None:
     reward, value = torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [4.0], [5.0]])
-    returns = lambda_returns(reward, torch.ones(2, 1), value, discount=0.9, trace=trace)
+    returns = lambda_returns(reward, torch.ones(2, 1), value, gamma=0.9, return_lambda=return_lambda)
     assert returns[0].item() == pytest.approx(expected)
 
 
-def test_an_imagined_episode_counts_for_as_much_as_it_is_alive() -> None:
-    going = torch.tensor([[0.5], [0.1], [0.3]], requires_grad=True)
-    weight = alive(going)
+def test_an_imagined_step_is_weighted_by_the_probability_of_reaching_it() -> None:
+    continues = torch.tensor([[0.5], [0.1], [0.3]], requires_grad=True)
+    weight = survival_probability(continues)
     assert weight.flatten().tolist() == pytest.approx([1, 0.5, 0.05])
     assert not weight.requires_grad
 
@@ -94,11 +94,13 @@ def test_beyond_the_bounds_an_action_moves_little_but_still_moves() -> None:
 
 
 def test_what_is_chosen_beyond_the_bounds_is_counted_and_what_is_within_is_not() -> None:
-    model = init_world_model(SPEC, M, width=16, context_width=8, context=C, rng=Generator().manual_seed(0))
+    model = init_world_model(
+        SPEC, M, hidden_size=16, encoder_hidden_size=8, context_dim=C, rng=Generator().manual_seed(0)
+    )
     chosen = torch.tensor([1.5, -3.0], requires_grad=True)
     start, z, drawn = torch.zeros(M, N, O), torch.zeros(M, N, C), torch.zeros(M, H, N, A + O)
     for scale, excess, slope in ((1.0, 0.5**2 + 2.0**2, [1.0, -4.0]), (0.3, 0.0, [0.0, 0.0])):
-        dream = imagine(
+        imagined = imagine(
             model,
             unit_scales(SPEC, CPU),
             lambda obs, _, s=scale: (s * chosen).expand(M, N, A),
@@ -106,7 +108,7 @@ def test_what_is_chosen_beyond_the_bounds_is_counted_and_what_is_within_is_not()
             z,
             drawn,
         )
-        assert dream.excess.shape == (M, H, N)
-        torch.testing.assert_close(dream.excess, torch.full((M, H, N), excess))
-        gradient = torch.autograd.grad(dream.excess.mean(), chosen)[0]
+        assert imagined.excess.shape == (M, H, N)
+        torch.testing.assert_close(imagined.excess, torch.full((M, H, N), excess))
+        gradient = torch.autograd.grad(imagined.excess.mean(), chosen)[0]
         assert gradient.tolist() == pytest.approx(slope)

@@ -15,7 +15,7 @@ import torch
 from bench_kit import make_training
 from goal_game import GoalGame, GoalTraining, goal_spec
 from mrl_agents import maml
-from mrl_agents.gaussian import kl_divergence, log_prob, mean_and_sigma
+from mrl_agents.gaussian import kl_divergence, log_prob, mean_and_std
 from mrl_agents.maml import Batch, Maml, MamlConfig, conjugate_gradient, over_tasks
 from mrl_agents.networks import Weights
 from torch import Tensor
@@ -38,7 +38,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 def make(**settings: Any) -> Maml:
     """A small agent in float64, away from the special point that an initialisation is."""
     spec = EnvSpec(obs_dim=O, act_dim=A, horizon=N, dt=0.1)
-    agent = Maml(spec, MamlConfig(hidden=(5,), max_grad_norm=1e9, epochs=1, **settings), 0, CPU)
+    agent = Maml(spec, MamlConfig(hidden_sizes=(5,), max_grad_norm=1e9, epochs=1, **settings), 0, CPU)
     for seed, (key, weight) in enumerate(agent.theta.items()):
         moved = weight.detach() + 0.3 * noise(*weight.shape, seed=seed)
         agent.theta[key] = moved.requires_grad_(weight.requires_grad)
@@ -94,7 +94,7 @@ def unrolled(
     def density(weights: Weights, batch: Batch) -> Tensor:
         hidden = torch.tanh(batch["obs"] @ weights["w0"] + weights["b0"])
         mean = hidden @ weights["w1"] + weights["b1"]
-        return Normal(mean, weights["log_sigma"].exp().expand_as(mean)).log_prob(batch["action"]).sum(-1)
+        return Normal(mean, weights["log_std"].exp().expand_as(mean)).log_prob(batch["action"]).sum(-1)
 
     total = torch.zeros((), dtype=torch.float64)
     for b in range(B):
@@ -202,26 +202,28 @@ def test_conjugate_gradients_solve_a_positive_definite_system() -> None:
     assert not conjugate_gradient(lambda vector: matrix @ vector, 0 * solution, steps=6).any()
 
 
-@pytest.mark.parametrize("settings", [{}, {"learn_inner_lr": True}, {"learn_sigma": False}, {"max_kl": 1.0}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"learn_inner_lr": True}, {"learn_action_std": False}, {"max_kl": 1.0}]
+)
 def test_a_trpo_step_improves_the_surrogate_and_stays_close(settings: dict[str, bool]) -> None:
-    agent = make(outer="trpo", **settings)
+    agent = make(outer_update="trpo", **settings)
     before, after = data(agent, 1, moved=0.0)
     state = agent._adapt(agent.initial_state(B), before[0])
 
-    def lived_mean(x: Tensor) -> float:
+    def valid_mean(x: Tensor) -> float:
         return ((x * after["mask"]).sum() / after["mask"].sum()).item()
 
     logged = agent._outer_trpo(before, after, state)
     moved = agent._adapt(agent.initial_state(B), before[0])
     ratio = (log_prob(moved, after["obs"], after["action"]) - after["old"]).exp()
-    assert lived_mean(ratio * after["advantage"]) > lived_mean(after["advantage"]) + 0.01
-    kl = kl_divergence(*mean_and_sigma(state, after["obs"]), *mean_and_sigma(moved, after["obs"]))
-    assert 0.1 * agent.config.max_kl < lived_mean(kl) < 1.5 * agent.config.max_kl
-    assert logged["losses/approx_kl"].item() == pytest.approx(lived_mean(kl))
+    assert valid_mean(ratio * after["advantage"]) > valid_mean(after["advantage"]) + 0.01
+    kl = kl_divergence(*mean_and_std(state, after["obs"]), *mean_and_std(moved, after["obs"]))
+    assert 0.1 * agent.config.max_kl < valid_mean(kl) < 1.5 * agent.config.max_kl
+    assert logged["losses/approx_kl"].item() == pytest.approx(valid_mean(kl))
 
 
 def test_a_trpo_step_without_a_gain_is_not_taken() -> None:
-    agent = make(outer="trpo")
+    agent = make(outer_update="trpo")
     before, after = data(agent, 1)
     after["advantage"] = torch.zeros_like(after["advantage"])
     weights = {key: tensor.clone() for key, tensor in agent.state_dict().items()}
@@ -234,32 +236,32 @@ def test_a_trpo_step_without_a_gain_is_not_taken() -> None:
 
 
 def trained(budget: int = 2_000, **settings: Any) -> Maml:
-    agent = Maml(goal_spec(1), MamlConfig(hidden=(16,), **settings), 0, CPU)
+    agent = Maml(goal_spec(1), MamlConfig(hidden_sizes=(16,), **settings), 0, CPU)
     agent.meta_train(GoalTraining(budget))
     return agent
 
 
 @pytest.mark.parametrize("outer", ["ppo", "trpo"])
 def test_a_deviation_that_is_not_learned_stays(outer: str) -> None:
-    agent = trained(outer=outer, learn_sigma=False, learn_inner_lr=True, sigma=0.6)
-    adapted, _ = data(make(learn_sigma=False), 1)
+    agent = trained(outer_update=outer, learn_action_std=False, learn_inner_lr=True, action_std=0.6)
+    adapted, _ = data(make(learn_action_std=False), 1)
     state = agent._adapt(agent.initial_state(B), {key: value.float() for key, value in adapted[0].items()})
-    for log_sigma in (agent.theta["log_sigma"], *state["log_sigma"]):
-        torch.testing.assert_close(log_sigma.detach().exp(), torch.full((1, A), 0.6))
+    for log_std in (agent.theta["log_std"], *state["log_std"]):
+        torch.testing.assert_close(log_std.detach().exp(), torch.full((1, A), 0.6))
 
 
 @pytest.mark.parametrize("outer", ["ppo", "trpo"])
 def test_inner_rates_move_only_if_they_are_learned(outer: str) -> None:
-    learned = trained(outer=outer, learn_inner_lr=True, inner_lr=0.05)
+    learned = trained(outer_update=outer, learn_inner_lr=True, inner_lr=0.05)
     assert all(not torch.allclose(rate.exp(), torch.tensor(0.05)) for rate in learned.log_lr.values())
-    fixed = trained(outer=outer, learn_inner_lr=False, inner_lr=0.05)
+    fixed = trained(outer_update=outer, learn_inner_lr=False, inner_lr=0.05)
     assert all(torch.allclose(rate.exp(), torch.tensor(0.05)) for rate in fixed.log_lr.values())
 
 
 @pytest.mark.parametrize("outer", ["ppo", "trpo"])
 def test_one_adaptation_finds_the_goal(outer: str) -> None:
     """The best first action is near (0, 0), the best one after adaptation is the goal at (0.5, 0) or (-0.5, 0)."""
-    agent = trained(budget=20_000, outer=outer, outer_lr=5e-3)
+    agent = trained(budget=20_000, outer_update=outer, outer_lr=5e-3)
     game, spec, state = GoalGame(10, 10), goal_spec(1), agent.initial_state(10)
 
     def play(explore: bool) -> Any:
@@ -338,7 +340,7 @@ def test_first_order_maml_can_go_uphill() -> None:
 def test_the_gaussian_example(baseline: float, of_log_density: float) -> None:
     """One action from N(theta, sigma^2) pays -(a - 1)^2; expectations are exact, by Gauss-Hermite quadrature."""
     theta, sigma, rate, goal = 0.0, 0.5, 0.1, 1.0
-    settings = MamlConfig(hidden=(), sigma=sigma, inner_lr=rate)
+    settings = MamlConfig(hidden_sizes=(), action_std=sigma, inner_lr=rate)
     agent = Maml(EnvSpec(obs_dim=1, act_dim=1, horizon=1, dt=0.1), settings, 0, CPU)
     weights = {key: weight.detach().double() for key, weight in agent.theta.items()}
     mean = weights["b0"] = torch.full((1, 1), theta, dtype=torch.float64, requires_grad=True)

@@ -22,26 +22,26 @@ HORIZON = 10
 SETTINGS = {
     "mbml": {
         "rounds": 3,
-        "tasks": 40,
-        "hidden": [32],
-        "width": 32,
-        "context": 2,
-        "context_width": 16,
+        "meta_batch_size": 40,
+        "hidden_sizes": [32],
+        "model_hidden_size": 32,
+        "context_dim": 2,
+        "encoder_hidden_size": 16,
         "model_iterations": 60,
         "policy_iterations": 20,
-        "imagined_steps": 5,
-        "test_starts": 4,
+        "imagination_horizon": 5,
+        "adapt_imagined_rollouts": 4,
         "context_lengths": [8, 16],
     },
-    "maml": {"tasks": 10},
+    "maml": {"meta_batch_size": 10},
     "env_steps": 4_500,
-    "model_context": 16,
+    "model_inner_batch_size": 16,
     "model_iterations": 400,
 }
 
 
 class WindyGame(GoalGame):
-    """The game of goals, in which each task has a wind of its own that moves the walker as well."""
+    """The game of goals, in which each task has a different wind that also moves the walker."""
 
     def __init__(self, tasks: int, episodes: int, seed: int) -> None:
         super().__init__(tasks, episodes)
@@ -80,7 +80,7 @@ def trained() -> MamlMbml:
 
 
 def after_rounds(agent: MamlMbml, rounds: int) -> tuple[State, Rollout]:
-    """What the agent knows of 50 new tasks after so many rounds, and one more round that it has not seen."""
+    """The agent's state on 50 new tasks after some rounds, and one more round that it has not seen."""
     game, state = WindyGame(50, 1, seed=10**6), agent.initial_state(50)
     for k in range(rounds + 1):
         fresh, _ = collect(game, agent.spec, agent.act, state, seed=k, noise_seed=k, explore=True)
@@ -110,23 +110,23 @@ def test_real_steps_are_taken_in_the_rounds_that_meta_training_had() -> None:
     assert torch.equal(once["w0"], twice["w0"])
 
 
-def test_imagination_starts_from_the_real_step_and_moves_as_far_as_it_is_trusted() -> None:
+def test_imagination_starts_from_the_real_step_and_moves_by_its_learned_weight() -> None:
     agent = trained()
     state, _ = after_rounds(agent, 1)
     stepped, policy = state["stepped"], state["policy"]
     added = {key: torch.ones_like(value) for key, value in stepped.items()}
-    moved = agent.maml.trusting(stepped, added)
-    for key, trust in agent.maml.log_trust.items():
-        torch.testing.assert_close(moved[key] - stepped[key], trust.exp().detach().expand_as(moved[key]))
+    moved = agent.maml.with_imagined_update(stepped, added)
+    for key, log_weight in agent.maml.log_imagination_weight.items():
+        torch.testing.assert_close(moved[key] - stepped[key], log_weight.exp().detach().expand_as(moved[key]))
         assert not torch.equal(policy[key], stepped[key])
-    assert torch.equal(policy["log_sigma"], stepped["log_sigma"])
+    assert torch.equal(policy["log_std"], stepped["log_std"])
 
 
 @pytest.mark.parametrize(
     ("off", "moves"),
     [
         ({"maml": {"inner_steps": 0}}, {"stepped": False, "policy": True}),
-        ({"mbml": {"test_updates": 0}}, {"stepped": True, "policy": False}),
+        ({"mbml": {"adapt_updates": 0}}, {"stepped": True, "policy": False}),
     ],
 )
 def test_an_ablation_leaves_out_what_it_names(off: dict[str, Any], moves: dict[str, bool]) -> None:
@@ -145,7 +145,7 @@ def test_an_ablation_leaves_out_what_it_names(off: dict[str, Any], moves: dict[s
 
 def test_without_model_steps_the_model_is_the_shared_one() -> None:
     agent = MamlMbml(
-        goal_spec(HORIZON), make_config(MamlMbml, SETTINGS | {"model_steps": 0}), 0, torch.device("cpu")
+        goal_spec(HORIZON), make_config(MamlMbml, SETTINGS | {"model_inner_steps": 0}), 0, torch.device("cpu")
     )
     agent.load_state_dict(trained().state_dict())
     model = after_rounds(agent, 1)[0]["model"]

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from mrl_agents.gaussian import init_policy, kl_divergence, log_prob, mean_and_sigma, sample
+from mrl_agents.gaussian import init_policy, kl_divergence, log_prob, mean_and_std, sample
 from mrl_agents.networks import Weights, expand, init_mlp, mlp, obs_scaler
 from torch import Tensor
 from torch.distributions import Independent, Normal
@@ -99,33 +99,31 @@ def test_observations_are_divided_by_their_scale() -> None:
 
 def test_the_density_is_that_of_independent_normals() -> None:
     weights, obs, action = policies(B), noise(B, N, O), noise(B, N, A, seed=2)
-    mean, sigma = mean_and_sigma(weights, obs)
+    mean, std = mean_and_std(weights, obs)
     torch.testing.assert_close(
-        log_prob(weights, obs, action), Independent(Normal(mean, sigma), 1).log_prob(action)
+        log_prob(weights, obs, action), Independent(Normal(mean, std), 1).log_prob(action)
     )
 
 
 def test_the_divergence_is_that_of_independent_normals() -> None:
-    (mean_p, sigma_p), (mean_q, sigma_q) = (
-        mean_and_sigma(of_task(policies(2), b), noise(N, O)) for b in range(2)
-    )
-    expected = torch_kl(Normal(mean_p, sigma_p), Normal(mean_q, sigma_q)).sum(-1)
-    torch.testing.assert_close(kl_divergence(mean_p, sigma_p, mean_q, sigma_q), expected)
-    assert not kl_divergence(mean_p, sigma_p, mean_p, sigma_p).any()
+    (mean_p, std_p), (mean_q, std_q) = (mean_and_std(of_task(policies(2), b), noise(N, O)) for b in range(2))
+    expected = torch_kl(Normal(mean_p, std_p), Normal(mean_q, std_q)).sum(-1)
+    torch.testing.assert_close(kl_divergence(mean_p, std_p, mean_q, std_q), expected)
+    assert not kl_divergence(mean_p, std_p, mean_p, std_p).any()
 
 
 def test_exploring_draws_from_the_policy_and_not_exploring_gives_its_mean() -> None:
     weights = init_policy(O, A, (8,), 0.5, rng())
     obs = noise(1, O).expand(20_000, O)
-    mean, sigma = mean_and_sigma(weights, obs)
+    mean, std = mean_and_std(weights, obs)
     assert torch.equal(sample(weights, obs, False, rng()), mean)
     drawn = sample(weights, obs, True, rng())
     torch.testing.assert_close(drawn.mean(0), mean[0], rtol=0, atol=0.02)  # 5 deviations of the mean
-    torch.testing.assert_close(drawn.std(0), sigma[0], rtol=0, atol=0.02)
+    torch.testing.assert_close(drawn.std(0), std[0], rtol=0, atol=0.02)
     assert torch.equal(sample(weights, obs, True, rng()), drawn)
 
 
-@pytest.mark.parametrize(("log_sigma", "sigma"), [(-9.0, math.exp(-3)), (0.0, 1.0), (9.0, math.e)])
-def test_the_deviation_stays_between_bounds(log_sigma: float, sigma: float) -> None:
-    weights = init_policy(O, A, (8,), 1.0, rng()) | {"log_sigma": torch.full((1, A), log_sigma)}
-    torch.testing.assert_close(mean_and_sigma(weights, noise(N, O))[1], torch.full((1, A), sigma))
+@pytest.mark.parametrize(("log_std", "std"), [(-9.0, math.exp(-3)), (0.0, 1.0), (9.0, math.e)])
+def test_the_deviation_stays_between_bounds(log_std: float, std: float) -> None:
+    weights = init_policy(O, A, (8,), 1.0, rng()) | {"log_std": torch.full((1, A), log_std)}
+    torch.testing.assert_close(mean_and_std(weights, noise(N, O))[1], torch.full((1, A), std))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from mrl_agents.replay import (
-    Memory,
+    Buffer,
     Replay,
-    empty_memory,
+    add_to_buffer,
+    empty_buffer,
     everything,
-    remember,
     sample_by_task,
     sample_contexts,
     sample_uniformly,
@@ -40,57 +40,59 @@ def numbered(*lengths: list[int], start: int = 1) -> Rollout:
     )
 
 
-def held(memory: Memory, task: int) -> list[float]:
+def held(buffer: Buffer, task: int) -> list[float]:
     """The rewards in a task's ring, sorted."""
-    batch, mask = everything(memory)
+    batch, mask = everything(buffer)
     return sorted(batch["reward"][task][mask[task] > 0].tolist())
 
 
-def test_only_lived_steps_are_kept_one_task_beside_the_other() -> None:
-    memory = remember(empty_memory(2, 8, SPEC, CPU), numbered([2, 3], [1, 1]))
-    assert stored(memory).tolist() == [5, 2]
-    assert held(memory, 0) == [1, 2, 3, 4, 5]
-    assert held(memory, 1) == [101, 102]
-    assert memory["terminated"][0, :5].tolist() == [0, 1, 0, 0, 1]
-    assert memory["action"][0, :5].eq(1.0).all(), "actions are kept as they took effect, clamped"
+def test_only_valid_steps_are_kept_and_tasks_do_not_mix() -> None:
+    buffer = add_to_buffer(empty_buffer(2, 8, SPEC, CPU), numbered([2, 3], [1, 1]))
+    assert stored(buffer).tolist() == [5, 2]
+    assert held(buffer, 0) == [1, 2, 3, 4, 5]
+    assert held(buffer, 1) == [101, 102]
+    assert buffer["terminated"][0, :5].tolist() == [0, 1, 0, 0, 1]
+    assert buffer["action"][0, :5].eq(1.0).all(), "actions are kept as they took effect, clamped"
 
 
-def test_a_full_ring_forgets_the_oldest() -> None:
-    memory = remember(empty_memory(1, 4, SPEC, CPU), numbered([3]))
-    memory = remember(memory, numbered([3], start=4))
-    assert held(memory, 0) == [3, 4, 5, 6]
-    assert memory["written"].tolist() == [6]
-    assert memory["first"].tolist() == [3]
-    longer = remember(memory, numbered([9], start=7))
+def test_a_full_ring_drops_the_oldest() -> None:
+    buffer = add_to_buffer(empty_buffer(1, 4, SPEC, CPU), numbered([3]))
+    buffer = add_to_buffer(buffer, numbered([3], start=4))
+    assert held(buffer, 0) == [3, 4, 5, 6]
+    assert buffer["written"].tolist() == [6]
+    assert buffer["first"].tolist() == [3]
+    longer = add_to_buffer(buffer, numbered([9], start=7))
     assert held(longer, 0) == [12, 13, 14, 15]
-    assert held(memory, 0) == [3, 4, 5, 6], "remember changes nothing that it is given"
+    assert held(buffer, 0) == [3, 4, 5, 6], "add_to_buffer changes nothing that it is given"
 
 
-def test_contexts_are_stretches_as_they_were_lived() -> None:
-    memory = remember(empty_memory(1, 4, SPEC, CPU), numbered([3]))
-    memory = remember(memory, numbered([3], start=4))  # holds 3, 4, 5, 6, and only 3 is of the first round
+def test_contexts_are_consecutive_transitions() -> None:
+    buffer = add_to_buffer(empty_buffer(1, 4, SPEC, CPU), numbered([3]))
+    buffer = add_to_buffer(
+        buffer, numbered([3], start=4)
+    )  # holds 3, 4, 5, 6, and only 3 is of the first round
     tasks = torch.zeros(200, dtype=torch.int64)
-    batch, mask = sample_contexts(memory, tasks, 2, first_share=0.0, rng=rng())
+    batch, mask = sample_contexts(buffer, tasks, 2, first_episode_prob=0.0, rng=rng())
     assert mask.all()
     assert set(map(tuple, batch["reward"].tolist())) == {(3, 4), (4, 5), (5, 6)}
-    batch, mask = sample_contexts(memory, tasks, 2, first_share=1.0, rng=rng())
+    batch, mask = sample_contexts(buffer, tasks, 2, first_episode_prob=1.0, rng=rng())
     assert mask.tolist() == [[1, 0]] * 200
     assert batch["reward"][:, 0].eq(3).all()
 
 
 def test_a_context_is_no_longer_than_what_a_task_has() -> None:
-    memory = remember(empty_memory(2, 8, SPEC, CPU), numbered([2], [5]))
-    batch, mask = sample_contexts(memory, torch.tensor([0, 1]), 4, first_share=0.0, rng=rng())
+    buffer = add_to_buffer(empty_buffer(2, 8, SPEC, CPU), numbered([2], [5]))
+    batch, mask = sample_contexts(buffer, torch.tensor([0, 1]), 4, first_episode_prob=0.0, rng=rng())
     assert mask.sum(1).tolist() == [2, 4]
     assert batch["reward"][0, :2].tolist() == [1, 2]
 
 
 def test_sampling_by_task_is_balanced_and_uniform_sampling_is_not() -> None:
-    memory = remember(empty_memory(2, 40, SPEC, CPU), numbered([10], [30]))
-    by_task = sample_by_task(memory, torch.tensor([0, 1]), 10_000, rng())["reward"]
+    buffer = add_to_buffer(empty_buffer(2, 40, SPEC, CPU), numbered([10], [30]))
+    by_task = sample_by_task(buffer, torch.tensor([0, 1]), 10_000, rng())["reward"]
     assert by_task[0].unique().tolist() == list(range(1, 11))
     assert by_task[1].unique().tolist() == list(range(101, 131))
-    uniformly = sample_uniformly(memory, 40_000, rng())["reward"]
+    uniformly = sample_uniformly(buffer, 40_000, rng())["reward"]
     assert set(uniformly.tolist()) == {*range(1, 11), *range(101, 131)}
     assert (uniformly < 100).float().mean().item() == pytest.approx(10 / 40, abs=0.03)
     for draws in (by_task[0], uniformly):
@@ -99,10 +101,10 @@ def test_sampling_by_task_is_balanced_and_uniform_sampling_is_not() -> None:
 
 
 def test_a_task_without_data_is_never_drawn_uniformly() -> None:
-    memory = remember(empty_memory(3, 4, SPEC, CPU), numbered([2], [1], [1]))
-    memory = {key: value.clone() for key, value in memory.items()}
-    memory["written"][1] = 0
-    assert set(sample_uniformly(memory, 200, rng())["reward"].tolist()) == {1, 2, 201}
+    buffer = add_to_buffer(empty_buffer(3, 4, SPEC, CPU), numbered([2], [1], [1]))
+    buffer = {key: value.clone() for key, value in buffer.items()}
+    buffer["written"][1] = 0
+    assert set(sample_uniformly(buffer, 200, rng())["reward"].tolist()) == {1, 2, 201}
 
 
 def test_replay_takes_new_tasks_in_place_of_the_oldest() -> None:
@@ -114,21 +116,7 @@ def test_replay_takes_new_tasks_in_place_of_the_oldest() -> None:
     replay.add(second, numbered([4], [5]))
     assert second.tolist() == [2, 0]
     assert len(replay) == 3
-    assert stored(replay.memory).tolist() == [5, 3, 4]
+    assert stored(replay.buffer).tolist() == [5, 3, 4]
     replay.add(second, numbered([1], [1], start=50))
-    assert held(replay.memory, 2) == [1, 2, 3, 4, 50]
-    assert replay.memory["first"].tolist() == [5, 3, 4], "later rounds are not the first"
-
-
-def test_a_saved_replay_goes_on_as_if_nothing_had_happened() -> None:
-    replay, restored = Replay(3, 4, SPEC, CPU), Replay(3, 4, SPEC, CPU)
-    tasks = replay.new_tasks(2)
-    replay.add(tasks, numbered([3], [4]))
-    restored.load_state_dict({key: value.clone() for key, value in replay.state_dict().items()})
-    for one in (replay, restored):
-        one.add(one.new_tasks(2), numbered([2], [3]))
-    assert len(restored) == len(replay) == 3
-    for key, value in replay.memory.items():
-        assert torch.equal(value, restored.memory[key]), key
-    draws = [sample_uniformly(one.memory, 50, rng(1))["obs"] for one in (replay, restored)]
-    assert torch.equal(*draws)
+    assert held(replay.buffer, 2) == [1, 2, 3, 4, 50]
+    assert replay.buffer["first"].tolist() == [5, 3, 4], "later rounds are not the first"

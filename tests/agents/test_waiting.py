@@ -27,7 +27,7 @@ from mrl_bench.family import BatchEnv, TaskFamily
 from mrl_bench.types import Rollout, State, TaskBatch, TimeStep
 
 HORIZON = 5
-# The anchors `blind` and `oracle` are not among them: PPO picks the steps that were lived, once a batch.
+# The reference agents `blind` and `oracle` are not among them: PPO selects the valid steps once per batch.
 LEARNERS = ("dqn", "maml", "mbml", "maml-mbml")
 WAITING = {
     "aten::_local_scalar_dense",

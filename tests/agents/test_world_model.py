@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 import torch
 from mrl_agents.networks import Weights
-from mrl_agents.replay import Memory, Transitions, empty_memory
+from mrl_agents.replay import Buffer, Transitions, empty_buffer
 from mrl_agents.world_model import (
     Scales,
     advance,
@@ -50,20 +50,22 @@ def linear_transitions(*shape: int, seed: int = 0) -> Transitions:
     }
 
 
-def memory_of(batch: Transitions) -> Memory:
+def buffer_of(batch: Transitions) -> Buffer:
     """Of transitions (B, N, .), each ring filled to the brim."""
     B, N = batch["reward"].shape
-    memory = empty_memory(B, N, SPEC, CPU) | batch
-    return memory | {"written": torch.full((B,), N), "first": torch.full((B,), N)}
+    buffer = empty_buffer(B, N, SPEC, CPU) | batch
+    return buffer | {"written": torch.full((B,), N), "first": torch.full((B,), N)}
 
 
-def model(members: int = M, seed: int = 0) -> Weights:
-    return init_world_model(SPEC, members, width=32, context_width=16, context=C, rng=rng(seed))
+def model(ensemble_size: int = M, seed: int = 0) -> Weights:
+    return init_world_model(
+        SPEC, ensemble_size, hidden_size=32, encoder_hidden_size=16, context_dim=C, rng=rng(seed)
+    )
 
 
 def test_the_context_does_not_depend_on_the_order_of_transitions() -> None:
     batch, mask = linear_transitions(5, 40), (torch.rand(5, 40, generator=rng(3)) < 0.7).float()
-    weights, scales = model(), fit_scales(memory_of(batch))
+    weights, scales = model(), fit_scales(buffer_of(batch))
     z = infer_context(weights, scales, batch, mask)
     assert z.shape == (5, C)
     assert z.std(0).min() > 1e-3, "different sets have different contexts"
@@ -74,7 +76,7 @@ def test_the_context_does_not_depend_on_the_order_of_transitions() -> None:
 
 def test_the_context_ignores_what_is_masked_and_is_zero_of_nothing() -> None:
     batch, mask = linear_transitions(5, 40), torch.ones(5, 40)
-    weights, scales = model(), fit_scales(memory_of(batch))
+    weights, scales = model(), fit_scales(buffer_of(batch))
     mask[:, 25:] = 0
     z = infer_context(weights, scales, batch, mask)
     first = {key: x[:, :25] for key, x in batch.items()}
@@ -86,7 +88,7 @@ def test_the_context_ignores_what_is_masked_and_is_zero_of_nothing() -> None:
 
 def test_a_context_depends_on_its_own_set_alone() -> None:
     batch, mask = linear_transitions(5, 40), torch.ones(5, 40)
-    weights, scales = model(), fit_scales(memory_of(batch))
+    weights, scales = model(), fit_scales(buffer_of(batch))
     z = infer_context(weights, scales, batch, mask)
     batch["reward"][3] += 1
     changed = infer_context(weights, scales, batch, mask)
@@ -95,23 +97,23 @@ def test_a_context_depends_on_its_own_set_alone() -> None:
     assert not torch.equal(changed[3], z[3])
 
 
-def test_scales_are_those_of_the_lived_transitions() -> None:
+def test_scales_are_those_of_the_valid_transitions() -> None:
     batch = linear_transitions(2, 50)
-    memory = memory_of(batch)
-    memory["written"] = torch.tensor([50, 20])
-    lived = {key: torch.cat([batch[key][0], batch[key][1, :20]]) for key in batch}
-    scales = fit_scales(memory)
-    delta = lived["next_obs"] - lived["obs"]
-    for name, x in {"obs": lived["obs"], "delta": delta, "reward": lived["reward"]}.items():
+    buffer = buffer_of(batch)
+    buffer["written"] = torch.tensor([50, 20])
+    valid = {key: torch.cat([batch[key][0], batch[key][1, :20]]) for key in batch}
+    scales = fit_scales(buffer)
+    delta = valid["next_obs"] - valid["obs"]
+    for name, x in {"obs": valid["obs"], "delta": delta, "reward": valid["reward"]}.items():
         torch.testing.assert_close(scales[f"{name}_mean"], x.mean(0))
         torch.testing.assert_close(scales[f"{name}_std"], x.std(0, correction=0) + 1e-3)
-    assert scales["reward_low"] == lived["reward"].min()
-    assert scales["reward_high"] == lived["reward"].max()
+    assert scales["reward_low"] == valid["reward"].min()
+    assert scales["reward_high"] == valid["reward"].max()
 
 
 def test_predicting_the_mean_scores_an_error_of_one() -> None:
     batch = linear_transitions(M, 5000)
-    scales = fit_scales(memory_of(batch))
+    scales = fit_scales(buffer_of(batch))
     blank = {key: torch.zeros_like(value) for key, value in model().items()}
     errors = model_errors(blank, scales, batch, torch.zeros(M, 5000, C))
     assert errors["dynamics"].mean() == pytest.approx(1, abs=0.02)
@@ -125,9 +127,9 @@ def test_imagined_steps_do_not_leave_what_was_seen_by_far() -> None:
     obs, action, z = torch.randn(M, 9, O), torch.randn(M, 9, A), torch.randn(M, 9, C)
     after = advance(wild, scales, obs, action, z, torch.randn(M, 9, O))
     assert ((after - obs).abs() <= 6 * torch.tensor(SPEC.obs_scale) + 1e-5).all()
-    reward, going = outcome(wild, scales, obs, action, after, z)
+    reward, continues = outcome(wild, scales, obs, action, after, z)
     assert reward.abs().max() <= 1
-    assert ((going >= 0) & (going <= 1)).all()
+    assert ((continues >= 0) & (continues <= 1)).all()
 
 
 def test_members_learn_from_rows_of_their_own() -> None:
@@ -158,8 +160,8 @@ def fitted() -> tuple[Weights, Scales]:
     """
     N = 1000
     batch, z = linear_transitions(1, N, seed=5), torch.zeros(1, N, C)
-    scales = fit_scales(memory_of(batch))
-    learned = {key: x for key, x in model(members=1).items() if not key.startswith("encoder_")}
+    scales = fit_scales(buffer_of(batch))
+    learned = {key: x for key, x in model(ensemble_size=1).items() if not key.startswith("encoder_")}
     weights = {key: value.requires_grad_() for key, value in learned.items()}
     lbfgs = torch.optim.LBFGS(
         weights.values(),

@@ -149,17 +149,26 @@ def test_wrong_names_are_one_line_with_the_nearest(arguments: list[str], hint: s
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("taks=3", "Maml has no setting 'taks': did you mean 'tasks'?"),
-        ("tasks", "--set takes name=value, not 'tasks'"),
-        ("tasks=", "--set takes name=value, not 'tasks='"),
+        ("meta_batch_sise=3", "Maml has no setting 'meta_batch_sise': did you mean 'meta_batch_size'?"),
+        ("meta_batch_size", "--set takes name=value, not 'meta_batch_size'"),
+        ("meta_batch_size=", "--set takes name=value, not 'meta_batch_size='"),
         ("=3", "--set takes name=value, not '=3'"),
         ("a b=3", "--set takes name=value, not 'a b=3'"),
-        ("tasks=3.5", "Maml, setting 'tasks': input should be a valid integer, not 3.5"),
-        ("tasks=three", "Maml, setting 'tasks': input should be a valid integer, not the text 'three'"),
-        ("tasks=", "--set takes name=value"),
-        ("hidden=5", "Maml, setting 'hidden': input should be a valid array, not 5"),
-        ("hidden=[5, x]", "Maml, setting 'hidden.1': input should be a valid integer, not the text 'x'"),
-        ("outer=sgd", "Maml, setting 'outer': input should be 'ppo' or 'trpo', not the text 'sgd'"),
+        ("meta_batch_size=3.5", "Maml, setting 'meta_batch_size': input should be a valid integer, not 3.5"),
+        (
+            "meta_batch_size=three",
+            "Maml, setting 'meta_batch_size': input should be a valid integer, not the text 'three'",
+        ),
+        ("meta_batch_size=", "--set takes name=value"),
+        ("hidden_sizes=5", "Maml, setting 'hidden_sizes': input should be a valid array, not 5"),
+        (
+            "hidden_sizes=[5, x]",
+            "Maml, setting 'hidden_sizes.1': input should be a valid integer, not the text 'x'",
+        ),
+        (
+            "outer_update=sgd",
+            "Maml, setting 'outer_update': input should be 'ppo' or 'trpo', not the text 'sgd'",
+        ),
         (
             "first_order=yes",
             "Maml, setting 'first_order': input should be a valid boolean, not the text 'yes'",
@@ -167,7 +176,7 @@ def test_wrong_names_are_one_line_with_the_nearest(arguments: list[str], hint: s
         ("inner_lr=.nan", "--set inner_lr:1:1: a number must be finite"),
         ("inner_lr=[1", "--set inner_lr:1:"),
         ("inner_lr=!!python/object:os.system 1", "--set inner_lr:1:1: tags are not allowed"),
-        ("tasks=" + "9" * 5000, "a whole number has at most 18 digits"),
+        ("meta_batch_size=" + "9" * 5000, "a whole number has at most 18 digits"),
     ],
 )
 def test_wrong_settings_are_one_line(setting: str, message: str, capsys) -> None:

@@ -97,7 +97,8 @@ import sys
 found = []
 sys.addaudithook(lambda event, args: found.append(args) if event == "pickle.find_class" else None)
 from mrl_bench.cli.main import main
-for agent, settings in (("maml", ["--set", "tasks=2", "--set", "episodes=2"]), ("blind", []), ("random", [])):
+small = ["--set", "meta_batch_size=2", "--set", "episodes_per_task=2"]
+for agent, settings in (("maml", small), ("blind", []), ("random", [])):
     assert main(["evaluate", {str(scenario.path)!r}, agent, "--out", {str(tmp_path / "run")!r}, *settings]) == 0
 print("unpickled:", found)
 import pickle

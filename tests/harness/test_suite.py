@@ -55,19 +55,19 @@ def test_a_suite_says_what_its_file_says(mine):
 
 
 def test_settings_for_a_family_hold_on_its_scenarios_alone(mine):
-    families = "families: {cartpole: {tasks: 7}, locomotion: {tasks: 5}}"
-    edits = {"set: {inner_lr: 0.1}}": f"set: {{inner_lr: 0.1, tasks: 9}}, {families}}}"}
+    families = "families: {cartpole: {meta_batch_size: 7}, locomotion: {meta_batch_size: 5}}"
+    edits = {"set: {inner_lr: 0.1}}": f"set: {{inner_lr: 0.1, meta_batch_size: 9}}, {families}}}"}
     wiring = mine(edits).entries[0]
-    assert wiring.agents[1] == AgentSpec("fast", "maml", {"inner_lr": 0.1, "tasks": 7})
+    assert wiring.agents[1] == AgentSpec("fast", "maml", {"inner_lr": 0.1, "meta_batch_size": 7})
     running = mine(edits | {"scenario: cartpole-wiring-v1": "scenario: cheetah-vel-v1"}).entries[0]
-    assert running.agents[1] == AgentSpec("fast", "maml", {"inner_lr": 0.1, "tasks": 5})
+    assert running.agents[1] == AgentSpec("fast", "maml", {"inner_lr": 0.1, "meta_batch_size": 5})
 
 
 def test_settings_inside_settings_are_changed_one_by_one():
-    base = {"maml": {"tasks": 9, "hidden": [8]}, "steps": 2}
-    changed = {"maml": {"tasks": 9, "hidden": [4]}, "steps": 2}
-    assert overlay(base, {"maml": {"hidden": [4]}}) == changed
-    assert base["maml"]["hidden"] == [8]
+    base = {"maml": {"meta_batch_size": 9, "hidden_sizes": [8]}, "steps": 2}
+    changed = {"maml": {"meta_batch_size": 9, "hidden_sizes": [4]}, "steps": 2}
+    assert overlay(base, {"maml": {"hidden_sizes": [4]}}) == changed
+    assert base["maml"]["hidden_sizes"] == [8]
 
 
 def test_overrides_change_what_they_name_and_the_digest(mine):

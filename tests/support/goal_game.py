@@ -1,4 +1,4 @@
-"""A game small enough to train on in a test: walk to a hidden goal. Its optimum is known."""
+"""A small game for training in tests: walk to a hidden goal. Its optimum is known."""
 
 from __future__ import annotations
 
