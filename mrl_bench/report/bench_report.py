@@ -99,7 +99,7 @@ def write_report(folder: Path, report: BenchReport) -> Path:
         folder / "scores.json", canonical_json([_plain(asdict(board)) for board in report.boards])
     )
     write_figures(report.boards, folder / "figures")
-    films = {scenario: Store(folder).film(key) for scenario, key in report.leaders.items()}
+    films = {scenario: Store(folder).video(key) for scenario, key in report.leaders.items()}
     shown = {scenario: film for scenario, film in films.items() if film}
     write_page(report.boards, replace(report.info, films=shown), folder / "report.html")
     return folder / "report.html"

@@ -271,7 +271,7 @@ def test_evaluate_goes_on_from_what_was_trained_and_from_what_was_evaluated(sing
     assert single("train", "toy_agents:Learner", *settings) == 0
     trained = capsys.readouterr().out
     assert trained.startswith("tiny-v1 learner 2: ")
-    (model,) = (tmp_path / "run" / "models").iterdir()
+    (model,) = (tmp_path / "run" / "weights").iterdir()
     assert str(model) in trained
     before = model.stat().st_mtime_ns
     assert single("train", "toy_agents:Learner", *settings) == 0
@@ -286,7 +286,7 @@ def test_evaluate_goes_on_from_what_was_trained_and_from_what_was_evaluated(sing
     assert {path: path.stat().st_mtime_ns for path in files} == files
     assert files[model] == before
     assert single("train", "toy_agents:Learner", "--set", "gain=0.6") == 0
-    assert len(list((tmp_path / "run" / "models").iterdir())) == 2
+    assert len(list((tmp_path / "run" / "weights").iterdir())) == 2
 
 
 def test_an_evaluation_that_failed_ends_with_1_and_is_tried_again(single, capsys) -> None:

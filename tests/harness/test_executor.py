@@ -17,8 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from mrl_bench.cli.main import main
 from mrl_bench.errors import MrlBenchError, UsageError
 from mrl_bench.results import Evaluation
-from mrl_bench.runs import executor as bench_module
-from mrl_bench.runs.executor import Bench, check, forget_failed, plan_runs
+from mrl_bench.runs import executor as executor_module
+from mrl_bench.runs.executor import ProcessExecutor, check, forget_failed, plan_runs
 from mrl_bench.runs.run import Run, execute, failure
 from mrl_bench.runs.store import Store
 from mrl_bench.scenario.suite import AgentSpec, find_suite
@@ -27,7 +27,7 @@ AGENTS = {"learner": toy("Learner"), "noise": toy("GlobalNoise"), "raises": toy(
 
 
 class Record:
-    """A display that notes what it is told."""
+    """Records the progress that it receives."""
 
     def __init__(self) -> None:
         self.fresh: dict[str, bool] = {}
@@ -46,7 +46,7 @@ class Record:
 
 def run_units(folder: Path, runs: list[Run], workers: int = 2, time_limit: float = 120) -> list[Evaluation]:
     check(runs)
-    return Bench(Store(folder), Record(), workers, time_limit).run(runs)
+    return ProcessExecutor(Store(folder), Record(), workers, time_limit).run(runs)
 
 
 def bench(suite: Path, folder: Path) -> int:
@@ -125,7 +125,9 @@ def test_the_plan_says_what_was_run_and_on_what(unbroken: tuple[Path, int, str, 
 
 def test_scalars_have_the_tags_that_people_know(unbroken: tuple[Path, int, str, str]) -> None:
     for agent, own in (("learner", "losses/push"), ("blind", "losses/value_loss")):
-        events = EventAccumulator(str(unbroken[0] / "tensorboard" / "tiny-v1" / f"{agent}-0")).Reload()
+        events = EventAccumulator(
+            str(unbroken[0] / "tensorboard" / "tiny-v1" / f"{agent}-0-{runs[agent]['train'][:6]}")
+        ).Reload()
         tags = {"charts/episodic_return_0", "charts/episodic_length_0", "charts/SPS", own}
         assert tags <= set(events.Tags()["scalars"])
 
@@ -133,7 +135,7 @@ def test_scalars_have_the_tags_that_people_know(unbroken: tuple[Path, int, str, 
 def test_what_is_there_is_not_run_again(unbroken: tuple[Path, int, str, str], suite: Path) -> None:
     folder, display = unbroken[0], Record()
     before = stamps(folder)
-    Bench(Store(folder), display, 2, 120).run(plan_runs(find_suite(suite), "cpu"))
+    ProcessExecutor(Store(folder), display, 2, 120).run(plan_runs(find_suite(suite), "cpu"))
     assert stamps(folder) == before
     assert not display.starts
     assert len(display.fresh) == 6
@@ -181,7 +183,7 @@ def test_a_report_of_an_unfinished_run_says_so(
     assert capsys.readouterr().err.startswith(
         "mrl-bench: tiny-v1: no scores without the anchor 'oracle' (missing)"
     )
-    shutil.rmtree(folder / "runs")
+    shutil.rmtree(folder / "results")
     assert main(["report", str(folder)]) == 1
     assert (
         capsys.readouterr().err == "mrl-bench: 6 of 6 runs are not finished: run the bench again to go on\n"
@@ -206,7 +208,7 @@ def test_retry_failed_runs_the_failed_runs_and_no_others(
     runs = plan_runs(find_suite(suite), "cpu")
     forget_failed(Store(folder), runs)
     display = Record()
-    Bench(Store(folder), display, 2, 120).run(runs)
+    ProcessExecutor(Store(folder), display, 2, 120).run(runs)
     assert display.starts == ["raises"]
     assert display.fresh == {run.agent.name: run.agent.name == "raises" for run in runs}
     assert canonical(folder) == canonical(unbroken[0])
@@ -327,13 +329,13 @@ def test_a_log_keeps_the_beginning_and_the_end_of_what_was_printed(mayhem) -> No
     assert log.startswith(b"x" * 2**20)
     assert b" bytes left out]\n" in log
     assert b"the last words\n" in log[-1000:]
-    assert len(log) < bench_module.LOG_HEAD + bench_module.LOG_TAIL + 100
+    assert len(log) < executor_module.LOG_HEAD + executor_module.LOG_TAIL + 100
 
 
 def test_a_hanging_unit_is_ended_by_the_time_limit_with_what_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench_module, "ATTEMPTS", 1)
+    monkeypatch.setattr(executor_module, "ATTEMPTS", 1)
     begun = time.monotonic()
     (result,) = run_units(tmp_path, [toy_unit(make_scenario(tmp_path), "Hangs")], time_limit=1)
     assert result.error == "not finished within 1 s"
@@ -347,20 +349,20 @@ def test_a_result_that_cannot_be_written_stops_the_bench_and_marks_no_unit_as_fa
     scenario = make_scenario(tmp_path)
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / "models").write_text("a file where a folder should be")
+    (folder / "weights").write_text("a file where a folder should be")
     slow = toy_unit(scenario, "Learner", seed=1, pause=100.0)
     begun = time.monotonic()
-    with pytest.raises(MrlBenchError, match=r"^tiny-v1 learner 0: File exists: .*models"):
+    with pytest.raises(MrlBenchError, match=r"^tiny-v1 learner 0: File exists: .*weights"):
         run_units(folder, [slow, toy_unit(scenario, "Learner")])
     assert time.monotonic() - begun < 100, "the other run was waited for"
-    assert not list(folder.glob("runs/*"))
+    assert not list(folder.glob("results/*"))
 
 
 def test_code_that_was_changed_meanwhile_stops_the_bench(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(Run, "key", lambda self, stage: f"before-{stage}")
     with pytest.raises(MrlBenchError, match=r"^tiny-v1 learner 0: the code of learner, .*, was changed"):
         run_units(tmp_path / "run", [toy_unit(make_scenario(tmp_path), "Learner")])
-    assert not list((tmp_path / "run").glob("runs/*"))
+    assert not list((tmp_path / "run").glob("results/*"))
 
 
 def test_a_scenario_that_was_changed_meanwhile_is_refused(tmp_path: Path) -> None:
@@ -391,7 +393,7 @@ def test_agents_that_cannot_be_used_are_refused_before_anything_runs(tmp_path: P
 def test_progress_is_shown_against_what_an_agent_means_to_use(tmp_path: Path) -> None:
     scenario = make_scenario(tmp_path)  # with a budget of 300
     for agent, settings, goal in (("maml", {}, 300), ("mbml", {}, 300), ("mbml", {"env_steps": 200}, 200)):
-        assert Run(scenario, AgentSpec(agent, agent, settings), 0, "cpu").goal == goal
+        assert Run(scenario, AgentSpec(agent, agent, settings), 0, "cpu").planned_env_steps == goal
 
 
 def test_two_benches_do_not_share_a_folder(suite: Path, tmp_path: Path, capsys) -> None:
@@ -417,7 +419,7 @@ def end_and_restart(suite: Path, folder: Path, signals: list[int], moments: list
             assert (code, err) == (130, "mrl-bench: stopped; the same command goes on from here\n")
         assert "Traceback" not in out + err
         assert cli.is_gone(), "workers live on without their bench"
-        for path in folder.glob("runs/*.json"):
+        for path in folder.glob("results/*.json"):
             assert json.loads(path.read_bytes()), "half a file"
     assert bench(suite, folder) == 1
 

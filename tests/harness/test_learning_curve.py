@@ -68,7 +68,7 @@ def test_weights_are_the_same_bytes_with_and_without_probes(scenario, tmp_path, 
     assert len(probed.learning_curve.env_steps) > len(plain.learning_curve.env_steps) == 1
     assert probed.env_steps == plain.env_steps
     models = [
-        Store(tmp_path / name).model_path(run.key("train")).read_bytes() for name in ("with", "without")
+        Store(tmp_path / name).weights_path(run.key("train")).read_bytes() for name in ("with", "without")
     ]
     assert models[0] == models[1]
 
