@@ -1,7 +1,7 @@
 """The privileged observation: the task's parameters, appended to the observation for the oracle.
 
-`privileged` is an argument of the harness's functions. `Run.privileged` is true for the reference agent "oracle" only. No
-scenario, suite or setting can change that: an agent receives an `EnvSpec` and observations, never a task.
+`privileged` is an argument of the harness's functions. `Run.privileged` is true for the reference agent "oracle"
+only. No scenario, suite or setting can change that: an agent receives an `EnvSpec` and observations, never a task.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_kit import make_suite, toy, unit_of
-from test_executor import Record, bench, run_units
+from bench_kit import make_suite, planned_run, toy
+from test_executor import Record, bench, execute_runs
 from test_scores import RANDOM, anchors, crash, run
 
 from mrl_bench.cli.main import main
@@ -51,7 +51,7 @@ def test_a_bench_records_a_video_and_its_page_shows_it(
     page = folder / "report.html"
     assert "data:image/webp" not in page.read_text()
 
-    key = unit_of(suite, "learner").key("evaluate")
+    key = planned_run(suite, "learner").key("evaluate")
     monkeypatch.setattr(runs, "_leader", lambda *_: key)
     assert main(["report", str(folder)]) == 0  # which runs no agent
     assert "data:image/webp" not in page.read_text()
@@ -68,11 +68,11 @@ def test_a_video_that_fails_or_takes_too_long_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suite, store = make_suite(tmp_path, {"learner": toy("Learner")}), Store(tmp_path / "run")
-    run, executor = unit_of(suite, "learner"), ProcessExecutor(store, Record(), 1, 120)
+    run, executor = planned_run(suite, "learner"), ProcessExecutor(store, Record(), 1, 120)
     executor.record([run])
     assert store.video(run.key("evaluate")) is None
     assert "No such file" in store.log_path(run.key("evaluate")).read_text()  # of its weights
-    run_units(
+    execute_runs(
         store.folder, [run for run in plan_runs(find_suite(suite), "cpu") if run.agent.name == "learner"]
     )
     monkeypatch.setattr(executor_module, "VIDEO_TIME_LIMIT", 0.2)

@@ -37,7 +37,9 @@ def test_steps_are_the_sum_of_the_masks(scenario):
             lived += int(rollout.mask.sum())
             assert training.steps == lived
             assert training.left == 1000 - lived
-    assert 0 < lived < 4 * 6 * scenario.horizon  # so that slots have ended early, and did not count
+    assert (
+        0 < lived < 4 * 6 * scenario.horizon
+    )  # some episodes have ended early, and their remaining steps do not count
 
 
 def test_a_step_that_breaks_down_was_a_step_too(scenario):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bench_kit import make_scenario, make_suite, toy, unit_of
+from bench_kit import make_scenario, make_suite, planned_run, toy
 from mrl_tasks.cartpole.family import CartPole
 from mrl_tasks.locomotion import rendering
 from mrl_tasks.locomotion.family import Locomotion
@@ -67,7 +67,7 @@ def test_the_first_task_scores_what_an_evaluation_says(tmp_path: Path) -> None:
     protocol = {"k": [0, 2], "episodes_per_round": 1, "scored_episodes": 1}
     splits = {"test": {"count": 1, "seed": 1}}
     suite = make_suite(tmp_path, {"learner": toy("Learner")}, splits=splits, protocol=protocol)
-    run = unit_of(suite, "learner")
+    run = planned_run(suite, "learner")
     store = Store(tmp_path / "run")
     train(run, store, lambda *_: None)
     weights = store.weights(run.key("train"), "cpu")
@@ -79,7 +79,7 @@ def test_the_first_task_scores_what_an_evaluation_says(tmp_path: Path) -> None:
 
 
 def test_a_report_is_given_frames_without_text(tmp_path: Path) -> None:
-    run = unit_of(make_suite(tmp_path, {"learner": toy("Learner")}), "learner")
+    run = planned_run(make_suite(tmp_path, {"learner": toy("Learner")}), "learner")
     store = Store(tmp_path / "run")
     train(run, store, lambda *_: None)
     weights = store.weights(run.key("train"), "cpu")
@@ -104,7 +104,7 @@ def test_a_report_is_given_frames_without_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("agent", ["oracle", "learner", "toy_agents:Learner"])
 def test_weights_come_from_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], agent: str) -> None:
     path, store = make_suite(tmp_path, {"learner": toy("Learner")}), Store(tmp_path / "run")
-    runs = [unit_of(path, "oracle"), unit_of(path, "learner")]
+    runs = [planned_run(path, "oracle"), planned_run(path, "learner")]
     write_manifest(store, find_suite(path), runs)
     run = runs[agent != "oracle"]
     scenario, out = tmp_path / "tiny-v1.yaml", tmp_path / "a.gif"

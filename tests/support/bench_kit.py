@@ -64,11 +64,11 @@ def toy(name: str, **settings: Any) -> dict[str, Any]:
     return {"agent": f"toy_agents:{name}", "set": settings}
 
 
-def toy_unit(scenario: Scenario, name: str, seed: int = 0, **settings: Any) -> Run:
+def toy_run(scenario: Scenario, name: str, seed: int = 0, **settings: Any) -> Run:
     return Run(scenario, AgentSpec(name.lower(), f"toy_agents:{name}", settings), seed, "cpu")
 
 
-def unit_of(suite: Path, agent: str, seed: int = 0) -> Run:
+def planned_run(suite: Path, agent: str, seed: int = 0) -> Run:
     return next(
         run for run in plan_runs(find_suite(suite), "cpu") if (run.agent.name, run.seed) == (agent, seed)
     )
