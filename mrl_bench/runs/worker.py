@@ -1,8 +1,8 @@
 """A worker process: executes one run, or records its video. The executor starts it.
 
-`python -m mrl_bench.runs.worker` reads the run as a line of JSON from standard input, and writes reports as
-lines of JSON to standard output. Output of the run's own code goes to standard error, which the executor copies to the run's log.
-When the executor dies, standard input ends; then this process and its children are killed.
+`python -m mrl_bench.runs.worker` reads the run as a line of JSON from standard input, and writes reports as lines of
+JSON to standard output. Output of the run's own code goes to standard error, which the executor copies to the run's
+log. When the executor dies, standard input ends; then this process and its children are killed.
 """
 
 from __future__ import annotations

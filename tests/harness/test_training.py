@@ -37,9 +37,7 @@ def test_steps_are_the_sum_of_the_masks(scenario):
             lived += int(rollout.mask.sum())
             assert training.steps == lived
             assert training.left == 1000 - lived
-    assert (
-        0 < lived < 4 * 6 * scenario.horizon
-    )  # some episodes have ended early, and their remaining steps do not count
+    assert 0 < lived < 4 * 6 * scenario.horizon  # episodes that end early count fewer steps
 
 
 def test_a_step_that_breaks_down_was_a_step_too(scenario):
