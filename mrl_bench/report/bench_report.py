@@ -26,7 +26,7 @@ class BenchReport:
     boards: list[ScenarioScores]  # of the scenarios that can be scored
     info: RunInfo
     missing: list[str]  # what is not on a board, and why; a line each
-    leaders: Mapping[str, str]  # scenario -> key of the run that a film of it shows
+    leaders: Mapping[str, str]  # scenario -> key of the run that its video shows
 
 
 def read_report(folder: Path) -> BenchReport:

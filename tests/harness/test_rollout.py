@@ -203,7 +203,7 @@ def test_the_noise_seed_does_not_move_the_starts() -> None:
     assert torch.equal(one.obs, other.obs)
 
 
-def test_whoever_writes_into_what_it_sees_changes_no_record() -> None:
+def test_an_agent_that_writes_into_its_input_changes_no_record() -> None:
     def act(state: object, step: TimeStep, explore: bool, rng: torch.Generator) -> tuple[Tensor, object]:
         action, state = noisy(state, step, explore, rng)
         for tensor in (step.obs, step.action, step.reward, step.alive):

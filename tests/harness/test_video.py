@@ -26,7 +26,7 @@ from mrl_bench.runs.manifest import write_manifest
 from mrl_bench.runs.run import train
 from mrl_bench.runs.store import Store
 from mrl_bench.runs.video import FILE_CAMERA, REPORT_CAMERA, encoding, find_trained_run, play, record
-from mrl_bench.runs.video.episodes import load_agent
+from mrl_bench.runs.video.episodes import Episode, load_agent
 from mrl_bench.runs.video.frames import GAP
 from mrl_bench.scenario import find_scenario
 from mrl_bench.scenario.suite import find_suite
@@ -53,6 +53,15 @@ def test_a_video_shows_both_episodes(tmp_path: Path, capsys: pytest.CaptureFixtu
     left, right = first[70:, : FILE_CAMERA.width], first[70:, -FILE_CAMERA.width :]
     assert (left == right).all()  # both start alike
     assert len(np.unique(left.reshape(-1, 3), axis=0)) > 4  # there is something to be seen
+
+
+def test_one_round_is_played_by_default_and_k_counts_episodes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = run_play(capsys, make_scenario(tmp_path).path, "--out", tmp_path / "a.gif")
+    assert (code, "at k = 2;" in said) == (0, True), said
+    episode = Episode(k=4, camera=FILE_CAMERA, frames=[(b"", 7, 1.25)])
+    assert episode.caption(0) == "k = 4, after adaptation: return 1.2, step 7"
 
 
 def test_an_mp4_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
