@@ -299,7 +299,7 @@ def test_an_agent_that_writes_into_what_it_sees_changes_no_score(tmp_path: Path,
 
 def test_an_agent_that_gives_a_wrong_shape_is_a_failed_run(tmp_path: Path, capsys) -> None:
     result = execute(toy_run(make_scenario(tmp_path), "WrongShape"), Store(tmp_path), lambda *_: None)
-    assert result.error == "ValueError: act gave actions of shape (2, 2, 2), not (2, 2, 1)"
+    assert result.error == "ValueError: act returned actions of shape (2, 2, 2), not (2, 2, 1)"
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -359,7 +359,7 @@ def test_a_result_that_cannot_be_written_stops_the_bench_and_marks_no_run_as_fai
 
 def test_code_that_was_changed_meanwhile_stops_the_bench(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(Run, "key", lambda self, stage: f"before-{stage}")
-    with pytest.raises(MrlBenchError, match=r"^tiny-v1 learner 0: the code of learner, .*, was changed"):
+    with pytest.raises(MrlBenchError, match=r"^tiny-v1 learner 0: the code of learner, .* has changed"):
         execute_runs(tmp_path / "run", [toy_run(make_scenario(tmp_path), "Learner")])
     assert not list((tmp_path / "run").glob("results/*"))
 
@@ -367,7 +367,7 @@ def test_code_that_was_changed_meanwhile_stops_the_bench(tmp_path: Path, monkeyp
 def test_a_scenario_that_was_changed_meanwhile_is_refused(tmp_path: Path) -> None:
     data = toy_run(make_scenario(tmp_path), "Learner").to_json()
     make_scenario(tmp_path, horizon=13)
-    with pytest.raises(UsageError, match=r"tiny-v1\.yaml is not what it was"):
+    with pytest.raises(UsageError, match=r"tiny-v1\.yaml has changed since"):
         Run.from_json(data)
 
 
