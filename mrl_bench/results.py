@@ -1,13 +1,12 @@
-"""What a run of work leaves behind, and its form on disk.
+"""Results of runs, and their JSON form.
 
-A run is one (scenario, agent, seed, stage). Its result is canonical: the same run gives the same bytes, on the same
-machine, however often it is run. Measured times are no part of it (see `runs.py`).
+A run is one agent with one seed on one scenario. Its results are canonical: on the same machine, the same run gives the
+same bytes. So measured times are not part of them (see `runs/store.py`).
 """
 
 from __future__ import annotations
 
 import json
-from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from math import isfinite, nan
@@ -21,22 +20,21 @@ from mrl_bench.types import Ratio
 
 @dataclass(frozen=True)
 class Curve:
-    """The adaptation curves of one agent on one split: B tasks, K points that are scored, N scored episodes each."""
+    """The adaptation curve of one agent on one split: B tasks, K scored values of k, N scored episodes at each."""
 
-    k: tuple[int, ...]  # (K,) adaptation episodes of each task before each point, starting with 0
+    k: tuple[int, ...]  # (K,) adaptation episodes on each task before scoring, ascending
     returns: NDArray[np.float64]  # (B, K, N) undiscounted return of each scored episode
-    env_steps: NDArray[np.float64]  # (B, K) env steps of adaptation data that each task had given by then
-    failed: NDArray[
-        np.int64
-    ]  # (B, K) scored episodes, and adaptation episodes so far, in which the simulation broke
-    # What the family measures beside the return, name -> (B, K, N); see `mrl_bench.family.HasMetrics`.
+    env_steps: NDArray[np.float64]  # (B, K) env steps of adaptation on each task so far
+    # (B, K) failed episodes: those scored at this k, and all adaptation episodes so far.
+    failed: NDArray[np.int64]
+    # Further measurements of the family, name -> (B, K, N); see `mrl_bench.family.HasMetrics`.
     metrics: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    reported: Mapping[str, Ratio] = field(default_factory=dict)  # what a board shows of them
+    reported: Mapping[str, Ratio] = field(default_factory=dict)  # those that tables show
 
     def __post_init__(self) -> None:
         named = {name for ratio in self.reported.values() for name in ratio if name is not None}
         if missing := sorted(named - set(self.metrics)):
-            raise ValueError(f"the family reports what it does not measure: {', '.join(missing)}")
+            raise ValueError(f"the family reports metrics that it does not measure: {', '.join(missing)}")
 
     def to_json(self) -> dict[str, Any]:
         mappings = {
@@ -61,14 +59,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """What one agent scored after the first adaptation round while it meta-trained: B test tasks, M probes."""
+    """Returns during meta-training, after one adaptation round: B test tasks, M periodic evaluations."""
 
-    k: int  # adaptation episodes of each task in that round
-    env_steps: NDArray[np.int64]  # (M,) of meta-training before each probe, rising
+    k: int  # adaptation episodes on each task in that round
+    env_steps: NDArray[np.int64]  # (M,) env steps of meta-training before each evaluation, ascending
     returns: NDArray[np.float64]  # (B, M) mean undiscounted return of the scored episodes
-    failed: NDArray[
-        np.int64
-    ]  # (B, M) scored episodes, and adaptation episodes, in which the simulation broke
+    failed: NDArray[np.int64]  # (B, M) failed scored episodes and adaptation episodes
 
     def to_json(self) -> dict[str, Any]:
         return {name: np.asarray(value).tolist() for name, value in vars(self).items()}
@@ -85,13 +81,12 @@ class LearningCurve:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What meta-training left behind beside the weights."""
+    """The result of meta-training, apart from the weights."""
 
-    env_steps: int  # counted by the harness
-    learning_curve: LearningCurve | None = None  # None for anchors, and where the run failed
-    model_errors: Mapping[str, float] = field(
-        default_factory=dict
-    )  # what was logged under "model/" -> its last value
+    env_steps: int  # of meta-training, counted by the harness
+    learning_curve: LearningCurve | None = None  # None for reference agents and failed runs
+    # Last value of each scalar that the agent logged under "model/", by its name there.
+    model_errors: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -111,12 +106,12 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one trained agent (scenario, agent, seed) scored. `error` is set, and `curves` empty, if the run failed."""
+    """The result of one run (scenario, agent, seed). If it failed, `error` is set and `curves` is empty."""
 
     scenario: str  # scenario id
-    digest: str  # of the scenario; evaluations with different digests never share a table
-    agent: str  # the name it has on the board
-    is_reference: bool  # random, blind and oracle: they normalise the scores and are not ranked
+    digest: str  # of the scenario; scores of different digests are never compared
+    agent: str  # its name in the suite and in tables
+    is_reference: bool  # random, blind, oracle: they normalise scores and are not ranked
     seed: int
     training: TrainingResult
     curves: Mapping[str, Curve]  # split ("train", "test", "ood") -> curve
@@ -136,28 +131,27 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Video:
-    """Two scored episodes of one test task side by side, before any adaptation and after all of it."""
+    """Two scored episodes of one test task next to each other, before adaptation and after k adaptation episodes."""
 
     agent: str
     seed: int  # of its meta-training
     task: str  # the parameters in which the test tasks differ
-    episodes: int  # of adaptation in between
+    episodes: int  # k: adaptation episodes between the two
     returns: tuple[float, float]  # undiscounted, before and after
     seconds: tuple[float, float]  # simulated, until the episode ended
-    width: int  # [px] of both pictures together
+    width: int  # [px] of both episodes together
     height: int
-    moving: bytes  # WebP
-    still: bytes  # its last picture
+    moving: bytes  # animated WebP
+    still: bytes  # its last frame, WebP
 
     def to_json(self) -> dict[str, Any]:
-        images = {name: b64encode(getattr(self, name)).decode() for name in ("moving", "still")}
-        return asdict(self) | images
+        """What the video shows, without its images."""
+        return {name: value for name, value in asdict(self).items() if name not in ("moving", "still")}
 
     @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Video:
+    def from_json(data: Mapping[str, Any], moving: bytes, still: bytes) -> Video:
         pairs = {name: tuple(data[name]) for name in ("returns", "seconds")}
-        images = {name: b64decode(data[name], validate=True) for name in ("moving", "still")}
-        return Video(**{**data, **pairs, **images})
+        return Video(**{**data, **pairs}, moving=moving, still=still)
 
 
 def canonical_json(value: Any) -> bytes:

@@ -103,15 +103,17 @@ def _parser() -> argparse.ArgumentParser:
         )
         one.set_defaults(command=command)
 
-    film = commands.add_parser("play", help="film an agent on a held-out task, before and after it adapts")
-    film.add_argument("scenario", help="id or YAML file")
-    film.add_argument("--agent", default="random", help="name or module:Class (default: random)")
-    film.add_argument("--seed", type=_seed, default=0, help="its training seed (default: 0)")
-    film.add_argument("--run", type=Path, help="folder with its weights (default: runs/quick, runs/single)")
-    film.add_argument("--task", type=_seed, default=0, help="which test task (default: 0)")
-    film.add_argument("--rounds", type=_positive, default=1, help="rounds of adaptation (default: 1)")
-    film.add_argument("--out", type=Path, required=True, metavar="FILE", help=".mp4 or .gif")
-    film.set_defaults(command=_play)
+    video = commands.add_parser(
+        "play", help="make a video of an agent on a test task, before and after adaptation"
+    )
+    video.add_argument("scenario", help="id or YAML file")
+    video.add_argument("--agent", default="random", help="name or module:Class (default: random)")
+    video.add_argument("--seed", type=_seed, default=0, help="its training seed (default: 0)")
+    video.add_argument("--results", type=Path, help="results folder (default: runs/quick, runs/single)")
+    video.add_argument("--task", type=_seed, default=0, help="which test task (default: 0)")
+    video.add_argument("--k", type=_positive, help="adaptation episodes (default: one round)")
+    video.add_argument("--out", type=Path, required=True, metavar="FILE", help=".mp4 or .gif")
+    video.set_defaults(command=_play)
 
     listing = commands.add_parser("list", help="what there is: scenarios, suites, families, agents")
     listing.set_defaults(command=_list)
@@ -155,7 +157,7 @@ def _whole(text: str, low: int) -> int:
 def _bench(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from mrl_bench.runs.executor import Bench, check, forget_failed, pick_device, plan_runs
+    from mrl_bench.runs.executor import ProcessExecutor, check, forget_failed, pick_device, plan_runs
     from mrl_bench.runs.manifest import write_manifest
     from mrl_bench.runs.progress import make_progress
     from mrl_bench.runs.provenance import cores
@@ -178,15 +180,15 @@ def _bench(options: argparse.Namespace) -> int:
             flush=True,
         )
         with make_progress(len(runs)) as display:
-            running = Bench(store, display, workers, options.time_limit)
-            results = running.run(runs)
+            executor = ProcessExecutor(store, display, workers, options.time_limit)
+            results = executor.run(runs)
         failed = sum(result.error is not None for result in results)
 
-        def film(report: BenchReport) -> None:
-            running.film([run for run in runs if run.key("evaluate") in report.leaders.values()])
+        def record(report: BenchReport) -> None:
+            executor.record([run for run in runs if run.key("evaluate") in report.leaders.values()])
 
         try:
-            _show(store.folder, ("test",), film)
+            _show(store.folder, ("test",), record)
         except MrlBenchError as error:
             if not failed:
                 raise
@@ -204,15 +206,15 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _show(
-    folder: Path, splits: Sequence[str], film: Callable[[BenchReport], None] = lambda report: None
+    folder: Path, splits: Sequence[str], record: Callable[[BenchReport], None] = lambda report: None
 ) -> None:
-    """Prints the boards of a bench, and writes its report once `film` has done what it can."""
+    """Prints the boards of a bench, and writes its report after `record` has recorded its videos."""
     from mrl_bench.report.bench_report import read_report, write_report
     from mrl_bench.report.table import print_boards
 
     report = read_report(folder)
     print_boards(report.boards, report.info, splits)
-    film(report)
+    record(report)
     print(f"report: {write_report(folder, report)}")
     for line in report.missing:
         print(f"mrl-bench: {line}", file=sys.stderr)
@@ -224,7 +226,7 @@ def _train(options: argparse.Namespace) -> int:
 
     run, store = _single(options), Store(options.out)
     trained = train(run, store, _print_progress)
-    print(f"{run.label}: {trained.env_steps:,} env steps, weights in {store.model_path(run.key('train'))}")
+    print(f"{run.label}: {trained.env_steps:,} env steps, weights in {store.weights_path(run.key('train'))}")
     return 0
 
 
@@ -271,12 +273,12 @@ def _print_progress(stage: str, done: int, total: int) -> None:
 def _play(options: argparse.Namespace) -> int:
     import torch
 
-    from mrl_bench.runs.video import find_player, play
+    from mrl_bench.runs.video import find_trained_run, play
 
     torch.set_num_threads(1)
-    run, weights = find_player(options.scenario, options.agent, options.seed, options.run)
-    episodes = play(run, weights, task=options.task, rounds=options.rounds, out=options.out)
-    scores = ", ".join(f"{episode.total:.1f} at k = {episode.rounds}" for episode in episodes)
+    run, weights = find_trained_run(options.scenario, options.agent, options.seed, options.results)
+    episodes = play(run, weights, task=options.task, k=options.k, out=options.out)
+    scores = ", ".join(f"{episode.total:.1f} at k = {episode.k}" for episode in episodes)
     print(f"{run.label}, test task {options.task}: return {scores}; {options.out}")
     return 0
 

@@ -1,1 +1,1 @@
-"""What an agent lives through: rollouts, meta-training, adaptation, and the learning curve."""
+"""The protocol: rollouts, meta-training, adaptation, the learning curve, and the privileged observation."""

@@ -1,23 +1,93 @@
-"""The adaptation protocol: what a trained agent scores on a list of tasks after k episodes of each of them."""
+"""The adaptation protocol: an agent adapts to unseen tasks, and is scored after k adaptation episodes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mrl_bench.agent import MetaAgent
+from mrl_bench.family import BatchEnv
 from mrl_bench.keyed_random import seed_of
 from mrl_bench.protocol.privileged import agent_spec, make_env, meter
 from mrl_bench.protocol.rollout import collect
 from mrl_bench.results import Curve
-from mrl_bench.types import State
+from mrl_bench.types import Rollout, State
 
 if TYPE_CHECKING:
     import torch
 
     from mrl_bench.scenario import Scenario
+
+
+class Checkpoint(NamedTuple):
+    """An agent that has adapted to B tasks for some rounds."""
+
+    round: int  # adaptation rounds so far
+    state: State  # a copy: writing into it changes nothing in the adaptation
+    env_steps: NDArray[np.float64]  # (B,) env steps of the adaptation data of each task so far
+    failed: NDArray[np.int64]  # (B,) adaptation episodes so far in which the simulation failed
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """One agent on one split of a scenario. Evaluation and videos both play through this class.
+
+    Every scored episode starts in the same initial states, whatever the agent, its seed and k. Adaptation episodes
+    start in new ones in each round.
+    """
+
+    agent: MetaAgent  # is not changed
+    scenario: Scenario
+    split: str  # "train", "test" or "ood"
+    seed: int  # of the agent's noise; the training seed
+    device: torch.device  # where environment and agent compute
+    privileged: bool = False  # append the task's parameters to the observation (the oracle alone)
+
+    def checkpoints(self, adapt_env: BatchEnv, tasks: int, rounds: Collection[int]) -> Iterator[Checkpoint]:
+        """Adapts to the tasks of an environment, and stops at each of some rounds.
+
+        Args:
+            adapt_env: tasks x episodes_per_round environment instances.
+            tasks: B.
+            rounds: counts of adaptation rounds at which a checkpoint is wanted; 0 is before any adaptation.
+        """
+        spec = agent_spec(self.scenario, self.privileged)
+        state = self.agent.initial_state(tasks)
+        env_steps, failed = np.zeros(tasks), np.zeros(tasks, dtype=np.int64)
+        for done in range(max(rounds) + 1):
+            if done in rounds:
+                yield Checkpoint(done, _copy(state), env_steps.copy(), failed)
+            if done < max(rounds):
+                seeds = self._seeds("adapt", done, start=done)
+                rollout, state = collect(adapt_env, spec, self.agent.act, state, explore=True, **seeds)
+                env_steps += (rollout.mask.sum((1, 2)) + rollout.failed.sum(1)).cpu().numpy()
+                failed = failed + rollout.failed.sum(1).cpu().numpy()
+                state = self.agent.adapt(state, rollout, self._update_generator(done))
+
+    def score(self, env: BatchEnv, checkpoint: Checkpoint) -> Rollout:
+        """One scored episode in each environment instance. The agent does not explore and does not adapt."""
+        spec = agent_spec(self.scenario, self.privileged)
+        seeds = self._seeds("scored", checkpoint.round, start=0)
+        rollout, _ = collect(env, spec, self.agent.act, checkpoint.state, explore=False, **seeds)
+        return rollout
+
+    def _seeds(self, purpose: str, round: int, start: int) -> dict[str, int]:
+        """Seeds of a collection: of the initial states, and of the agent's noise."""
+        scenario, split = self.scenario.id, self.split
+        return {
+            "seed": seed_of(purpose, scenario, split, start),
+            "noise_seed": seed_of(purpose, "noise", scenario, split, round, self.seed),
+        }
+
+    def _update_generator(self, round: int) -> torch.Generator:
+        import torch
+
+        seed = seed_of("update", self.scenario.id, self.split, round, self.seed)
+        return torch.Generator(self.device).manual_seed(seed)
 
 
 def evaluate(
@@ -32,50 +102,28 @@ def evaluate(
 ) -> Curve:
     """The adaptation curve of `agent` on every task of a split.
 
-    All tasks adapt side by side, each from its own data. Before each scored round count k, N scored episodes are
-    played from a copy of the agent's state; they start where the protocol says, the same for every agent, seed and k,
-    and `adapt` never sees them.
+    The tasks are played in one batch, and the agent adapts to each of them from that task's data alone. At each
+    scored k, N scored episodes are played with a copy of the agent's state; `adapt` never sees them.
 
     Args:
-        agent: is not changed.
-        scenario: its protocol says how many episodes are played, and at which k agents are scored.
-        split: "train", "test" or "ood".
-        seed: of the agent's noise; the training seed.
-        device: where environment and agent compute.
-        privileged: append the task's parameters to the observation (the oracle alone).
-        k: (K,) ascending multiples of the episodes in a round; score at these instead.
+        agent, scenario, split, seed, device, privileged: see `Adaptation`.
+        k: (K,) ascending multiples of the episodes per round; by default those of the scenario's protocol.
     """
-    protocol = scenario.protocol
+    protocol, tasks = scenario.protocol, scenario.tasks(split)
     scored_at = tuple(protocol.k if k is None else k)
     rounds = [episodes // protocol.episodes_per_round for episodes in scored_at]
-    tasks, spec = scenario.tasks(split), agent_spec(scenario, privileged)
     scored_env = make_env(scenario, tasks, protocol.scored_episodes, device, privileged)
     adapt_env = make_env(scenario, tasks, protocol.episodes_per_round, device, privileged)
     metered = meter(scored_env)
-    state = agent.initial_state(len(tasks))
-    env_steps = np.zeros(len(tasks))  # (B,)
-    broken = np.zeros(len(tasks), dtype=np.int64)
+    adaptation = Adaptation(agent, scenario, split, seed, device, privileged)
     returns, steps, failed, measured = [], [], [], []
-    for done in range(rounds[-1] + 1):
-
-        def seeds(purpose: str, done: int = done) -> dict[str, int]:
-            start = seed_of(purpose, scenario.id, split, 0 if purpose == "scored" else done)
-            return {"seed": start, "noise_seed": seed_of(purpose, "noise", scenario.id, split, done, seed)}
-
-        if done in rounds:
-            rollout, _ = collect(scored_env, spec, agent.act, _copy(state), explore=False, **seeds("scored"))
-            returns.append(rollout.returns().double().cpu().numpy())
-            metrics = metered.metrics() if metered else {}
-            measured.append({name: value.double().cpu().numpy() for name, value in metrics.items()})
-            steps.append(env_steps.copy())
-            failed.append(broken + rollout.failed.sum(1).cpu().numpy())
-        if done < rounds[-1]:
-            rollout, state = collect(adapt_env, spec, agent.act, state, explore=True, **seeds("adapt"))
-            env_steps += (rollout.mask.sum((1, 2)) + rollout.failed.sum(1)).cpu().numpy()
-            broken = broken + rollout.failed.sum(1).cpu().numpy()
-            state = agent.adapt(
-                state, rollout, _generator(device, seed_of("update", scenario.id, split, done, seed))
-            )
+    for checkpoint in adaptation.checkpoints(adapt_env, len(tasks), rounds):
+        rollout = adaptation.score(scored_env, checkpoint)
+        returns.append(rollout.returns().double().cpu().numpy())
+        metrics = metered.metrics() if metered else {}
+        measured.append({name: value.double().cpu().numpy() for name, value in metrics.items()})
+        steps.append(checkpoint.env_steps)
+        failed.append(checkpoint.failed + rollout.failed.sum(1).cpu().numpy())
     scored_env.close()
     adapt_env.close()
     return Curve(
@@ -89,14 +137,8 @@ def evaluate(
 
 
 def _copy(state: State) -> State:
-    """The same tree with tensors of its own: an agent that writes into it learns nothing from scored episodes."""
+    """The same tree with new tensors, so that an agent that writes into its state cannot learn from scored episodes."""
     import torch
     from torch.utils._pytree import tree_map
 
     return tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf, state)
-
-
-def _generator(device: torch.device, seed: int) -> torch.Generator:
-    import torch
-
-    return torch.Generator(device).manual_seed(seed)

@@ -1,4 +1,4 @@
-"""PeriodicEvaluation: what an agent scores while it meta-trains, from which its sample efficiency is read."""
+"""The learning curve: the agent is evaluated periodically during meta-training."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from mrl_bench.results import Curve, LearningCurve
 if TYPE_CHECKING:
     from mrl_bench.scenario import Scenario
 
-# A probe follows when the env steps have doubled: a curve over them has a logarithmic axis, and a run that is twice
-# as long costs one probe more.
+# The agent is evaluated each time the env steps have doubled: the curve has a logarithmic axis, and a run that is
+# twice as long costs one evaluation more.
 GROWTH = 2
 
 
 class PeriodicEvaluation:
-    """The learning curve of one agent in the making.
+    """Evaluates an agent during its meta-training.
 
-    A probe evaluates a second agent, which is handed a copy of the weights, on the test tasks up to the first round
-    of adaptation, with the starts and the noise of the evaluation that follows meta-training. So the agent that
-    learns sees nothing of it, even if it breaks its contract, and neither budget nor global generators notice.
+    The weights are copied into a second agent, which is evaluated on the test tasks after one adaptation round. Initial
+    states and noise are those of the evaluation after meta-training. The agent that trains is not affected, even if
+    it breaks its contract; neither are the budget and the global random generators.
 
     Args:
-        agent: the one that learns; only its `state_dict` is called.
-        twin: makes the second agent.
-        scenario: whose test tasks are played.
+        agent: the one that trains; only its `state_dict` is called.
+        make_agent: makes the second agent.
+        scenario: its test tasks are played.
         seed: of the agent's noise; the training seed.
         device: where environment and agent compute.
     """
@@ -41,29 +41,29 @@ class PeriodicEvaluation:
     def __init__(
         self,
         agent: MetaAgent,
-        twin: Callable[[], MetaAgent],
+        make_agent: Callable[[], MetaAgent],
         scenario: Scenario,
         *,
         seed: int,
         device: torch.device,
     ) -> None:
-        self._agent, self._twin, self._scenario = agent, twin, scenario
+        self._agent, self._make_agent, self._scenario = agent, make_agent, scenario
         self._seed, self._device = seed, device
-        self._found: dict[int, Curve] = {}  # env steps -> what was scored
-        self.seconds = 0.0  # that the probes took
+        self._curves: dict[int, Curve] = {}  # env steps of meta-training -> evaluation
+        self.seconds = 0.0  # spent on evaluations
 
     def due(self, steps: int) -> bool:
-        """Whether so many env steps are enough for another probe; the first is after the first data."""
-        return steps >= max(GROWTH * max(self._found, default=0), 1)
+        """Whether an evaluation is due after this many env steps. The first is due after the first data."""
+        return steps >= max(GROWTH * max(self._curves, default=0), 1)
 
-    def take(self, steps: int) -> None:
-        """PeriodicEvaluation the agent as it is after so many env steps; replaces a probe at as many."""
+    def evaluate(self, steps: int) -> None:
+        """Evaluates the current weights, after this many env steps of meta-training."""
         started = time.perf_counter()
         with _global_generators_kept(self._device):
-            twin = self._twin()
-            twin.load_state_dict({name: x.detach().clone() for name, x in self._agent.state_dict().items()})
-            self._found[steps] = evaluate(
-                twin,
+            copy = self._make_agent()
+            copy.load_state_dict({name: x.detach().clone() for name, x in self._agent.state_dict().items()})
+            self._curves[steps] = evaluate(
+                copy,
                 self._scenario,
                 "test",
                 seed=self._seed,
@@ -74,11 +74,11 @@ class PeriodicEvaluation:
 
     @property
     def curve(self) -> LearningCurve:
-        """All probes so far, of which there is one at least."""
-        curves = self._found.values()
+        """All evaluations so far, of which there is at least one."""
+        curves = self._curves.values()
         return LearningCurve(
             k=self._scenario.protocol.episodes_per_round,
-            env_steps=np.array(list(self._found)),
+            env_steps=np.array(list(self._curves)),
             returns=np.concatenate([curve.returns.mean(-1) for curve in curves], 1),
             failed=np.concatenate([curve.failed for curve in curves], 1),
         )
@@ -86,7 +86,7 @@ class PeriodicEvaluation:
 
 @contextmanager
 def _global_generators_kept(device: torch.device) -> Iterator[None]:
-    """Leaves the generators that all of a process shares as they were, for agents that draw from them."""
+    """Restores the global random generators afterwards, for agents that draw from them."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

@@ -1,7 +1,7 @@
-"""What the oracle is given, and nobody else: the task's parameters, appended to the observation.
+"""The privileged observation: the task's parameters, appended to the observation for the oracle.
 
-`privileged` is an argument of the harness's own functions, and the bench sets it for the anchor "oracle" alone. No
-scenario, suite, setting or submission can: an agent is handed an `EnvSpec` and observations, and never a task.
+`privileged` is an argument of the harness's functions. `Run.privileged` is true for the reference agent "oracle"
+only. No scenario, suite or setting can change that: an agent receives an `EnvSpec` and observations, never a task.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def agent_spec(scenario: Scenario, privileged: bool) -> EnvSpec:
-    """The sizes that an agent sees: with `privileged` the observation is longer by the parameters that vary."""
+    """The EnvSpec of an agent. With `privileged`, the observation is longer by the parameters that vary."""
     spec = scenario.family.spec
     if not privileged:
         return spec
@@ -32,7 +32,7 @@ def agent_spec(scenario: Scenario, privileged: bool) -> EnvSpec:
 def make_env(
     scenario: Scenario, tasks: TaskBatch, episodes: int, device: torch.device, privileged: bool
 ) -> BatchEnv:
-    """B x E slots of a scenario's family; with `privileged` the task's parameters are part of the observation."""
+    """B x E environment instances; with `privileged`, the task's parameters are part of the observation."""
     env = scenario.family.make(tasks, episodes, device)
     if not privileged:
         return env
@@ -41,7 +41,7 @@ def make_env(
 
 
 def meter(env: BatchEnv) -> HasMetrics | None:
-    """What measures more than the return in an environment of `make_env`, if anything does."""
+    """The environment of `make_env` without a wrapper, if it measures metrics; else None."""
     inner = env._env if isinstance(env, _PrivilegedEnv) else env
     return inner if isinstance(inner, HasMetrics) else None
 

@@ -1,4 +1,4 @@
-"""Plays episodes: an agent's `act` in a batched environment, with every step counted and every failure caught."""
+"""Rollouts: plays episodes in a batched environment, counts env steps and marks failed episodes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
 def collect(
     env: BatchEnv, spec: EnvSpec, act: Act, state: State, *, seed: int, noise_seed: int, explore: bool
 ) -> tuple[Rollout, State]:
-    """One episode in every slot of `env`.
+    """One episode in every environment instance.
 
     Args:
-        env: B x E slots.
+        env: B x E environment instances.
         spec: of that environment; its horizon cuts the episodes.
         act: chooses the actions.
-        state: what the agent knows of the B tasks, handed to `act` and on to its next call.
-        seed: of the episodes' starts.
+        state: the agent's state, a tree of tensors (B, ...); `act` returns the one for its next call.
+        seed: of the initial states.
         noise_seed: of the generator that `act` draws from, on the environment's device.
-        explore: handed to `act`.
+        explore: passed to `act`.
 
     Returns:
-        The rollout and the agent's state at its end. A slot fails, and ends, in the step in which its action is not
-        finite, or in which the environment says so or gives a number that is not finite.
+        The rollout and the agent's state at its end. An episode fails, and ends, in the step in which its action,
+        observation or reward is not finite, or in which the environment reports a failure.
+
+    Raises:
+        ValueError: `act` returned actions of a wrong shape.
     """
     obs = env.reset(seed)
     device = obs.device
@@ -35,34 +38,30 @@ def collect(
     failed = torch.zeros_like(alive)
     action, reward = obs.new_zeros(*obs.shape[:2], spec.act_dim), obs.new_zeros(obs.shape[:2])
     kept: list[list[torch.Tensor]] = [
-        [],
-        [],
-        [],
-        [],
-        [],
-    ]  # a list over t for each (B, E, T, ...) of the rollout
+        [] for _ in range(5)
+    ]  # for each (B, E, T, ...) of the rollout, a list over t
     first = obs
     for t in range(spec.horizon):
-        # Copies, so that an agent that writes into what it sees changes no record, and no reward.
+        # Copies, so that an agent that writes into its input changes neither the rollout nor a reward.
         last = TimeStep(obs.clone(), action.clone(), reward.clone(), alive.to(obs.dtype), t)
         action, state = act(state, last, explore, rng)
         if action.shape != (*obs.shape[:2], spec.act_dim):
             raise ValueError(
-                f"act gave actions of shape {tuple(action.shape)}, not {(*obs.shape[:2], spec.act_dim)}"
+                f"act returned actions of shape {tuple(action.shape)}, not {(*obs.shape[:2], spec.act_dim)}"
             )
         sane = action.isfinite().all(-1)
         action = torch.where(sane[..., None], action, 0.0)
         step = env.step(action)
         broken = ~sane | step.failed | ~step.reward.isfinite() | ~step.obs.isfinite().all(-1)
         failed = failed | (broken & alive)
-        mask = alive & ~broken  # a step that broke down gives neither reward nor observation
+        mask = alive & ~broken  # a failed step gives neither reward nor observation
         obs = torch.where(mask[..., None], step.obs, obs)
         reward = torch.where(mask, step.reward, 0.0)
         terminated = step.terminated & mask
         for series, value in zip(kept, (obs, action, reward, terminated, mask.to(obs.dtype)), strict=True):
             series.append(value)
         alive = mask & ~terminated
-        # Looking costs a wait for the device, so only where the device is this processor.
+        # On a GPU this check would wait for the device.
         if device.type == "cpu" and not alive.any():
             break
     later, actions, rewards, ends, masks = (torch.stack(series, 2) for series in kept)

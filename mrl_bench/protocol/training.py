@@ -1,4 +1,4 @@
-"""The harness's side of meta-training: hands out fresh tasks, counts every env step, and ends at the budget."""
+"""Meta-training: gives an agent new training tasks, counts env steps, and enforces the budget."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from mrl_bench.scenario import Scenario
 
 Log = Callable[[Mapping[str, float], int], None]  # (tag -> value, step)
-Watch = Callable[[int], None]  # is told the env steps so far whenever the agent asks for new tasks
+Watch = Callable[[int], None]  # called with the env steps so far, whenever the agent asks for new tasks
 
-# Each training seed reads a stretch of the scenario's task stream that no other seed comes near.
+# Each training seed reads its own part of the scenario's task stream.
 _TASKS_PER_SEED = 2**32
 
 
@@ -42,7 +42,7 @@ class BudgetedTraining:
         log: Log,
         watch: Watch = lambda steps: None,
     ) -> None:
-        self._scenario, self._seed, self._device, self._reveal = scenario, seed, device, privileged
+        self._scenario, self._seed, self._device, self._privileged = scenario, seed, device, privileged
         self._budget, self._steps, self._log, self._watch = budget, 0, log, watch
         self._drawn = self._collected = 0
         self._started = time.perf_counter()
@@ -62,19 +62,21 @@ class BudgetedTraining:
     def tasks(self, count: int, episodes: int) -> PlayableTasks:
         asked = time.perf_counter()
         self._watch(self._steps)
-        self._started += time.perf_counter() - asked  # no part of the steps per second
-        draw = self._scenario.oracle_stream if self._reveal else self._scenario.stream
+        self._started += time.perf_counter() - asked  # excluded from the steps per second
+        draw = self._scenario.oracle_stream if self._privileged else self._scenario.stream
         batch = draw(self._seed * _TASKS_PER_SEED + self._drawn, count)
         self._drawn += count
-        env = make_env(self._scenario, batch, episodes, self._device, self._reveal)
-        return PlayableTasks(self, env, agent_spec(self._scenario, self._reveal))
+        env = make_env(self._scenario, batch, episodes, self._device, self._privileged)
+        return PlayableTasks(self, env, agent_spec(self._scenario, self._privileged))
 
     def log(self, values: Mapping[str, float | Tensor]) -> None:
         self._log({tag: float(value) for tag, value in values.items()}, self._steps)
 
     def played(self, rollout: Rollout, times: int) -> None:
         """Counts a rollout, the `times`-th on its tasks (from 0)."""
-        self._steps += int(rollout.mask.sum() + rollout.failed.sum())  # a step that broke down was a step too
+        self._steps += int(
+            rollout.mask.sum() + rollout.failed.sum()
+        )  # a step in which the simulation failed counts
         self._collected += 1
         self.log(
             {
@@ -85,7 +87,7 @@ class BudgetedTraining:
         )
 
     def next_seeds(self) -> tuple[int, int]:
-        """Seeds of the next collection: of its episodes' starts, and of the agent's noise."""
+        """Seeds of the next collection: of the initial states, and of the agent's noise."""
         where = (self._scenario.id, self._seed, self._collected)
         return seed_of("train", "episodes", *where), seed_of("train", "noise", *where)
 

@@ -26,7 +26,7 @@ class BenchReport:
     boards: list[ScenarioScores]  # of the scenarios that can be scored
     info: RunInfo
     missing: list[str]  # what is not on a board, and why; a line each
-    leaders: Mapping[str, str]  # scenario -> key of the run that a film of it shows
+    leaders: Mapping[str, str]  # scenario -> key of the run that its video shows
 
 
 def read_report(folder: Path) -> BenchReport:
@@ -99,7 +99,7 @@ def write_report(folder: Path, report: BenchReport) -> Path:
         folder / "scores.json", canonical_json([_plain(asdict(board)) for board in report.boards])
     )
     write_figures(report.boards, folder / "figures")
-    films = {scenario: Store(folder).film(key) for scenario, key in report.leaders.items()}
+    films = {scenario: Store(folder).video(key) for scenario, key in report.leaders.items()}
     shown = {scenario: film for scenario, film in films.items() if film}
     write_page(report.boards, replace(report.info, films=shown), folder / "report.html")
     return folder / "report.html"

@@ -1,4 +1,4 @@
-"""Runs the runs of a suite, a few at a time, each in a process of its own, and goes on from what is there."""
+"""Executes runs in worker processes, several at a time. Finished runs are skipped."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from mrl_bench.scenario.suite import REFERENCE_AGENTS, AgentSpec, Suite
 
 T = TypeVar("T")
 
-FILM_LIMIT = 60.0  # seconds to film a run in: pictures that take longer are not worth the wait
-ATTEMPTS = 2  # a worker that was killed or hung gets one more chance
+VIDEO_TIME_LIMIT = 60.0  # seconds to record the video of a run; a slower one is left out of the report
+ATTEMPTS = 2  # a run whose worker was killed or hung is attempted once more
 LOG_HEAD, LOG_TAIL = (
     2**20,
     2**16,
-)  # bytes of what an attempt prints that its log keeps: the beginning and the end
-_STRAY = 5.0  # seconds to wait for the last output of a worker whose child escaped
+)  # bytes of an attempt's output that the log keeps: its beginning and its end
+_STRAY = 5.0  # seconds to wait for the last output of a worker whose child left the process group
 
 
-class Display(Protocol):
-    """Is told how far each run is. Called from several threads."""
+class Progress(Protocol):
+    """Receives the progress of each run. Its methods are called from several threads."""
 
     def started(self, run: Run) -> None: ...
     def advanced(self, run: Run, stage: str, done: int, total: int) -> None: ...
@@ -41,11 +41,11 @@ class Display(Protocol):
 
 
 def plan_runs(suite: Suite, device: str) -> list[Run]:
-    """All runs of a suite, the longest first, so that no core waits for a long one that was begun last."""
+    """All runs of a suite, the longest first, so that no long run starts last and leaves cores idle."""
     runs = []
     for entry in suite.entries:
-        anchors = [AgentSpec(name, name, {}) for name in REFERENCE_AGENTS]
-        runs += [Run(entry.scenario, anchor, 0, device) for anchor in anchors]
+        references = [AgentSpec(name, name, {}) for name in REFERENCE_AGENTS]
+        runs += [Run(entry.scenario, agent, 0, device) for agent in references]
         runs += [
             Run(entry.scenario, agent, seed, device) for agent in entry.agents for seed in range(suite.seeds)
         ]
@@ -57,14 +57,14 @@ def _expected_cost(run: Run) -> int:
 
 
 @dataclass
-class Bench:
-    """One run of a list of runs in a folder.
+class ProcessExecutor:
+    """Executes runs, each in a worker process, and stores their results.
 
-    Results do not depend on `workers`: a run's batches have a shape of their own, and it uses one thread.
+    Results do not depend on `workers`: each run has its own batches and uses one thread.
     """
 
     store: Store
-    display: Display
+    progress: Progress
     workers: int
     time_limit: float  # seconds for one attempt at a run
     _running: set[subprocess.Popen[bytes]] = field(default_factory=set)
@@ -72,19 +72,22 @@ class Bench:
     _lock: Lock = field(default_factory=Lock)  # of the two above
 
     def run(self, runs: Sequence[Run]) -> list[Evaluation]:
-        """The results of all runs, which have passed `check`, in their order. Ctrl-C stops all workers.
+        """The results of all runs, in their order. Ctrl-C stops all workers.
+
+        Args:
+            runs: have passed `check`.
 
         Raises:
-            MrlBenchError: it makes no sense to go on, as when a result cannot be written.
+            MrlBenchError: an error that is not a run's own, such as a result that cannot be written.
         """
         return self._each(self._result, runs)
 
-    def film(self, runs: Sequence[Run]) -> None:
-        """Films runs that are finished and not filmed yet; one that cannot be, or not in time, goes without."""
-        self._each(self._film, runs)
+    def record(self, runs: Sequence[Run]) -> None:
+        """Records the videos of finished runs. One that fails or exceeds `VIDEO_TIME_LIMIT` is left out."""
+        self._each(self._record, runs)
 
     def _each(self, work: Callable[[Run], T], runs: Sequence[Run]) -> list[T]:
-        """Does the work of all runs, so many at a time; what ends one of them early ends them all."""
+        """Calls `work` for all runs, several at a time. An error in one of them stops all."""
         with ThreadPoolExecutor(self.workers) as pool:
             futures: list[Future[T]] = []
             try:
@@ -105,9 +108,9 @@ class Bench:
         key = run.key("evaluate")
         done = self.store.evaluation(key)
         if done:
-            self.display.finished(run, done, fresh=False)
+            self.progress.finished(run, done, fresh=False)
             return done
-        self.display.started(run)
+        self.progress.started(run)
         reason = ""
         for attempt in range(ATTEMPTS):
             reason = self._attempt(run, key, "ab" if attempt else "wb")
@@ -117,20 +120,20 @@ class Bench:
         if not done:
             done = failure(run, reason)
             self.store.put_evaluation(key, done)
-        self.display.finished(run, done, fresh=True)
+        self.progress.finished(run, done, fresh=True)
         return done
 
-    def _film(self, run: Run) -> None:
+    def _record(self, run: Run) -> None:
         key = run.key("evaluate")
-        if self.store.film(key) is None:
-            with suppress(MrlBenchError):  # as where a family draws no pictures
-                self._attempt(run, key, "ab", film=True)
+        if self.store.video(key) is None:
+            with suppress(MrlBenchError):  # such as a family that cannot render
+                self._attempt(run, key, "ab", record=True)
 
-    def _attempt(self, run: Run, key: str, log_mode: str, film: bool = False) -> str:
-        """Runs a worker to its end; returns how it ended, for the case that it left no result.
+    def _attempt(self, run: Run, key: str, log_mode: str, record: bool = False) -> str:
+        """Runs a worker until it ends; returns the reason why it ended, in case that it left no result.
 
         Raises:
-            MrlBenchError: it ended for a reason that is not the run's, or because this bench was stopped.
+            MrlBenchError: the worker reported an error that is not the run's own, or this executor was stopped.
         """
         with self._lock:
             if self._stopped:
@@ -139,8 +142,8 @@ class Bench:
             self._running.add(process)
         assert process.stdin
         folder = str(self.store.folder.resolve())
-        request = {"folder": folder, "run": run.to_json(), "key": key, "film": film}
-        time_limit = min(self.time_limit, FILM_LIMIT) if film else self.time_limit
+        request = {"folder": folder, "run": run.to_json(), "key": key, "record": record}
+        time_limit = min(self.time_limit, VIDEO_TIME_LIMIT) if record else self.time_limit
         refusals: list[str] = []
         readers = [
             Thread(target=self._follow, args=(run, process.stdout, refusals), daemon=True),
@@ -152,7 +155,7 @@ class Bench:
         try:
             for reader in readers:
                 reader.start()
-            with suppress(BrokenPipeError):  # it died already: its exit code says how
+            with suppress(BrokenPipeError):  # it has died already; its exit code follows
                 process.stdin.write(json.dumps(request).encode() + b"\n")
                 process.stdin.flush()
             process.wait(time_limit)
@@ -161,7 +164,7 @@ class Bench:
         finally:
             with self._lock:
                 self._running.discard(process)
-                _kill(process)  # if it has ended, then what it started and left behind
+                _kill(process)  # if it has ended, its children
         code = process.wait()
         for reader in readers:
             reader.join(_STRAY)
@@ -178,7 +181,7 @@ class Bench:
         )
 
     def _follow(self, run: Run, reports: IO[bytes], refusals: list[str]) -> None:
-        """Shows what a worker reports, and notes why it refused to work if it did."""
+        """Forwards the progress that a worker reports, and collects its errors in `refusals`."""
         with reports:
             while line := reports.readline(2**16):
                 with suppress(ValueError, KeyError, TypeError, OSError):  # the run's code can write here too
@@ -186,15 +189,15 @@ class Bench:
                     if "stop" in report:
                         refusals.append(str(report["stop"]))
                     else:
-                        self.display.advanced(
+                        self.progress.advanced(
                             run, str(report["stage"]), int(report["done"]), int(report["total"])
                         )
 
 
 def _start_worker() -> subprocess.Popen[bytes]:
-    """A worker in a process group of its own, so that what it starts can be ended with it."""
+    """A worker in a new process group, so that its children can be killed with it."""
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "mrl_bench.runs.worker"],  # -P: a module finds here what it finds there
+        [sys.executable, "-P", "-m", "mrl_bench.runs.worker"],  # -P: the same import path as here
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -209,15 +212,15 @@ def _start_worker() -> subprocess.Popen[bytes]:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kills a worker and all of its group."""
+    """Kills a worker and its process group."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def _keep_output(output: IO[bytes], log: Path, mode: str) -> None:
-    """Copies what a run prints to its log: no more than its beginning and its end, or it could fill the disk."""
+    """Copies a run's output to its log; of a long output only the beginning and the end, to spare the disk."""
     with output:
-        with suppress(OSError):  # without a log the run goes on all the same
+        with suppress(OSError):  # the run continues without a log
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open(mode, buffering=0) as file:
                 room, tail, left_out = LOG_HEAD, b"", 0
@@ -235,23 +238,23 @@ def _keep_output(output: IO[bytes], log: Path, mode: str) -> None:
 
 
 def check(runs: Iterable[Run]) -> None:
-    """Refuses agents that cannot be imported and settings that do not fit, before anything runs.
+    """Checks that all agents can be imported and accept their settings, before anything runs.
 
     Raises:
-        UsageError: the first of them.
+        UsageError: the first one that cannot.
     """
     for run in runs:
         try:
             run.key("train")
         except MrlBenchError:
             raise
-        except Exception as error:  # the agent's module is anyone's code
+        except Exception as error:  # third-party code may raise anything
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise UsageError(f"agent {run.agent.agent!r} cannot be used: {reason}") from error
 
 
 def forget_failed(store: Store, runs: Iterable[Run]) -> None:
-    """Removes the results of runs that failed, so that they run again."""
+    """Removes the results of failed runs, so that they run again."""
     for run in runs:
         done = store.evaluation(run.key("evaluate"))
         if done and done.error:
@@ -259,10 +262,10 @@ def forget_failed(store: Store, runs: Iterable[Run]) -> None:
 
 
 def pick_device(wanted: str) -> str:
-    """ "cpu" or "cuda"; "auto" is the GPU where there is one.
+    """ "cpu" or "cuda"; "auto" is "cuda" if there is a GPU.
 
     Raises:
-        MissingPart: "cuda" was asked for and there is none.
+        MissingPart: "cuda" is wanted and there is no GPU.
     """
     import torch
 

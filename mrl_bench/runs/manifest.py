@@ -1,4 +1,4 @@
-"""manifest.json: what a bench was asked to run, and on which machine."""
+"""manifest.json: the runs of a bench, and the machine."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ _FACTS = ("suite", "doc", "created", "commit", "machine", "device", "docs")
 
 
 def write_manifest(store: Store, suite: Suite, runs: Sequence[Run]) -> None:
-    """Notes what the run consists of, in the suite's order, and on what it runs."""
+    """Writes the runs, in the suite's order, with their configs and keys, and the versions and machine."""
     order = [entry.scenario.id for entry in suite.entries]
+    simulators = {entry.scenario.family.simulator for entry in suite.entries}
     plan = {
         "suite": suite.id,
         "doc": suite.doc,
@@ -29,7 +30,7 @@ def write_manifest(store: Store, suite: Suite, runs: Sequence[Run]) -> None:
         "commit": git_commit(),
         "machine": machine(),
         "device": _device(runs[0].device),
-        "versions": package_versions() | {"simulators": sorted({u.scenario.family.simulator for u in runs})},
+        "versions": package_versions() | {"simulators": sorted(simulators)},
         "docs": {entry.scenario.id: entry.scenario.doc for entry in suite.entries},
         "runs": [
             {
@@ -49,7 +50,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a results folder, as `write_manifest` wrote it.
 
     Raises:
-        UsageError: the folder holds no bench.
+        UsageError: there is no manifest.
         MrlBenchError: the manifest is damaged.
     """
     path = folder / "manifest.json"

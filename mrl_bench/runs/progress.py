@@ -92,7 +92,7 @@ class BarProgress:
         self.progress.stop()
 
     def started(self, run: Run) -> None:
-        self.bars[run.label] = self.progress.add_task(run.label, total=run.goal, note="starting")
+        self.bars[run.label] = self.progress.add_task(run.label, total=run.planned_env_steps, note="starting")
         self.begun[run.label] = time.monotonic()
 
     def advanced(self, run: Run, stage: str, done: int, total: int) -> None:

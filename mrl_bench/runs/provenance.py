@@ -1,21 +1,27 @@
-"""What a result was made with: versions, machine, commit."""
+"""What a result was produced with: package versions, machine, commit."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import mrl_bench
 
-# What the numbers of a bench can depend on; optional parts may be missing.
+# Packages that results can depend on; optional ones may be missing.
 PACKAGES = ("torch", "numpy", "scipy", "mujoco", "gymnasium", "mujoco-warp", "carla")
 
 
 def package_versions() -> dict[str, str]:
-    """Version of each of `PACKAGES` that is installed, read without importing it."""
+    """Version of each installed package of `PACKAGES`, read without importing it."""
+    return dict(_package_versions())
+
+
+@cache
+def _package_versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "mrl-bench": mrl_bench.__version__}
     for name in PACKAGES:
         try:
@@ -45,7 +51,7 @@ def machine() -> str:
 
 
 def git_commit() -> str:
-    """Commit of the checkout that this code runs from, with "+" if files were changed; empty outside of one."""
+    """Commit of the checkout that this code runs from, with "+" if files were changed; empty outside a checkout."""
     folder = Path(mrl_bench.__file__).parent
     try:
         ask = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]

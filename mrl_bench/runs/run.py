@@ -1,18 +1,20 @@
-"""The run of work: one agent, with one seed, on one scenario, trained and then evaluated.
+"""A run: one agent with one seed on one scenario, in two stages, "train" and "evaluate".
 
-Each stage's result is a file whose name is the hash of all that the result depends on. A stage whose file is there
-is done: nothing is computed twice, and nothing stale is taken for fresh.
+The result of a stage is a file. Its name is a hash of everything that the result depends on, so a finished stage is
+skipped, and a stage whose code or settings have changed runs again.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,11 +33,11 @@ if TYPE_CHECKING:
     from mrl_bench.agent import MetaAgent
     from mrl_bench.results import Curve
 
-Progress = Callable[[str, int, int], None]  # (stage, steps so far, steps in all)
+ReportProgress = Callable[[str, int, int], None]  # (stage, steps so far, steps in all)
 
 _MODEL = "model/"  # the last scalars under it are part of the result
 
-# What of the harness decides a result: packages and modules; the others only show or schedule.
+# The parts of the harness that decide a result. The rest only schedules or shows.
 _HARNESS = ("scenario", "protocol", "types.py", "keyed_random.py", "runs/run.py")
 
 
@@ -54,7 +56,7 @@ class Run:
 
     @property
     def privileged(self) -> bool:
-        """The oracle alone is given the task's parameters. Suites cannot use its name for another agent."""
+        """Whether the agent sees the task's parameters. Only the oracle does; suites cannot give its name away."""
         return self.agent.name == "oracle"
 
     @property
@@ -63,8 +65,8 @@ class Run:
         return int(budgets.get(self.agent.name, self.scenario.budget.meta_train))
 
     @property
-    def goal(self) -> int:
-        """Env steps that the agent means to use, against which progress is shown."""
+    def planned_env_steps(self) -> int:
+        """Env steps that the agent plans to use: the budget, or its setting `env_steps` if that is less."""
         return min(self.budget, int(getattr(self.config, "env_steps", self.budget)))
 
     @property
@@ -72,10 +74,14 @@ class Run:
         return f"{self.scenario.id} {self.agent.name} {self.seed}"
 
     def key(self, stage: str) -> str:
-        """Names the file of a stage's result ("train" or "evaluate"): a hash of all that it depends on."""
+        """The file name of a stage's result ("train" or "evaluate"): a hash of everything that it depends on."""
+        return sha256(canonical_json({**self._depends_on, "stage": stage})).hexdigest()[:24]
+
+    @cached_property
+    def _depends_on(self) -> dict[str, Any]:
+        """Everything that the results depend on."""
         packages = package_versions()
-        depends_on = {
-            "stage": stage,
+        return {
             "scenario": self.scenario.digest,
             "agent": registry.names("agent").get(self.agent.agent, self.agent.agent),
             "name": self.agent.name,
@@ -85,15 +91,15 @@ class Run:
             "versions": {name: packages[name] for name in ("torch", "numpy")},
             "code": code_digest(self.scenario.family_name, self.agent.agent),
         }
-        return sha256(canonical_json(depends_on)).hexdigest()[:24]
 
     @property
     def config(self) -> Any:
-        """The agent's hyperparameters: its defaults and the suite's settings."""
-        return make_config(registry.find("agent", self.agent.agent), self.agent.settings)
+        """The agent's hyperparameters: its defaults, overridden by the suite's settings."""
+        cls = registry.find("agent", self.agent.agent)
+        return deepcopy(_config(cls, json.dumps(self.agent.settings)))  # an agent may change its copy
 
     def to_json(self) -> dict[str, Any]:
-        """What a worker process needs to make the same run."""
+        """The run as data, for a worker process and the manifest."""
         return {
             "scenario": str(self.scenario.path.resolve()),
             "options": dict(self.scenario.options),
@@ -107,18 +113,24 @@ class Run:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Run:
-        """Raises: UsageError: the scenario's file has changed since."""
+        """Raises UsageError if the scenario's file has changed since."""
         budget = Budget(**data["budget"])
         protocol = Protocol(**{**data["protocol"], "k": tuple(data["protocol"]["k"])})
         scenario = load(data["scenario"], data.get("options")).with_overrides(budget, protocol)
         if scenario.digest != data["digest"]:
-            raise UsageError(f"{data['scenario']} is not what it was when this run was planned")
+            raise UsageError(f"{data['scenario']} has changed since this run was planned")
         return Run(scenario, AgentSpec(**data["agent"]), data["seed"], data["device"])
 
 
 @cache
+def _config(agent: Any, settings: str) -> Any:
+    """The Config of an agent class with settings, as JSON. Hundreds of runs share a few of them."""
+    return make_config(agent, json.loads(settings))
+
+
+@cache
 def code_digest(family: str, agent: str) -> str:
-    """A hash of the source that decides a result: of the harness, the family's package and the agent's package."""
+    """A hash of the source code of the harness (`_HARNESS`), the family's package and the agent's package."""
     harness = Path(mrl_bench.__file__).parent
     parts = (harness / name for name in _HARNESS)
     sources = [path for part in parts for path in (part.rglob("*.py") if part.is_dir() else [part])]
@@ -141,11 +153,11 @@ def _source(module: str) -> str:
     return str(found.__file__)
 
 
-def execute(run: Run, store: Store, progress: Progress) -> Evaluation:
-    """Trains and evaluates what is not there yet.
+def execute(run: Run, store: Store, progress: ReportProgress) -> Evaluation:
+    """Runs the stages that are not finished yet.
 
-    An error that the agent or the simulation raises does not come through: it becomes the run's result, because a
-    run that failed is counted, and scored as random.
+    If the agent or the simulation raises an error, the run has failed. The error is stored as its result, because
+    failed runs are counted, and scored as random.
     """
     done = store.evaluation(run.key("evaluate"))
     if done:
@@ -154,7 +166,7 @@ def execute(run: Run, store: Store, progress: Progress) -> Evaluation:
         trained = train(run, store, progress)
         evaluation = _evaluate(run, store, trained, progress)
     except StoreError:
-        raise  # as on a full disk: the run did not fail
+        raise  # such as a full disk: the run did not fail
     except Exception as error:
         traceback.print_exc()
         evaluation = failure(run, f"{type(error).__name__}: {error}")
@@ -163,7 +175,7 @@ def execute(run: Run, store: Store, progress: Progress) -> Evaluation:
 
 
 def failure(run: Run, reason: str) -> Evaluation:
-    """The result of a run that could not be finished."""
+    """The result of a failed run."""
     reason = " ".join(reason.split())[:300]
     return _evaluation(run, TrainingResult(0), {}, reason)
 
@@ -184,7 +196,7 @@ def _evaluation(
 
 
 def _agent(run: Run) -> MetaAgent:
-    """A new agent of the run, in a process whose generators are as at the start of a stage."""
+    """A new agent. The global generators are seeded as at the start of a stage."""
     import torch
 
     from mrl_bench.protocol.privileged import agent_spec
@@ -198,9 +210,9 @@ def _agent(run: Run) -> MetaAgent:
 
 
 def _seed_global_generators(seed: int) -> None:
-    """So that an evaluation that goes on from a file draws what it would have drawn.
+    """Makes a stage reproducible for agents that draw from global generators.
 
-    For agents of others: ours draw from generators of their own.
+    The agents of this repository do not; they draw from generators of the harness.
     """
     import random
 
@@ -212,8 +224,8 @@ def _seed_global_generators(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def train(run: Run, store: Store, progress: Progress) -> TrainingResult:
-    """Meta-trains the agent, probes it meanwhile unless it is an anchor, and stores its weights and the result."""
+def train(run: Run, store: Store, progress: ReportProgress) -> TrainingResult:
+    """Meta-trains the agent, and stores its weights and the result. Reference agents get no learning curve."""
     key = run.key("train")
     done = store.trained(key)
     if done:
@@ -226,20 +238,20 @@ def train(run: Run, store: Store, progress: Progress) -> TrainingResult:
     started = time.perf_counter()
     device = torch.device(run.device)
     agent = _agent(run)
-    probes = PeriodicEvaluation(agent, lambda: _agent(run), run.scenario, seed=run.seed, device=device)
+    periodic = PeriodicEvaluation(agent, lambda: _agent(run), run.scenario, seed=run.seed, device=device)
     model_errors: dict[str, float] = {}
     with store.tensorboard(run) as write:
 
         def log(values: Mapping[str, float], step: int) -> None:
             write(values, step)
-            progress("train", step, run.goal)
+            progress("train", step, run.planned_env_steps)
             model_errors.update(
                 {tag.removeprefix(_MODEL): x for tag, x in values.items() if tag.startswith(_MODEL)}
             )
 
         def watch(steps: int) -> None:
-            if not run.is_reference and steps < run.budget and probes.due(steps):
-                probes.take(steps)
+            if not run.is_reference and steps < run.budget and periodic.due(steps):
+                periodic.evaluate(steps)
 
         training = BudgetedTraining(
             run.scenario,
@@ -250,18 +262,18 @@ def train(run: Run, store: Store, progress: Progress) -> TrainingResult:
             log=log,
             watch=watch,
         )
-        with suppress(BudgetSpent):  # an agent may run into its budget instead of asking what is left
+        with suppress(BudgetSpent):  # an agent may stop at this error instead of asking what is left
             agent.meta_train(training)
     if not run.is_reference:
-        probes.take(training.steps)
-    learning = None if run.is_reference else probes.curve
+        periodic.evaluate(training.steps)
+    learning = None if run.is_reference else periodic.curve
     trained = TrainingResult(training.steps, learning, model_errors)
     store.put_training(key, agent.state_dict(), trained)
-    store.put_seconds(key, time.perf_counter() - started - probes.seconds)
+    store.put_seconds(key, time.perf_counter() - started - periodic.seconds)
     return trained
 
 
-def _evaluate(run: Run, store: Store, trained: TrainingResult, progress: Progress) -> Evaluation:
+def _evaluate(run: Run, store: Store, trained: TrainingResult, progress: ReportProgress) -> Evaluation:
     import torch
 
     from mrl_bench.protocol.adaptation import evaluate

@@ -1,13 +1,13 @@
-"""A results folder: everything that a bench leaves behind, each file there whole or not at all.
+"""A results folder: all files of a bench. Each file is written atomically, and named by the key of a stage of a run.
 
-manifest.json       what was asked for, and on what it ran
-runs/         KEY.json: the canonical result of a stage; same run, same bytes
-models/        KEY.safetensors: what an agent meta-learned
-films/         KEY.json: an evaluated agent on one test task, as pictures
-times/         KEY.json: measured seconds, which are never the same twice
-logs/          KEY.log: what the code of the run printed, the middle left out where that is long
-tensorboard/   SCENARIO/AGENT-SEED/: scalars of meta-training
-scores.json     scores of all runs; canonical too
+manifest.json  the runs that were asked for, their settings, and the machine
+results/       KEY.json: the result of a stage; the same run gives the same bytes
+weights/       KEY.safetensors: the weights after meta-training
+videos/        KEY.webp, KEY-still.webp: an evaluated agent on one test task; KEY.json: what they show
+timings/       KEY.json: measured seconds; they differ from run to run
+logs/          KEY.log: the output of the run's code; the middle of a long output is left out
+tensorboard/   SCENARIO/AGENT-SEED-KEY/: scalars of meta-training; here KEY is its first 6 digits
+scores.json    scores of all runs; the same runs give the same bytes
 report.html, figures/
 """
 
@@ -33,96 +33,113 @@ T = TypeVar("T")
 
 
 class StoreError(MrlBenchError):
-    """A result could not be written or read: no fault of the run whose result it is."""
+    """A result could not be written or read. The run itself did not fail."""
 
 
 class Store:
-    """The results in a results folder, by the keys of their runs. Its methods raise StoreError."""
+    """The files of a results folder, by the keys of their runs. Its methods raise StoreError."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Makes the folder, keeps other benches out of it, and clears away what a killed one left half written."""
+        """Creates and locks the folder, and removes unfinished files of a bench that was killed."""
         with _explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = (self.folder / ".lock").open("w")
-        with lock:  # whichever way this process ends, the system lets go of it
+        with lock:  # the system releases it when this process ends
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise StoreError(f"another bench runs in {self.folder}") from None
             except OSError:
-                pass  # a file system that has no locks
+                pass  # the file system has no locks
             remove_unfinished(self.folder)
             yield
 
     def evaluation(self, key: str) -> Evaluation | None:
-        """The result of an "evaluate" stage, if it is there."""
-        return self._read("runs", key, Evaluation.from_json)
+        """The result of an "evaluate" stage, if it is finished."""
+        return self._read("results", key, Evaluation.from_json)
 
     def put_evaluation(self, key: str, evaluation: Evaluation) -> None:
-        self._write("runs", key, evaluation.to_json())
+        self._write("results", key, evaluation.to_json())
 
     def forget(self, key: str) -> None:
         """Removes the result of a stage, so that it runs again."""
-        with _explained(self._path("runs", key)):
-            self._path("runs", key).unlink(missing_ok=True)
+        with _explained(self._path("results", key)):
+            self._path("results", key).unlink(missing_ok=True)
 
     def trained(self, key: str) -> TrainingResult | None:
-        """The result of a "train" stage, if it is done and its weights are there."""
-        done = self._read("runs", key, TrainingResult.from_json)
-        return done if self.model_path(key).exists() else None
+        """The result of a "train" stage, if it is finished and has weights."""
+        done = self._read("results", key, TrainingResult.from_json)
+        return done if self.weights_path(key).exists() else None
 
     def put_training(self, key: str, weights: Mapping[str, Tensor], trained: TrainingResult) -> None:
-        """Stores weights and then the result, so that a stage that is done has its weights."""
+        """Stores the weights and then the result, so that a finished stage has weights."""
         import torch
         from safetensors.torch import save
 
-        # Copies, because two names may stand for one tensor.
-        whole = {
+        # safetensors refuses tensors that share memory.
+        copies = {
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, tensor in weights.items()
         }
-        with _explained(self.model_path(key)):
-            write_atomically(self.model_path(key), save(whole))
-        self._write("runs", key, trained.to_json())
+        with _explained(self.weights_path(key)):
+            write_atomically(self.weights_path(key), save(copies))
+        self._write("results", key, trained.to_json())
 
     def weights(self, key: str, device: str) -> dict[str, Tensor]:
         from safetensors.torch import load_file
 
-        weights: dict[str, Tensor] = load_file(self.model_path(key), device=device)
+        weights: dict[str, Tensor] = load_file(self.weights_path(key), device=device)
         return weights
 
-    def film(self, key: str) -> Video | None:
-        """The film of a run by the key of its "evaluate" stage, if it was made."""
-        return self._read("films", key, Video.from_json)
+    def video(self, key: str) -> Video | None:
+        """The video of a run by the key of its "evaluate" stage, if it has been recorded."""
+        paths = self._video_paths(key)
+        if not all(path.exists() for path in paths):
+            return None
+        with _explained(paths[0].parent):
+            moving, still = (path.read_bytes() for path in paths)
+        return self._read("videos", key, lambda facts: Video.from_json(facts, moving, still))
 
-    def put_film(self, key: str, film: Video) -> None:
-        self._write("films", key, film.to_json())
+    def put_video(self, key: str, video: Video) -> None:
+        """Stores the images and then the facts, so that a video with facts has images."""
+        for path, data in zip(self._video_paths(key), (video.moving, video.still), strict=True):
+            with _explained(path):
+                write_atomically(path, data)
+        self._write("videos", key, video.to_json())
 
-    def model_path(self, key: str) -> Path:
-        return self.folder / "models" / f"{key}.safetensors"
+    def _video_paths(self, key: str) -> tuple[Path, Path]:
+        folder = self.folder / "videos"
+        return folder / f"{key}.webp", folder / f"{key}-still.webp"
+
+    def weights_path(self, key: str) -> Path:
+        return self.folder / "weights" / f"{key}.safetensors"
 
     def log_path(self, key: str) -> Path:
         return self.folder / "logs" / f"{key}.log"
 
     def seconds(self, key: str) -> float | None:
-        """Measured seconds of a stage."""
-        return self._read("times", key, lambda data: float(data["seconds"]))
+        """Measured seconds of a stage, if it is finished."""
+        return self._read("timings", key, lambda data: float(data["seconds"]))
 
     def put_seconds(self, key: str, seconds: float) -> None:
-        self._write("times", key, {"seconds": round(seconds, 3)})
+        self._write("timings", key, {"seconds": round(seconds, 3)})
 
     @contextmanager
     def tensorboard(self, run: Run) -> Iterator[Callable[[Mapping[str, float], int], None]]:
-        """A function that writes scalars (tag -> value, step) of a run's meta-training."""
+        """A function that writes scalars (tag -> value, step) of a run's meta-training.
+
+        The folder's name has a part of the run's key, so that runs with different settings keep their own curves.
+        """
         from torch.utils.tensorboard import SummaryWriter
 
-        folder = self.folder / "tensorboard" / run.scenario.id / f"{run.agent.name}-{run.seed}"
+        run_name = f"{run.agent.name}-{run.seed}-{run.key('train')[:6]}"
+        folder = self.folder / "tensorboard" / run.scenario.id / run_name
         with _explained(folder):
-            for leftover in folder.glob("events.*"):  # of an attempt that was cut off
+            for leftover in folder.glob("events.*"):  # of an attempt that was interrupted
                 leftover.unlink()
             writer = SummaryWriter(str(folder))
 
@@ -147,7 +164,7 @@ class Store:
         try:
             return None if data is None else parse(json.loads(data))
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise StoreError(f"{path} is damaged: remove it, and its run runs again") from None
+            raise StoreError(f"{path} is damaged: remove it, and start the bench again") from None
 
     def _write(self, kind: str, key: str, data: Any) -> None:
         text = canonical_json(data)
@@ -157,7 +174,7 @@ class Store:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turns what can go wrong with a file into an error of one line."""
+    """Turns an OSError into a StoreError, with one line."""
     try:
         yield
     except OSError as error:

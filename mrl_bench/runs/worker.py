@@ -1,8 +1,8 @@
-"""A process that runs or films one run: `python -m mrl_bench.runs.worker`, started by the bench and by nobody else.
+"""A worker process: executes one run, or records its video. The executor starts it.
 
-The run comes as a line of JSON on standard input; reports go out as lines of JSON on standard output. What the
-run's own code prints goes to standard error, and by way of the bench to its log. When the bench dies, standard
-input ends, and so does this process with all that it started.
+`python -m mrl_bench.runs.worker` reads the run as a line of JSON from standard input, and writes reports as lines of
+JSON to standard output. Output of the run's own code goes to standard error, which the executor copies to the run's
+log. When the executor dies, standard input ends; then this process and its children are killed.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from mrl_bench.runs.run import Run, execute
 from mrl_bench.runs.store import Store
 
 _PROGRESS_EVERY = 0.5  # seconds
-_GRACE = 10.0  # seconds for what the run's code wants to do at the end
+_GRACE = 10.0  # seconds for the exit handlers of the run's code
 
 
 def main() -> None:
     request = json.loads(sys.stdin.buffer.readline())
-    _end_with_the_bench()
+    _end_with_the_executor()
     report = _take_output()
     faulthandler.enable()
     last = 0.0
@@ -44,54 +44,56 @@ def main() -> None:
     try:
         run = Run.from_json(request["run"])
         if run.key("evaluate") != request["key"]:
-            raise UsageError(f"the code of {run.agent.name}, or of what it ran on, was changed meanwhile")
+            raise UsageError(
+                f"the code of {run.agent.name}, of its family or of the harness has changed meanwhile"
+            )
         import torch
 
         torch.set_num_threads(1)  # a result must not depend on how many cores a machine has
         store = Store(Path(request["folder"]))
-        if request["film"]:
-            from mrl_bench.runs.video import film
+        if request["record"]:
+            from mrl_bench.runs.video import record
 
-            store.put_film(request["key"], film(run, store.weights(run.key("train"), "cpu")))
+            store.put_video(request["key"], record(run, store.weights(run.key("train"), "cpu")))
         else:
             execute(run, store, progress)
         _end_soon()
-    except MrlBenchError as error:  # the run's own errors are its result; this is none of them
+    except MrlBenchError as error:  # errors of the run itself are its result; this is another one
         report({"stop": str(error)})
         sys.exit(1)
 
 
-def _end_with_the_bench() -> None:
-    """Leaves a process behind that kills this one, and all others of its group, when standard input ends.
+def _end_with_the_executor() -> None:
+    """Forks a process that kills this process group when standard input ends.
 
-    A thread could not, while the run's code holds the interpreter. The bench made the group, and a parent of
-    no one: so the run's code, if it waits for its children, does not wait for this one.
+    A thread could not do so while the run's code holds the interpreter lock. The process is forked twice, so that it
+    is no child of this one: the run's code may wait for its children.
     """
     if first := os.fork():
         os.waitpid(first, 0)
         return
     if os.fork():
         os._exit(0)
-    os.closerange(1, 3)  # the bench reads them to their ends
+    os.closerange(1, 3)  # the executor reads them to their ends
     while os.read(0, 1):
         pass
     os.killpg(0, signal.SIGKILL)
 
 
 def _end_soon() -> None:
-    """Ends this process even if the run's code left threads behind that go on and on."""
+    """Ends this process even if the run's code left threads that do not end."""
     timer = threading.Timer(_GRACE, os._exit, (0,))
     timer.daemon = True
     timer.start()
 
 
 def _take_output() -> Callable[[dict[str, Any]], None]:
-    """Keeps standard output for reports, and lets all that is printed from now on go to standard error."""
+    """Reserves standard output for reports, and redirects what is printed from now on to standard error."""
     reports = os.dup(1)
     os.dup2(2, 1)
 
     def report(values: dict[str, Any]) -> None:
-        with suppress(OSError):  # the run's code closed it: no reason to fail
+        with suppress(OSError):  # the run's code closed it
             os.write(reports, json.dumps(values).encode() + b"\n")
 
     return report

@@ -81,7 +81,7 @@ def test_adapt_never_sees_a_scored_episode(scenario):
     scored = {tuple(row) for obs, _ in agent.scored for row in obs.flatten(0, 1).tolist()}
     adapted = {tuple(row) for rollout in agent.adapted for row in rollout.obs[:, :, 0].flatten(0, 1).tolist()}
     assert len(scored) == 9
-    assert len(adapted) == 18  # three rounds of two episodes of three tasks, each from a start of its own
+    assert len(adapted) == 18  # three rounds of two episodes of three tasks, each with its own initial state
     assert not scored & adapted
 
 

@@ -14,7 +14,7 @@ from threading import Thread
 import numpy as np
 import pytest
 import torch
-from bench_kit import SCENARIO, make_scenario, make_suite, run_cli, toy_unit
+from bench_kit import SCENARIO, make_scenario, make_suite, run_cli, toy_run
 from rich.console import Console
 
 from mrl_bench.cli import main as cli
@@ -280,7 +280,7 @@ def test_evaluate_goes_on_from_what_was_trained_and_from_what_was_evaluated(sing
     assert single("train", "toy_agents:Learner", *settings) == 0
     trained = capsys.readouterr().out
     assert trained.startswith("tiny-v1 learner 2: ")
-    (model,) = (tmp_path / "run" / "models").iterdir()
+    (model,) = (tmp_path / "run" / "weights").iterdir()
     assert str(model) in trained
     before = model.stat().st_mtime_ns
     assert single("train", "toy_agents:Learner", *settings) == 0
@@ -295,7 +295,7 @@ def test_evaluate_goes_on_from_what_was_trained_and_from_what_was_evaluated(sing
     assert {path: path.stat().st_mtime_ns for path in files} == files
     assert files[model] == before
     assert single("train", "toy_agents:Learner", "--set", "gain=0.6") == 0
-    assert len(list((tmp_path / "run" / "models").iterdir())) == 2
+    assert len(list((tmp_path / "run" / "weights").iterdir())) == 2
 
 
 def test_an_evaluation_that_failed_ends_with_1_and_is_tried_again(single, capsys) -> None:
@@ -340,14 +340,14 @@ def evaluation() -> Evaluation:
 
 def test_a_summary_is_one_line(tmp_path: Path) -> None:
     assert summary(evaluation()) == "return 1.0 1.0 at k = 0, 3"
-    run = toy_unit(make_scenario(tmp_path), "Learner")
+    run = toy_run(make_scenario(tmp_path), "Learner")
     assert summary(failure(run, "many\nlines\r\n" + "x" * 1000)) == "FAILED: many lines " + "x" * 289
 
 
 def test_without_a_terminal_lines_are_whole_and_plain(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # of no use to whoever reads a log
     scenario = make_scenario(tmp_path)
-    runs = [toy_unit(scenario, "Learner", seed=seed) for seed in range(20)]
+    runs = [toy_run(scenario, "Learner", seed=seed) for seed in range(20)]
     display = make_progress(20)
     assert isinstance(display, PlainProgress)
 
@@ -373,8 +373,8 @@ def test_without_a_terminal_lines_are_whole_and_plain(tmp_path: Path, capsys, mo
     assert not any("\x1b" in line for line in lines)
 
 
-def test_a_line_now_and_then_says_how_far_a_unit_is(tmp_path: Path, capsys, monkeypatch) -> None:
-    run, display = toy_unit(make_scenario(tmp_path), "Learner"), PlainProgress(1)
+def test_a_line_now_and_then_says_how_far_a_run_is(tmp_path: Path, capsys, monkeypatch) -> None:
+    run, display = toy_run(make_scenario(tmp_path), "Learner"), PlainProgress(1)
     now = time.monotonic()
     display.started(run)
     for seconds in (1, 29, 31, 32, 62):
@@ -389,13 +389,13 @@ def test_a_line_now_and_then_says_how_far_a_unit_is(tmp_path: Path, capsys, monk
 
 def test_bars_show_what_runs_and_lines_what_is_finished(tmp_path: Path) -> None:
     out = StringIO()
-    run = toy_unit(make_scenario(tmp_path), "Learner")
+    run = toy_run(make_scenario(tmp_path), "Learner")
     with BarProgress(2, Console(file=out, force_terminal=True, width=120)) as display:
         display.started(run)
         display.advanced(run, "train", 150, 300)
         display.progress.refresh()
         display.finished(run, evaluation(), fresh=True)
-        display.finished(toy_unit(make_scenario(tmp_path), "Learner", seed=1), evaluation(), fresh=False)
+        display.finished(toy_run(make_scenario(tmp_path), "Learner", seed=1), evaluation(), fresh=False)
     text = out.getvalue()
     assert "50 %" in text
     assert "steps/s" in text

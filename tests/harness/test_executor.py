@@ -11,14 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
-from bench_kit import Cli, canonical, make_scenario, make_suite, toy, toy_unit, unit_of
+from bench_kit import Cli, canonical, make_scenario, make_suite, planned_run, toy, toy_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mrl_bench.cli.main import main
 from mrl_bench.errors import MrlBenchError, UsageError
 from mrl_bench.results import Evaluation
-from mrl_bench.runs import executor as bench_module
-from mrl_bench.runs.executor import Bench, check, forget_failed, plan_runs
+from mrl_bench.runs import executor as executor_module
+from mrl_bench.runs.executor import ProcessExecutor, check, forget_failed, plan_runs
 from mrl_bench.runs.run import Run, execute, failure
 from mrl_bench.runs.store import Store
 from mrl_bench.scenario.suite import AgentSpec, find_suite
@@ -27,7 +27,7 @@ AGENTS = {"learner": toy("Learner"), "noise": toy("GlobalNoise"), "raises": toy(
 
 
 class Record:
-    """A display that notes what it is told."""
+    """Records the progress that it receives."""
 
     def __init__(self) -> None:
         self.fresh: dict[str, bool] = {}
@@ -44,9 +44,11 @@ class Record:
         self.fresh[run.agent.name] = fresh
 
 
-def run_units(folder: Path, runs: list[Run], workers: int = 2, time_limit: float = 120) -> list[Evaluation]:
+def execute_runs(
+    folder: Path, runs: list[Run], workers: int = 2, time_limit: float = 120
+) -> list[Evaluation]:
     check(runs)
-    return Bench(Store(folder), Record(), workers, time_limit).run(runs)
+    return ProcessExecutor(Store(folder), Record(), workers, time_limit).run(runs)
 
 
 def bench(suite: Path, folder: Path) -> int:
@@ -83,7 +85,7 @@ def unbroken(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 # -- a bench and what it leaves ----------------------------------------------------------------------------------
 
 
-def test_a_bench_with_a_failed_unit_scores_it_as_random_says_so_and_ends_with_1(
+def test_a_bench_with_a_failed_run_scores_it_as_random_says_so_and_ends_with_1(
     unbroken: tuple[Path, int, str, str],
 ) -> None:
     folder, code, out, err = unbroken
@@ -102,10 +104,10 @@ def test_a_bench_with_a_failed_unit_scores_it_as_random_says_so_and_ends_with_1(
     )
 
 
-def test_the_log_of_a_failed_unit_holds_what_it_printed_and_its_traceback(
+def test_the_log_of_a_failed_run_holds_what_it_printed_and_its_traceback(
     unbroken: tuple[Path, int, str, str], suite: Path
 ) -> None:
-    log = Store(unbroken[0]).log_path(unit_of(suite, "raises").key("evaluate")).read_text()
+    log = Store(unbroken[0]).log_path(planned_run(suite, "raises").key("evaluate")).read_text()
     assert log.startswith("about to fail\nTraceback")
     assert log.endswith("RuntimeError: no good\nat all\n")
 
@@ -123,9 +125,10 @@ def test_the_plan_says_what_was_run_and_on_what(unbroken: tuple[Path, int, str, 
     assert all({"budget", "protocol", "digest", "seed"} <= run.keys() for run in runs.values())
 
 
-def test_scalars_have_the_tags_that_people_know(unbroken: tuple[Path, int, str, str]) -> None:
+def test_scalars_have_the_usual_tags(suite: Path, unbroken: tuple[Path, int, str, str]) -> None:
     for agent, own in (("learner", "losses/push"), ("blind", "losses/value_loss")):
-        events = EventAccumulator(str(unbroken[0] / "tensorboard" / "tiny-v1" / f"{agent}-0")).Reload()
+        name = f"{agent}-0-{planned_run(suite, agent).key('train')[:6]}"
+        events = EventAccumulator(str(unbroken[0] / "tensorboard" / "tiny-v1" / name)).Reload()
         tags = {"charts/episodic_return_0", "charts/episodic_length_0", "charts/SPS", own}
         assert tags <= set(events.Tags()["scalars"])
 
@@ -133,7 +136,7 @@ def test_scalars_have_the_tags_that_people_know(unbroken: tuple[Path, int, str, 
 def test_what_is_there_is_not_run_again(unbroken: tuple[Path, int, str, str], suite: Path) -> None:
     folder, display = unbroken[0], Record()
     before = stamps(folder)
-    Bench(Store(folder), display, 2, 120).run(plan_runs(find_suite(suite), "cpu"))
+    ProcessExecutor(Store(folder), display, 2, 120).run(plan_runs(find_suite(suite), "cpu"))
     assert stamps(folder) == before
     assert not display.starts
     assert len(display.fresh) == 6
@@ -156,7 +159,7 @@ def test_a_bench_without_failures_ends_with_0(
 def test_a_bench_whose_oracle_failed_ends_with_1_and_says_why_there_is_no_table(
     unbroken: tuple[Path, int, str, str], suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder, oracle = tmp_path / "run", unit_of(suite, "oracle")
+    folder, oracle = tmp_path / "run", planned_run(suite, "oracle")
     shutil.copytree(unbroken[0], folder)
     Store(folder).put_evaluation(oracle.key("evaluate"), failure(oracle, "it broke"))
     assert bench(suite, folder) == 1
@@ -171,17 +174,17 @@ def test_a_report_of_an_unfinished_run_says_so(
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(unbroken[0], folder)
-    Store(folder).forget(unit_of(suite, "noise").key("evaluate"))
+    Store(folder).forget(planned_run(suite, "noise").key("evaluate"))
     assert main(["report", str(folder), "--split", "test", "--split", "ood"]) == 0
     out, err = capsys.readouterr()
     assert "learner" in out
     assert err == "mrl-bench: 1 of 6 runs are not finished: run the bench again to go on\n"
-    Store(folder).forget(unit_of(suite, "oracle").key("evaluate"))
+    Store(folder).forget(planned_run(suite, "oracle").key("evaluate"))
     assert main(["report", str(folder)]) == 1
     assert capsys.readouterr().err.startswith(
         "mrl-bench: tiny-v1: no scores without the anchor 'oracle' (missing)"
     )
-    shutil.rmtree(folder / "runs")
+    shutil.rmtree(folder / "results")
     assert main(["report", str(folder)]) == 1
     assert (
         capsys.readouterr().err == "mrl-bench: 6 of 6 runs are not finished: run the bench again to go on\n"
@@ -206,7 +209,7 @@ def test_retry_failed_runs_the_failed_runs_and_no_others(
     runs = plan_runs(find_suite(suite), "cpu")
     forget_failed(Store(folder), runs)
     display = Record()
-    Bench(Store(folder), display, 2, 120).run(runs)
+    ProcessExecutor(Store(folder), display, 2, 120).run(runs)
     assert display.starts == ["raises"]
     assert display.fresh == {run.agent.name: run.agent.name == "raises" for run in runs}
     assert canonical(folder) == canonical(unbroken[0])
@@ -215,8 +218,8 @@ def test_retry_failed_runs_the_failed_runs_and_no_others(
 def test_one_worker_two_workers_and_no_worker_give_the_same_bytes(
     unbroken: tuple[Path, int, str, str], suite: Path, tmp_path: Path
 ) -> None:
-    runs = [unit_of(suite, name) for name in ("learner", "noise")]
-    run_units(tmp_path / "one", runs, workers=1)
+    runs = [planned_run(suite, name) for name in ("learner", "noise")]
+    execute_runs(tmp_path / "one", runs, workers=1)
     for run in runs:
         execute(run, Store(tmp_path / "none"), lambda *_: None)
     two = canonical(unbroken[0])
@@ -231,7 +234,7 @@ def test_an_evaluation_that_goes_on_from_a_training_gives_the_same_bytes(
 ) -> None:
     shutil.copytree(unbroken[0], tmp_path / "run")
     for name in ("learner", "noise"):
-        run = unit_of(suite, name)
+        run = planned_run(suite, name)
         Store(tmp_path / "run").forget(run.key("evaluate"))
         execute(run, Store(tmp_path / "run"), lambda *_: None)
     assert canonical(tmp_path / "run") == canonical(unbroken[0])
@@ -246,10 +249,10 @@ def mayhem(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Ev
     folder = tmp_path_factory.mktemp("mayhem")
     scenario = make_scenario(folder)
     runs = {
-        name: toy_unit(scenario, name, file=str(folder / name))
+        name: toy_run(scenario, name, file=str(folder / name))
         for name in ("Killed", "Exits", "KilledOnce", "Noisy")
     }
-    results = run_units(folder / "run", list(runs.values()))
+    results = execute_runs(folder / "run", list(runs.values()))
     return folder, dict(zip(runs, results, strict=True)), runs
 
 
@@ -257,7 +260,7 @@ def mayhem(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Ev
 def sane(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     """What the learner scores that most of the others are underneath."""
     folder = tmp_path_factory.mktemp("sane")
-    return execute(toy_unit(make_scenario(folder), "Learner"), Store(folder), lambda *_: None)
+    return execute(toy_run(make_scenario(folder), "Learner"), Store(folder), lambda *_: None)
 
 
 def curves(evaluation: Evaluation) -> dict[str, object]:
@@ -268,9 +271,7 @@ def curves(evaluation: Evaluation) -> dict[str, object]:
     ("name", "reason"),
     [("Killed", "the worker was killed by signal 9"), ("Exits", "the worker ended with code 7")],
 )
-def test_a_unit_whose_worker_dies_twice_is_failed_and_the_rest_goes_on(
-    mayhem, name: str, reason: str
-) -> None:
+def test_a_run_whose_worker_dies_twice_is_failed_and_the_rest_goes_on(mayhem, name: str, reason: str) -> None:
     folder, results, _ = mayhem
     assert results[name].error == reason
     assert not results[name].curves
@@ -278,34 +279,34 @@ def test_a_unit_whose_worker_dies_twice_is_failed_and_the_rest_goes_on(
     assert results["Noisy"].error is None
 
 
-def test_a_unit_whose_worker_dies_once_is_none_the_worse_for_it(mayhem, sane: Evaluation) -> None:
+def test_a_run_whose_worker_dies_once_is_none_the_worse_for_it(mayhem, sane: Evaluation) -> None:
     folder, results, _ = mayhem
     assert results["KilledOnce"].error is None
     assert curves(results["KilledOnce"]) == curves(sane)
     assert len(set((folder / "KilledOnce").read_text().split())) == 2, "attempts"
 
 
-def test_what_a_unit_prints_and_leaves_running_changes_no_score(mayhem, sane: Evaluation) -> None:
+def test_what_a_run_prints_and_leaves_running_changes_no_score(mayhem, sane: Evaluation) -> None:
     _, results, _ = mayhem
     assert results["Noisy"].error is None
     assert curves(results["Noisy"]) == curves(sane)
 
 
 def test_an_agent_that_writes_into_what_it_sees_changes_no_score(tmp_path: Path, sane: Evaluation) -> None:
-    result = execute(toy_unit(make_scenario(tmp_path), "Writes"), Store(tmp_path), lambda *_: None)
+    result = execute(toy_run(make_scenario(tmp_path), "Writes"), Store(tmp_path), lambda *_: None)
     assert curves(result) == curves(sane)
 
 
-def test_an_agent_that_gives_a_wrong_shape_is_a_failed_unit(tmp_path: Path, capsys) -> None:
-    result = execute(toy_unit(make_scenario(tmp_path), "WrongShape"), Store(tmp_path), lambda *_: None)
-    assert result.error == "ValueError: act gave actions of shape (2, 2, 2), not (2, 2, 1)"
+def test_an_agent_that_gives_a_wrong_shape_is_a_failed_run(tmp_path: Path, capsys) -> None:
+    result = execute(toy_run(make_scenario(tmp_path), "WrongShape"), Store(tmp_path), lambda *_: None)
+    assert result.error == "ValueError: act returned actions of shape (2, 2, 2), not (2, 2, 1)"
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_an_agent_finds_nothing_that_it_could_set_or_use_to_see_the_task(
     tmp_path: Path, sane: Evaluation
 ) -> None:
-    run = toy_unit(make_scenario(tmp_path), "Greedy", file=str(tmp_path / "came"))
+    run = toy_run(make_scenario(tmp_path), "Greedy", file=str(tmp_path / "came"))
     result = execute(run, Store(tmp_path), lambda *_: None)
     assert (tmp_path / "came").read_text() == ""
     assert result.error is None
@@ -314,7 +315,7 @@ def test_an_agent_finds_nothing_that_it_could_set_or_use_to_see_the_task(
     )  # it spent no more than its budget either
 
 
-def test_what_a_unit_started_ends_with_it(mayhem) -> None:
+def test_what_a_run_started_ends_with_it(mayhem) -> None:
     folder, _, _ = mayhem
     child = int((folder / "Noisy").read_text())
     status = Path(f"/proc/{child}/status")
@@ -327,15 +328,15 @@ def test_a_log_keeps_the_beginning_and_the_end_of_what_was_printed(mayhem) -> No
     assert log.startswith(b"x" * 2**20)
     assert b" bytes left out]\n" in log
     assert b"the last words\n" in log[-1000:]
-    assert len(log) < bench_module.LOG_HEAD + bench_module.LOG_TAIL + 100
+    assert len(log) < executor_module.LOG_HEAD + executor_module.LOG_TAIL + 100
 
 
-def test_a_hanging_unit_is_ended_by_the_time_limit_with_what_it_started(
+def test_a_hanging_run_is_ended_by_the_time_limit_with_what_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench_module, "ATTEMPTS", 1)
+    monkeypatch.setattr(executor_module, "ATTEMPTS", 1)
     begun = time.monotonic()
-    (result,) = run_units(tmp_path, [toy_unit(make_scenario(tmp_path), "Hangs")], time_limit=1)
+    (result,) = execute_runs(tmp_path, [toy_run(make_scenario(tmp_path), "Hangs")], time_limit=1)
     assert result.error == "not finished within 1 s"
     assert time.monotonic() - begun < 60
 
@@ -343,30 +344,30 @@ def test_a_hanging_unit_is_ended_by_the_time_limit_with_what_it_started(
 # -- when the bench itself cannot go on ---------------------------------------------------------------------------
 
 
-def test_a_result_that_cannot_be_written_stops_the_bench_and_marks_no_unit_as_failed(tmp_path: Path) -> None:
+def test_a_result_that_cannot_be_written_stops_the_bench_and_marks_no_run_as_failed(tmp_path: Path) -> None:
     scenario = make_scenario(tmp_path)
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / "models").write_text("a file where a folder should be")
-    slow = toy_unit(scenario, "Learner", seed=1, pause=100.0)
+    (folder / "weights").write_text("a file where a folder should be")
+    slow = toy_run(scenario, "Learner", seed=1, pause=100.0)
     begun = time.monotonic()
-    with pytest.raises(MrlBenchError, match=r"^tiny-v1 learner 0: File exists: .*models"):
-        run_units(folder, [slow, toy_unit(scenario, "Learner")])
+    with pytest.raises(MrlBenchError, match=r"^tiny-v1 learner 0: File exists: .*weights"):
+        execute_runs(folder, [slow, toy_run(scenario, "Learner")])
     assert time.monotonic() - begun < 100, "the other run was waited for"
-    assert not list(folder.glob("runs/*"))
+    assert not list(folder.glob("results/*"))
 
 
 def test_code_that_was_changed_meanwhile_stops_the_bench(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(Run, "key", lambda self, stage: f"before-{stage}")
-    with pytest.raises(MrlBenchError, match=r"^tiny-v1 learner 0: the code of learner, .*, was changed"):
-        run_units(tmp_path / "run", [toy_unit(make_scenario(tmp_path), "Learner")])
-    assert not list((tmp_path / "run").glob("runs/*"))
+    with pytest.raises(MrlBenchError, match=r"^tiny-v1 learner 0: the code of learner, .* has changed"):
+        execute_runs(tmp_path / "run", [toy_run(make_scenario(tmp_path), "Learner")])
+    assert not list((tmp_path / "run").glob("results/*"))
 
 
 def test_a_scenario_that_was_changed_meanwhile_is_refused(tmp_path: Path) -> None:
-    data = toy_unit(make_scenario(tmp_path), "Learner").to_json()
+    data = toy_run(make_scenario(tmp_path), "Learner").to_json()
     make_scenario(tmp_path, horizon=13)
-    with pytest.raises(UsageError, match=r"tiny-v1\.yaml is not what it was"):
+    with pytest.raises(UsageError, match=r"tiny-v1\.yaml has changed since"):
         Run.from_json(data)
 
 
@@ -380,7 +381,7 @@ def test_agents_that_cannot_be_used_are_refused_before_anything_runs(tmp_path: P
         ("toy_agents:Lerner", "did you mean 'Learner'"),
         ("toy_agent:Learner", "no module 'toy_agent' can be imported"),
     ):
-        run = toy_unit(scenario, "Learner")
+        run = toy_run(scenario, "Learner")
         run = Run(scenario, type(run.agent)("x", agent, {}), 0, "cpu")
         with pytest.raises(UsageError) as caught:
             check([run])
@@ -391,7 +392,7 @@ def test_agents_that_cannot_be_used_are_refused_before_anything_runs(tmp_path: P
 def test_progress_is_shown_against_what_an_agent_means_to_use(tmp_path: Path) -> None:
     scenario = make_scenario(tmp_path)  # with a budget of 300
     for agent, settings, goal in (("maml", {}, 300), ("mbml", {}, 300), ("mbml", {"env_steps": 200}, 200)):
-        assert Run(scenario, AgentSpec(agent, agent, settings), 0, "cpu").goal == goal
+        assert Run(scenario, AgentSpec(agent, agent, settings), 0, "cpu").planned_env_steps == goal
 
 
 def test_two_benches_do_not_share_a_folder(suite: Path, tmp_path: Path, capsys) -> None:
@@ -417,7 +418,7 @@ def end_and_restart(suite: Path, folder: Path, signals: list[int], moments: list
             assert (code, err) == (130, "mrl-bench: stopped; the same command goes on from here\n")
         assert "Traceback" not in out + err
         assert cli.is_gone(), "workers live on without their bench"
-        for path in folder.glob("runs/*.json"):
+        for path in folder.glob("results/*.json"):
             assert json.loads(path.read_bytes()), "half a file"
     assert bench(suite, folder) == 1
 

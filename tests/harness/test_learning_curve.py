@@ -1,4 +1,4 @@
-"""What probes see of an agent that meta-trains, and that the agent does not see them."""
+"""Periodic evaluation during meta-training, and that it does not affect the agent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from bench_kit import make_scenario, toy_unit
+from bench_kit import make_scenario, toy_run
 from toy_agents import GlobalNoise, Learner
 
 from mrl_bench.protocol.learning_curve import PeriodicEvaluation
@@ -49,7 +49,7 @@ def scenario(tmp_path):
     return make_scenario(tmp_path)
 
 
-def unit_of(scenario, cls, seed=0, **settings):
+def run_of(scenario, cls, seed=0, **settings):
     return Run(
         scenario, AgentSpec(cls.__name__.lower(), f"{cls.__module__}:{cls.__name__}", settings), seed, "cpu"
     )
@@ -60,21 +60,23 @@ def trained(run, folder):
 
 
 @pytest.mark.parametrize("cls", [Learner, GlobalNoise, Restless])
-def test_weights_are_the_same_bytes_with_and_without_probes(scenario, tmp_path, monkeypatch, cls):
-    run = unit_of(scenario, cls)
-    probed = trained(run, tmp_path / "with")
+def test_weights_are_the_same_bytes_with_and_without_periodic_evaluation(
+    scenario, tmp_path, monkeypatch, cls
+):
+    run = run_of(scenario, cls)
+    evaluated = trained(run, tmp_path / "with")
     monkeypatch.setattr(PeriodicEvaluation, "due", lambda self, steps: False)
     plain = trained(run, tmp_path / "without")
-    assert len(probed.learning_curve.env_steps) > len(plain.learning_curve.env_steps) == 1
-    assert probed.env_steps == plain.env_steps
+    assert len(evaluated.learning_curve.env_steps) > len(plain.learning_curve.env_steps) == 1
+    assert evaluated.env_steps == plain.env_steps
     models = [
-        Store(tmp_path / name).model_path(run.key("train")).read_bytes() for name in ("with", "without")
+        Store(tmp_path / name).weights_path(run.key("train")).read_bytes() for name in ("with", "without")
     ]
     assert models[0] == models[1]
 
 
-def test_a_probe_follows_when_the_steps_have_doubled_and_at_the_end(scenario, tmp_path):
-    result = trained(unit_of(scenario, Learner), tmp_path)
+def test_evaluations_follow_when_the_steps_have_doubled_and_at_the_end(scenario, tmp_path):
+    result = trained(run_of(scenario, Learner), tmp_path)
     steps = result.learning_curve.env_steps
     a_batch = 4 * scenario.horizon
     assert 0 < steps[0] <= a_batch
@@ -84,8 +86,8 @@ def test_a_probe_follows_when_the_steps_have_doubled_and_at_the_end(scenario, tm
     assert result.learning_curve.returns.shape == result.learning_curve.failed.shape == (3, len(steps))
 
 
-def test_the_last_probe_is_the_evaluation_after_the_first_round(scenario, tmp_path):
-    evaluation = execute(unit_of(scenario, Learner), Store(tmp_path), lambda *_: None)
+def test_the_last_point_is_the_evaluation_after_the_first_round(scenario, tmp_path):
+    evaluation = execute(run_of(scenario, Learner), Store(tmp_path), lambda *_: None)
     curve, learning = evaluation.curves["test"], evaluation.training.learning_curve
     assert learning.k == curve.k[1] == 2
     assert learning.returns[:, -1].tolist() == curve.returns[:, curve.k.index(2)].mean(-1).tolist()
@@ -96,8 +98,8 @@ def test_a_learning_curve_grows_with_what_is_learned(scenario, tmp_path):
     """From a file to a board: an agent that pushes the harder, the longer it trained, has a curve that moves."""
     store = Store(tmp_path)
     names = ("random", "blind", "oracle")
-    anchors = [Run(scenario, AgentSpec(name, name, {}), 0, "cpu") for name in names]
-    runs = [*anchors, *(unit_of(scenario, Learner, seed) for seed in (0, 1))]
+    references = [Run(scenario, AgentSpec(name, name, {}), 0, "cpu") for name in names]
+    runs = [*references, *(run_of(scenario, Learner, seed) for seed in (0, 1))]
     for run in runs:
         execute(run, store, lambda *_: None)
     evaluations = [store.evaluation(run.key("evaluate")) for run in runs]
@@ -112,19 +114,19 @@ def test_a_learning_curve_grows_with_what_is_learned(scenario, tmp_path):
     assert all(row.learning is None for row in board.splits["ood"].rows)
 
 
-def test_a_failed_simulation_is_counted_in_a_probe(scenario, tmp_path):
-    result = trained(toy_unit(scenario, "NotFinite"), tmp_path)
+def test_a_failed_simulation_is_counted_in_the_learning_curve(scenario, tmp_path):
+    result = trained(toy_run(scenario, "NotFinite"), tmp_path)
     assert (result.learning_curve.failed == 3 + 2).all()  # scored episodes and those of the round
     assert not result.learning_curve.returns.any()
 
 
-def test_an_agent_that_does_not_train_is_probed_once(scenario, tmp_path):
-    result = trained(unit_of(scenario, Idle), tmp_path)
+def test_an_agent_that_does_not_train_is_evaluated_once(scenario, tmp_path):
+    result = trained(run_of(scenario, Idle), tmp_path)
     assert (result.env_steps, result.learning_curve.env_steps.tolist()) == (0, [0])
 
 
 def test_the_last_model_errors_are_part_of_the_result(scenario, tmp_path):
-    run = unit_of(scenario, Modelling)
+    run = run_of(scenario, Modelling)
     for _ in range(2):  # as it was trained, and as it comes from the file
         errors = trained(run, tmp_path).model_errors
         assert errors.keys() == {"held_out_dynamics", "held_out_reward"}
@@ -139,15 +141,15 @@ def test_the_generators_of_the_process_are_as_they_were(scenario):
             torch.rand(3)
             np.random.rand(3)
 
-    def twin():
+    def make_agent():
         torch.manual_seed(5)
         np.random.seed(5)
         return Draws(scenario.family.spec, Learner.Config(), 0, torch.device("cpu"))
 
-    agent = twin()
+    agent = make_agent()
     torch.manual_seed(1)
     np.random.seed(1)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()
-    PeriodicEvaluation(agent, twin, scenario, seed=0, device=torch.device("cpu")).take(1)
+    PeriodicEvaluation(agent, make_agent, scenario, seed=0, device=torch.device("cpu")).evaluate(1)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.random.get_state()[1].tolist() == before[1]

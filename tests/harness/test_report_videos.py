@@ -1,4 +1,4 @@
-"""Films for a report: who is filmed, by a worker, within seconds; and that a report does well without."""
+"""Videos in a report: which run is recorded, in a worker and in time; and reports without videos."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_kit import make_suite, toy, unit_of
-from test_executor import Record, bench, run_units
+from bench_kit import make_suite, planned_run, toy
+from test_executor import Record, bench, execute_runs
 from test_scores import RANDOM, anchors, crash, run
 
 from mrl_bench.cli.main import main
 from mrl_bench.report import bench_report as runs
 from mrl_bench.report.scores import score_scenario
 from mrl_bench.results import Evaluation
-from mrl_bench.runs import executor as bench_module
-from mrl_bench.runs.executor import Bench, plan_runs
+from mrl_bench.runs import executor as executor_module
+from mrl_bench.runs.executor import ProcessExecutor, plan_runs
 from mrl_bench.runs.store import Store
 from mrl_bench.scenario.suite import find_suite
 
@@ -27,7 +27,7 @@ def leader(*evaluations: Evaluation) -> str | None:
     return runs._leader(score_scenario(list(evaluations)), keyed)
 
 
-def test_the_first_seed_of_the_best_agent_is_filmed() -> None:
+def test_the_first_seed_of_the_best_agent_is_recorded() -> None:
     worse = run("worse", RANDOM + np.array(SOME))
     best = [run("best", 10 * np.array(SOME) + RANDOM, seed) for seed in (2, 1)]
     assert leader(*anchors(), worse, *best, crash("best")) == "best 1"
@@ -35,46 +35,46 @@ def test_the_first_seed_of_the_best_agent_is_filmed() -> None:
     assert leader(*anchors()) is None
 
 
-def test_nobody_is_filmed_where_scores_mean_nothing() -> None:
+def test_no_agent_is_recorded_where_scores_mean_nothing() -> None:
     some = run("best", RANDOM + np.array(SOME))
     assert leader(*anchors(), some) == "best 0"
     assert leader(*anchors(blind=RANDOM + 9), some) is None
 
 
-def test_a_bench_films_and_its_page_shows_it(
+def test_a_bench_records_a_video_and_its_page_shows_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mrl_bench.report.figures.write_figures", lambda *_: None)
     suite, folder = make_suite(tmp_path, {"learner": toy("Learner")}), tmp_path / "run"
     assert bench(suite, folder) == 0  # too short a task for anyone to need adaptation
-    assert not (folder / "films").exists()
+    assert not (folder / "videos").exists()
     page = folder / "report.html"
     assert "data:image/webp" not in page.read_text()
 
-    key = unit_of(suite, "learner").key("evaluate")
+    key = planned_run(suite, "learner").key("evaluate")
     monkeypatch.setattr(runs, "_leader", lambda *_: key)
-    assert main(["report", str(folder)]) == 0  # which runs nobody's code
+    assert main(["report", str(folder)]) == 0  # which runs no agent
     assert "data:image/webp" not in page.read_text()
     assert bench(suite, folder) == 0
     assert "learner, seed 0, on the first test task (force_magnitude" in page.read_text()
-    film = folder / "films" / f"{key}.json"
-    made = film.stat().st_mtime_ns
+    facts = folder / "videos" / f"{key}.json"
+    made = facts.stat().st_mtime_ns
     assert bench(suite, folder) == 0
-    assert film.stat().st_mtime_ns == made
+    assert facts.stat().st_mtime_ns == made
     assert capsys.readouterr().err == ""
 
 
-def test_what_cannot_be_filmed_in_time_or_at_all_goes_without(
+def test_a_video_that_fails_or_takes_too_long_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suite, store = make_suite(tmp_path, {"learner": toy("Learner")}), Store(tmp_path / "run")
-    run, filming = unit_of(suite, "learner"), Bench(store, Record(), 1, 120)
-    filming.film([run])
-    assert store.film(run.key("evaluate")) is None
+    run, executor = planned_run(suite, "learner"), ProcessExecutor(store, Record(), 1, 120)
+    executor.record([run])
+    assert store.video(run.key("evaluate")) is None
     assert "No such file" in store.log_path(run.key("evaluate")).read_text()  # of its weights
-    run_units(
+    execute_runs(
         store.folder, [run for run in plan_runs(find_suite(suite), "cpu") if run.agent.name == "learner"]
     )
-    monkeypatch.setattr(bench_module, "FILM_LIMIT", 0.2)
-    filming.film([run])
-    assert store.film(run.key("evaluate")) is None
+    monkeypatch.setattr(executor_module, "VIDEO_TIME_LIMIT", 0.2)
+    executor.record([run])
+    assert store.video(run.key("evaluate")) is None

@@ -18,9 +18,9 @@ SPEC = EnvSpec(obs_dim=2, act_dim=1, horizon=T, dt=0.1)
 
 
 class Scripted:
-    """B x E slots whose reward is 1 a step and whose observation counts the steps; `events` break in.
+    """B x E environment instances whose reward is 1 a step and whose observation counts the steps; `events` break in.
 
-    After the end of its episode a slot gives numbers without meaning, as the contract allows.
+    After the end of its episode an instance returns meaningless numbers, as the contract allows.
     """
 
     def __init__(self, events: dict[tuple[int, int, int], str] | None = None, episodes: int = E) -> None:
@@ -29,16 +29,16 @@ class Scripted:
 
     def reset(self, seed: int) -> Tensor:
         self.t, self.ended = 0, torch.zeros(B, self.episodes, dtype=torch.bool)
-        slots = torch.arange(B)[:, None] * 10.0 + torch.arange(self.episodes)
-        self.slots = torch.stack([slots + seed, torch.zeros_like(slots)], -1)
-        return self.slots.clone()
+        instances = torch.arange(B)[:, None] * 10.0 + torch.arange(self.episodes)
+        self.instances = torch.stack([instances + seed, torch.zeros_like(instances)], -1)
+        return self.instances.clone()
 
     def step(self, action: Tensor) -> Step:
         self.steps += 1
         self.given.append(action.clone())
         self.t += 1
-        self.slots[..., 1] += 1
-        obs, reward = self.slots.clone(), torch.ones(B, self.episodes)
+        self.instances[..., 1] += 1
+        obs, reward = self.instances.clone(), torch.ones(B, self.episodes)
         terminated, failed = (torch.zeros(B, self.episodes, dtype=torch.bool) for _ in range(2))
         obs[self.ended], reward[self.ended] = 99.0, 99.0
         for (b, e, t), what in self.events.items():
@@ -72,22 +72,22 @@ def noisy(state: object, step: TimeStep, explore: bool, rng: torch.Generator) ->
     return torch.rand(*step.obs.shape[:2], 1, generator=rng), state
 
 
-def with_action(value: float, slot: tuple[int, int], t: int) -> Callable:
+def with_action(value: float, instance: tuple[int, int], t: int) -> Callable:
     def act(state: object, step: TimeStep, explore: bool, rng: torch.Generator) -> tuple[Tensor, object]:
         action = torch.full((*step.obs.shape[:2], 1), 0.5)
         if step.t == t:
-            action[slot] = value
+            action[instance] = value
         return action, state
 
     return act
 
 
-def test_an_undisturbed_rollout_has_every_step_of_every_slot() -> None:
+def test_an_undisturbed_rollout_has_every_step_of_every_instance() -> None:
     rollout = play(Scripted())
     assert rollout.obs.shape == (B, E, T + 1, 2)
     assert rollout.action.shape == (B, E, T, 1)
     assert rollout.obs[1, 2, :, 1].tolist() == list(range(T + 1))
-    assert (rollout.obs[1, 2, :, 0] == 17).all()  # slot 12, started from seed 5
+    assert (rollout.obs[1, 2, :, 0] == 17).all()  # instance 12, started from seed 5
     assert (rollout.returns() == T).all()
     assert (rollout.lengths() == T).all()
     assert not rollout.failed.any()
@@ -125,7 +125,7 @@ def test_what_happens_after_the_end_of_an_episode_does_not_count() -> None:
     assert rollout.terminated[0, 0].tolist() == [False, True, False, False, False, False]
 
 
-def test_an_ended_slot_earns_nothing_and_repeats_its_last_observation() -> None:
+def test_an_ended_instance_earns_nothing_and_repeats_its_last_observation() -> None:
     rollout = play(Scripted({(1, 1, 2): "terminated"}))
     assert rollout.reward[1, 1].tolist() == [1, 1, 1, 0, 0, 0]  # the step that terminates counts
     assert rollout.mask[1, 1].tolist() == [1, 1, 1, 0, 0, 0]
@@ -134,7 +134,7 @@ def test_an_ended_slot_earns_nothing_and_repeats_its_last_observation() -> None:
     assert rollout.returns()[1].tolist() == [T, 3, T]
 
 
-def test_a_rollout_stops_once_every_slot_has_ended() -> None:
+def test_a_rollout_stops_once_every_instance_has_ended() -> None:
     env = Scripted({(b, e, 1 + (b + e) % 2): "terminated" for b in range(B) for e in range(E)})
     rollout = play(env)
     assert env.steps == 3
@@ -185,7 +185,7 @@ def test_actions_of_a_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
     def act(state: object, step: TimeStep, explore: bool, rng: torch.Generator) -> tuple[Tensor, object]:
         return torch.zeros(shape), state
 
-    with pytest.raises(ValueError, match=r"act gave actions of shape .*, not \(2, 3, 1\)"):
+    with pytest.raises(ValueError, match=r"act returned actions of shape .*, not \(2, 3, 1\)"):
         play(Scripted(), act)
 
 
@@ -203,7 +203,7 @@ def test_the_noise_seed_does_not_move_the_starts() -> None:
     assert torch.equal(one.obs, other.obs)
 
 
-def test_whoever_writes_into_what_it_sees_changes_no_record() -> None:
+def test_an_agent_that_writes_into_its_input_changes_no_record() -> None:
     def act(state: object, step: TimeStep, explore: bool, rng: torch.Generator) -> tuple[Tensor, object]:
         action, state = noisy(state, step, explore, rng)
         for tensor in (step.obs, step.action, step.reward, step.alive):

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bench_kit import make_scenario, toy_unit
+from bench_kit import make_scenario, toy_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mrl_bench.results import Curve, Evaluation, TrainingResult
+from mrl_bench.results import Curve, Evaluation, TrainingResult, Video
 from mrl_bench.runs.files import remove_unfinished, write_atomically
 from mrl_bench.runs.store import Store, StoreError
 
@@ -108,11 +108,11 @@ import os, signal
 from pathlib import Path
 from mrl_bench.runs.files import write_atomically
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
-write_atomically(Path({str(tmp_path)!r}) / "runs" / "key.json", b"data")
+write_atomically(Path({str(tmp_path)!r}) / "results" / "key.json", b"data")
 """
     assert in_a_process(code).returncode == -9
-    (left,) = (tmp_path / "runs").iterdir()
-    others = [f"runs/.other.json.{os.getpid()}", ".lock", ".hidden.12", "runs/key.json.4000000"]
+    (left,) = (tmp_path / "results").iterdir()
+    others = [f"results/.other.json.{os.getpid()}", ".lock", ".hidden.12", "results/key.json.4000000"]
     for name in others:
         (tmp_path / name).write_text("")
     remove_unfinished(tmp_path)
@@ -147,15 +147,15 @@ def test_weights_come_back_as_they_were_and_shared_ones_too(tmp_path: Path) -> N
     assert store.trained(KEY) == TrainingResult(123)
     assert back.keys() == weights.keys()
     assert all(torch.equal(weights[name], back[name]) for name in weights)
-    first = store.model_path(KEY).read_bytes()
+    first = store.weights_path(KEY).read_bytes()
     store.put_training(KEY, weights, TrainingResult(123))
-    assert store.model_path(KEY).read_bytes() == first
+    assert store.weights_path(KEY).read_bytes() == first
 
 
 def test_a_training_without_its_weights_is_not_done(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.put_training(KEY, {}, TrainingResult(123))
-    store.model_path(KEY).unlink()
+    store.weights_path(KEY).unlink()
     assert store.trained(KEY) is None
 
 
@@ -164,7 +164,7 @@ def test_weights_are_there_before_their_result(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(Store, "_write", full_disk)
     with pytest.raises(OSError, match="No space"):
         store.put_training(KEY, {}, TrainingResult(123))
-    assert store.model_path(KEY).exists()
+    assert store.weights_path(KEY).exists()
     assert store.trained(KEY) is None
 
 
@@ -202,7 +202,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"{}", b'{"curves": 3}', b"\xff"])
 def test_a_damaged_result_is_one_line_that_says_what_to_do(tmp_path: Path, data: bytes) -> None:
     store = Store(tmp_path)
-    write_atomically(tmp_path / "runs" / f"{KEY}.json", data)
+    write_atomically(tmp_path / "results" / f"{KEY}.json", data)
     for read in (store.evaluation, store.trained):
         with pytest.raises(StoreError, match=rf"{KEY}\.json is damaged: remove it"):
             read(KEY)
@@ -235,11 +235,11 @@ with Store(Path({str(tmp_path)!r})).held():
 
 def test_scalars_can_be_read_by_tensorboard_and_those_of_a_cut_off_attempt_are_gone(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    run = toy_unit(make_scenario(tmp_path), "Learner", seed=3)
+    run = toy_run(make_scenario(tmp_path), "Learner", seed=3)
     for value in (1.0, 2.0):
         with store.tensorboard(run) as write:
             write({"losses/policy_loss": value, "charts/SPS": 5.0}, 100)
-    folder = tmp_path / "tensorboard" / "tiny-v1" / "learner-3"
+    folder = tmp_path / "tensorboard" / "tiny-v1" / f"learner-3-{run.key('train')[:6]}"
     assert len(list(folder.iterdir())) == 1
     events = EventAccumulator(str(folder)).Reload()
     assert events.Tags()["scalars"] == ["losses/policy_loss", "charts/SPS"]
@@ -247,8 +247,44 @@ def test_scalars_can_be_read_by_tensorboard_and_those_of_a_cut_off_attempt_are_g
     assert (scalar.step, scalar.value) == (100, 2.0)
 
 
+def test_runs_with_different_settings_keep_their_own_scalars(tmp_path: Path) -> None:
+    store, scenario = Store(tmp_path), make_scenario(tmp_path)
+    for gain in (0.5, 1.0):
+        with store.tensorboard(toy_run(scenario, "Learner", gain=gain)) as write:
+            write({"losses/policy_loss": gain}, 100)
+    folders = list((tmp_path / "tensorboard" / "tiny-v1").iterdir())
+    assert len(folders) == len(list((tmp_path / "tensorboard").rglob("events.*"))) == 2
+
+
+def make_video() -> Video:
+    return Video("maml", 0, "wiring -1", 6, (1.5, 2.5), (0.2, 0.4), 404, 150, b"moving", b"still")
+
+
+def test_a_video_comes_back_as_it_was_and_its_images_are_webp_files(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.video(KEY) is None
+    store.put_video(KEY, make_video())
+    assert store.video(KEY) == make_video()
+    files = {path.name: path.read_bytes() for path in (tmp_path / "videos").iterdir()}
+    assert set(files) == {f"{KEY}.webp", f"{KEY}-still.webp", f"{KEY}.json"}
+    assert files[f"{KEY}.webp"] == b"moving"
+    assert len(files[f"{KEY}.json"]) < 300
+
+
+def test_a_video_without_its_images_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    store.put_video(KEY, make_video())
+    (tmp_path / "videos" / f"{KEY}-still.webp").unlink()
+    assert store.video(KEY) is None
+    monkeypatch.setattr(Store, "_write", full_disk)  # the facts are written last
+    with pytest.raises(OSError, match="No space"):
+        store.put_video("other", make_video())
+    assert (tmp_path / "videos" / "other.webp").exists()
+    assert store.video("other") is None
+
+
 def test_scalars_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "tensorboard").write_text("")
-    run = toy_unit(make_scenario(tmp_path), "Learner")
+    run = toy_run(make_scenario(tmp_path), "Learner")
     with pytest.raises(StoreError, match="tensorboard"), Store(tmp_path).tensorboard(run):
         pass

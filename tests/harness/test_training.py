@@ -29,15 +29,15 @@ def broken_after_two(state, last, explore, rng):
 def test_steps_are_the_sum_of_the_masks(scenario):
     training = make_training(scenario)
     assert (training.budget, training.steps, training.left) == (1000, 0, 1000)
-    lived = 0
+    played = 0
     for count, episodes in ((3, 2), (1, 5)):
         tasks = training.tasks(count, episodes)
         for _ in range(2):
             rollout, _ = tasks.collect(push, {})
-            lived += int(rollout.mask.sum())
-            assert training.steps == lived
-            assert training.left == 1000 - lived
-    assert 0 < lived < 4 * 6 * scenario.horizon  # so that slots have ended early, and did not count
+            played += int(rollout.mask.sum())
+            assert training.steps == played
+            assert training.left == 1000 - played
+    assert 0 < played < 4 * 6 * scenario.horizon  # episodes that end early count fewer steps
 
 
 def test_a_step_that_breaks_down_was_a_step_too(scenario):
@@ -62,7 +62,7 @@ def test_a_collection_that_starts_with_some_left_is_finished_and_no_other_starts
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The tasks that a training hands out, (B, P), which it shows to nobody."""
+    """The tasks that a training hands out, (B, P), which it shows to no agent."""
     kept = []
 
     def spy(scenario, batch, *rest):
@@ -97,7 +97,7 @@ def test_no_training_task_is_held_out(scenario, drawn):
         assert not trained & {tuple(task) for task in scenario.tasks(split).values}
 
 
-def test_every_collection_starts_anew_with_noise_of_its_own(scenario):
+def test_every_collection_has_its_own_initial_states_and_noise(scenario):
     tasks = make_training(scenario).tasks(2, 2)
     one, other = (tasks.collect(push, {})[0] for _ in range(2))
     assert not torch.equal(one.obs[:, :, 0], other.obs[:, :, 0])

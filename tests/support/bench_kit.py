@@ -1,4 +1,4 @@
-"""What the tests of benches share: tiny scenarios and suites, and the command line in a process of its own."""
+"""Shared by tests of benches: tiny scenarios and suites, and the command line in a new process."""
 
 from __future__ import annotations
 
@@ -64,24 +64,24 @@ def toy(name: str, **settings: Any) -> dict[str, Any]:
     return {"agent": f"toy_agents:{name}", "set": settings}
 
 
-def toy_unit(scenario: Scenario, name: str, seed: int = 0, **settings: Any) -> Run:
+def toy_run(scenario: Scenario, name: str, seed: int = 0, **settings: Any) -> Run:
     return Run(scenario, AgentSpec(name.lower(), f"toy_agents:{name}", settings), seed, "cpu")
 
 
-def unit_of(suite: Path, agent: str, seed: int = 0) -> Run:
+def planned_run(suite: Path, agent: str, seed: int = 0) -> Run:
     return next(
         run for run in plan_runs(find_suite(suite), "cpu") if (run.agent.name, run.seed) == (agent, seed)
     )
 
 
 def canonical(folder: Path) -> dict[str, bytes]:
-    """What must be the same, byte for byte, in two runs of the same bench."""
-    names = [*folder.glob("runs/*"), *folder.glob("models/*"), *folder.glob("scores.json")]
+    """The files that must be identical, byte for byte, in two executions of the same bench."""
+    names = [*folder.glob("results/*"), *folder.glob("weights/*"), *folder.glob("scores.json")]
     return {str(path.relative_to(folder)): path.read_bytes() for path in names}
 
 
 class Cli:
-    """`mrl-bench` with some arguments, in a process of its own. All that it starts can be found again."""
+    """`mrl-bench` with some arguments, in a new process. The processes that it starts can be found."""
 
     def __init__(self, *arguments: object, **options: Any) -> None:
         self.token = uuid4().hex

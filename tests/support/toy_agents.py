@@ -1,6 +1,6 @@
 """Small agents for tests of the harness: one that learns a little, and many that misbehave.
 
-Workers find this module because the bench hands them its own `sys.path`.
+Workers can import this module because the executor passes them its `sys.path`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
 
 @dataclass(frozen=True)
 class ToyConfig:
-    file: str = ""  # where an agent leaves a note, for those that do
+    file: str = ""  # that some agents write to
     pause: float = 0.0  # seconds before each collection
     gain: float = 1.0
 
 
 class Learner:
-    """Pushes with what it averaged in training, plus what it averaged in adaptation, plus noise."""
+    """Its action is the mean action of training, plus the mean action of adaptation, plus noise."""
 
     Config = ToyConfig
 
@@ -64,7 +64,7 @@ class Learner:
         self.push = tensors["push"]
 
     def note(self) -> bool:
-        """Leaves a line in the file; whether it is the first."""
+        """Appends a line to the file; returns whether it is the first."""
         path = Path(self.config.file)
         first = not path.exists()
         with path.open("a") as file:
@@ -73,7 +73,7 @@ class Learner:
 
 
 class GlobalNoise(Learner):
-    """Draws from the generators that all of a process shares, as agents of others may."""
+    """Draws from the global generators, as third-party agents may."""
 
     def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
         action, state = super().act(state, step, explore, rng)
@@ -99,7 +99,7 @@ class NotFinite(Learner):
 
 
 class Writes(Learner):
-    """Writes into all that it is shown."""
+    """Writes into all of its inputs."""
 
     def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
         action, state = super().act(state, step, explore, rng)
@@ -136,7 +136,7 @@ class KilledOnce(Learner):
 
 
 class Hangs(Learner):
-    """Holds the interpreter, so that no other thread of its process runs either."""
+    """Holds the interpreter lock, so that no other thread of its process runs."""
 
     def meta_train(self, training: Training) -> None:
         if self.config.file:
@@ -152,7 +152,7 @@ class Noisy(Learner):
             print("x" * 2**20, flush=True)
             sys.stderr.write("y" * 2**20)
         print("the last words", flush=True)
-        for fd in range(3, 10):  # one of them is where the reports go
+        for fd in range(3, 10):  # one of them receives the reports
             try:
                 os.write(fd, b'{"stage": 3}\n[]\n{"stop"\n\xff\n')
             except OSError:
@@ -164,7 +164,7 @@ class Noisy(Learner):
 
 
 class Greedy(Learner):
-    """Takes the obvious ways to more than it was given; notes how far it came."""
+    """Tries to enlarge its budget and to change its records; writes down what it achieved."""
 
     def meta_train(self, training: Training) -> None:
         came = []
