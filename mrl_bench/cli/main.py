@@ -208,10 +208,10 @@ def _show(
 ) -> None:
     """Prints the boards of a bench, and writes its report once `film` has done what it can."""
     from mrl_bench.report.bench_report import read_report, write_report
-    from mrl_bench.report.table import print_boards
+    from mrl_bench.report.table import print_tables
 
     report = read_report(folder)
-    print_boards(report.boards, report.info, splits)
+    print_tables(report.scores, report.info, splits)
     film(report)
     print(f"report: {write_report(folder, report)}")
     for line in report.missing:
