@@ -210,10 +210,10 @@ def _show(
 ) -> None:
     """Prints the boards of a bench, and writes its report after `record` has recorded its videos."""
     from mrl_bench.report.bench_report import read_report, write_report
-    from mrl_bench.report.table import print_boards
+    from mrl_bench.report.table import print_tables
 
     report = read_report(folder)
-    print_boards(report.boards, report.info, splits)
+    print_tables(report.scores, report.info, splits)
     record(report)
     print(f"report: {write_report(folder, report)}")
     for line in report.missing:

@@ -1,7 +1,7 @@
-"""Boards as people read them: a table for the terminal, figures for a paper, one page for the browser.
+"""Reports of a bench: a table for the terminal, figures for a paper and one HTML page for the browser.
 
-Each form is a module of its own, so that a table costs no matplotlib. Reports show what `scores.py` computed,
-and compute nothing themselves.
+`scores.py` computes every number; the other modules only show them. Each form has a module, so that printing a
+table does not import matplotlib.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from mrl_bench.results import Video
 
 
 @dataclass(frozen=True)
-class RunInfo:
-    """What a report says of the run that made the boards. All but `suite` may be unknown, and left out."""
+class BenchInfo:
+    """Facts about a bench that a report shows. Only `suite` is required; empty facts are not shown."""
 
     suite: str  # suite id
     doc: str = ""  # what the suite is for
-    created: str | None = None  # None where two reports of the same results must not differ
+    created: str | None = None  # None where two reports of the same results must be identical
     commit: str = ""  # git commit of the code
     device: str = ""
     machine: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)  # package or simulator -> version
-    # (scenario, agent) -> measured training time, mean over seeds
-    seconds: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    docs: Mapping[str, str] = field(default_factory=dict)  # scenario -> what it asks of an agent
-    films: Mapping[str, Video] = field(
+    seconds: Mapping[tuple[str, str], float] = field(
         default_factory=dict
-    )  # scenario -> one task before and after adaptation
+    )  # (scenario, agent) -> measured training time, mean over seeds
+    docs: Mapping[str, str] = field(default_factory=dict)  # scenario -> what it asks of an agent
+    videos: Mapping[str, Video] = field(
+        default_factory=dict
+    )  # scenario -> a task before and after adaptation

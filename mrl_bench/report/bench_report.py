@@ -1,7 +1,8 @@
-"""From the results of a bench to its scores, its figures and its page."""
+"""Reads the results of a bench, scores them, and writes scores.json, the figures and the HTML page."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mrl_bench.errors import MrlBenchError, UsageError
-from mrl_bench.report import RunInfo
+from mrl_bench.report import BenchInfo
 from mrl_bench.report.scores import ScenarioScores, score_scenario
 from mrl_bench.results import Evaluation, canonical_json
 from mrl_bench.runs.files import write_atomically
@@ -21,20 +22,20 @@ from mrl_bench.runs.store import Store
 
 @dataclass(frozen=True)
 class BenchReport:
-    """What is known of a bench so far."""
+    """The scores of all finished runs of a bench."""
 
-    boards: list[ScenarioScores]  # of the scenarios that can be scored
-    info: RunInfo
-    missing: list[str]  # what is not on a board, and why; a line each
-    leaders: Mapping[str, str]  # scenario -> key of the run that its video shows
+    scores: list[ScenarioScores]  # one entry for each scenario that can be scored
+    info: BenchInfo
+    missing: list[str]  # one line for each scenario or group of runs without scores, with the reason
+    leaders: Mapping[str, str]  # scenario -> evaluation key of the run to show in a video
 
 
 def read_report(folder: Path) -> BenchReport:
-    """Scores what is finished of a bench.
+    """Scores the finished runs of a bench.
 
     Raises:
-        UsageError: the folder holds no run.
-        MrlBenchError: there is no scenario yet that can be scored, or a file is damaged.
+        UsageError: the folder is not a results folder.
+        MrlBenchError: no scenario can be scored yet, or a file is damaged.
     """
     manifest = read_manifest(folder)
     info, keys = _info(manifest), [(run["train"], run["evaluate"]) for run in manifest["runs"]]
@@ -49,26 +50,28 @@ def read_report(folder: Path) -> BenchReport:
         measured = store.seconds(train)
         if measured is not None:
             seconds.setdefault((evaluation.scenario, evaluation.agent), []).append(measured)
-    boards, missing, leaders = [], [], {}
+    all_scores, missing, leaders = [], [], {}
     for scenario, scored in evaluations.items():
         try:
-            boards.append(score_scenario(list(scored.values())))
-            if leader := _leader(boards[-1], scored):
+            all_scores.append(score_scenario(list(scored.values())))
+            if leader := _leader(all_scores[-1], scored):
                 leaders[scenario] = leader
         except UsageError as error:
             missing.append(str(error))
     unfinished = len(keys) - sum(map(len, evaluations.values()))
     if unfinished:
-        missing.append(f"{unfinished} of {len(keys)} runs are not finished: run the bench again to go on")
-    if not boards:
+        missing.append(
+            f"{unfinished} of {len(keys)} runs are not finished: run the same command again to resume"
+        )
+    if not all_scores:
         raise MrlBenchError("; ".join(missing))
     info = replace(info, seconds={where: mean(values) for where, values in seconds.items()})
-    return BenchReport(boards, info, missing, leaders)
+    return BenchReport(all_scores, info, missing, leaders)
 
 
-def _leader(board: ScenarioScores, evaluations: Mapping[str, Evaluation]) -> str | None:
-    """The key of the run with the first seed of the best agent; None where scores mean nothing."""
-    split = board.splits.get("test")
+def _leader(scenario_scores: ScenarioScores, evaluations: Mapping[str, Evaluation]) -> str | None:
+    """The evaluation key of the best agent's run with the lowest seed; None where the headroom is too small."""
+    split = scenario_scores.splits.get("test")
     if split is None or split.flagged:
         return None
     best = next((row.agent for row in split.rows if not row.is_reference), None)
@@ -76,9 +79,9 @@ def _leader(board: ScenarioScores, evaluations: Mapping[str, Evaluation]) -> str
     return min(seeds, key=lambda key: seeds[key], default=None)
 
 
-def _info(plan: Mapping[str, Any]) -> RunInfo:
+def _info(plan: Mapping[str, Any]) -> BenchInfo:
     versions: dict[str, Any] = plan["versions"]
-    return RunInfo(
+    return BenchInfo(
         suite=plan["suite"],
         doc=plan["doc"],
         created=plan["created"],
@@ -96,21 +99,22 @@ def write_report(folder: Path, report: BenchReport) -> Path:
     from mrl_bench.report.page import write_page
 
     write_atomically(
-        folder / "scores.json", canonical_json([_plain(asdict(board)) for board in report.boards])
+        folder / "scores.json",
+        canonical_json([_plain(asdict(scenario_scores)) for scenario_scores in report.scores]),
     )
-    write_figures(report.boards, folder / "figures")
-    films = {scenario: Store(folder).video(key) for scenario, key in report.leaders.items()}
-    shown = {scenario: film for scenario, film in films.items() if film}
-    write_page(report.boards, replace(report.info, films=shown), folder / "report.html")
+    write_figures(report.scores, folder / "figures")
+    videos = {scenario: Store(folder).video(key) for scenario, key in report.leaders.items()}
+    shown = {scenario: video for scenario, video in videos.items() if video}
+    write_page(report.scores, replace(report.info, videos=shown), folder / "report.html")
     return folder / "report.html"
 
 
 def _plain(value: Any) -> Any:
-    """The same data in what JSON knows; NaN becomes null."""
+    """The same data as plain JSON types; NaN becomes null."""
     if isinstance(value, Mapping):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, tuple | list | np.ndarray):
         return [_plain(entry) for entry in value]
     if isinstance(value, np.generic):
         value = value.item()
-    return None if isinstance(value, float) and value != value else value
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,7 +1,7 @@
-"""Adaptation curves and the spread over tasks, as figures for a paper and as SVG to put inside a page.
+"""Figures of scores: files for a paper, and SVG elements for the HTML page.
 
-A figure file holds all panels of a split; a page takes each as an SVG of its own, so that they stack on a small
-screen. The same boards give the same bytes: no dates, no random ids, and text is laid out with matplotlib's own font.
+A file holds all panels of a split. The page embeds each panel as a separate SVG, so that they stack on a small
+screen. The same scores give the same bytes: no dates, no random ids, and text is laid out with matplotlib's font.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from mrl_bench.runs.files import write_atomically
 TITLE_HEIGHT = 0.4  # inches
 
 
-def write_figures(boards: Sequence[ScenarioScores], folder: Path) -> list[Path]:
-    """Writes `curves-<scenario>-<split>` of every board and split, as .svg and as .png."""
+def write_figures(all_scores: Sequence[ScenarioScores], folder: Path) -> list[Path]:
+    """Writes `curves-<scenario>-<split>` of every scenario and split, as .svg and as .png."""
     paths = []
-    styles = agent_styles(boards)
-    for board in boards:
-        for split in board.splits.values():
-            name = f"curves-{board.scenario}-{split.split}"
+    styles = agent_styles(all_scores)
+    for scenario_scores in all_scores:
+        for split in scenario_scores.splits.values():
+            name = f"curves-{scenario_scores.scenario}-{split.split}"
             with drawing():
-                figure = _figure(board, split, styles)
-                title = f"{printable(board.scenario)}, {split.split}"
+                figure = _figure(scenario_scores, split, styles)
+                title = f"{printable(scenario_scores.scenario)}, {split.split}"
                 label = " ".join([title, *(panel.describe(split) for panel in panels(split))])
                 forms = {".svg": svg.document(figure, name, label), ".png": _png(figure)}
             for suffix, data in forms.items():
@@ -42,15 +42,15 @@ def write_figures(boards: Sequence[ScenarioScores], folder: Path) -> list[Path]:
 
 
 def inline_svg(panel: Panel, split: SplitScores, styles: Mapping[str, AgentStyle], prefix: str) -> str:
-    """One panel as an `<svg>` element; `prefix` keeps its ids apart from those of other SVGs in the page."""
+    """One panel as an `<svg>` element; `prefix` makes its ids unique in the page."""
     with drawing():
         figure = Figure(figsize=(WIDTH, height(split)))
         panel.draw(figure, (0, 0), split, styles)
         return svg.element(figure, prefix, panel.describe(split))
 
 
-def _figure(board: ScenarioScores, split: SplitScores, styles: Mapping[str, AgentStyle]) -> Figure:
-    """All panels of a split under a title: three side by side, or four in two rows."""
+def _figure(scenario_scores: ScenarioScores, split: SplitScores, styles: Mapping[str, AgentStyle]) -> Figure:
+    """All panels of a split under a title: three in one row, or four in two rows."""
     shown = panels(split)
     columns = 2 if len(shown) > 3 else len(shown)
     rows = math.ceil(len(shown) / columns)
@@ -59,7 +59,7 @@ def _figure(board: ScenarioScores, split: SplitScores, styles: Mapping[str, Agen
     for i, panel in enumerate(shown):
         row, column = divmod(i, columns)
         panel.draw(figure, (column * WIDTH, (rows - 1 - row) * height(split)), split, styles)
-    title = f"{printable(board.scenario)} · {split.split}, {split.tasks} tasks · {headroom(split)}"
+    title = f"{printable(scenario_scores.scenario)} · {split.split}, {split.tasks} tasks · {headroom(split)}"
     figure.text(
         LEFT / 2 / size[0], 1 - 0.6 * TITLE_HEIGHT / size[1], title, color=ALARM if split.flagged else INK,
         size=FONT + 2, weight="bold", va="center", parse_math=False,

@@ -1,4 +1,4 @@
-"""Values as text, the same in every report. What is not finite, or not known, is a dash: no NaN in print."""
+"""Values as text, the same in every report. A value that is unknown or not finite is a dash."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DASH = "\N{EN DASH}"
 
 
 def printable(name: str) -> str:
-    """A name that a stranger chose, without characters that steer a terminal, reverse a line or break XML."""
+    """Untrusted text without control characters: they steer a terminal, reverse a line or break XML."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name)
 
 
@@ -22,45 +22,45 @@ def score(value: float) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits or all of the integer part: 0.12, 12.3, 123, 1234."""
+    """Three digits, or the whole integer part: 0.12, 12.3, 123, 1234."""
     return _fixed(value, 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2)
 
 
 def significant(value: float) -> str:
-    """Three digits, however small the value is: 0.0123, 1.23e-05."""
+    """Three significant digits: 0.0123, 1.23e-05."""
     return f"{value:.3g}" if isfinite(value) else DASH
 
 
 def percent(value: float) -> str:
-    """A score as the length of a bar, between nothing and all of it."""
+    """A score, clipped to [0, 1], as the length of a bar."""
     return f"{100 * min(max(value, 0), 1):.0f}%" if isfinite(value) else "0%"
 
 
 def _fixed(value: float, digits: int) -> str:
-    # Adding zero turns the -0.0 that rounding leaves into 0.0.
+    # -0.001 rounds to -0.0; adding 0.0 drops the sign.
     return f"{round(value, digits) + 0.0:.{digits}f}" if isfinite(value) else DASH
 
 
 def plus_minus(estimate: Estimate) -> str:
-    """A score and the half-width of its interval, which lies evenly around it."""
+    """A score and the half-width of its interval, which is symmetric."""
     return f"{score(estimate.value)} ±{score((estimate.high - estimate.low) / 2)}"
 
 
 def interval(estimate: Estimate, show: Callable[[float], str] = score) -> str:
-    """[low, high]; a dash where fewer than two seeds leave it open."""
+    """[low, high]; a dash where it is unknown, with fewer than two seeds."""
     low, high = show(estimate.low), show(estimate.high)
     return DASH if DASH in (low, high) else f"[{low}, {high}]"
 
 
 def count(value: float) -> str:
-    """A number of steps: 950, 1.2k, 15k, 2M. Two digits at least."""
+    """A number of steps, with at least two digits: 950, 1.2k, 15k, 2M."""
     if not isfinite(value):
         return DASH
     if abs(value) < 999.5:
         return f"{value:.0f}"
-    scale, run = next((s, u) for s, u in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if abs(value) >= 0.9995 * s)
+    scale, unit = next((s, u) for s, u in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if abs(value) >= 0.9995 * s)
     scaled = value / scale
-    return f"{scaled:.1f}".removesuffix(".0") + run if abs(scaled) < 9.95 else f"{scaled:.0f}{run}"
+    return f"{scaled:.1f}".removesuffix(".0") + unit if abs(scaled) < 9.95 else f"{scaled:.0f}{unit}"
 
 
 def duration(seconds: float | None) -> str:
@@ -78,13 +78,18 @@ def duration(seconds: float | None) -> str:
 
 
 def steps_to_60(row: Row) -> str:
-    """Env steps of meta-training; a dash where the score is not reached, or the agent was not probed."""
+    """Env steps of meta-training to a score of 0.6; a dash if it is not reached or there is no learning curve."""
     reached = row.learning.steps_to_60 if row.learning else None
     return DASH if reached is None else count(reached)
 
 
+def learning_k(split: SplitScores) -> int | None:
+    """The k of the split's learning curves; None if no agent has one."""
+    return next((row.learning.k for row in split.rows if row.learning), None)
+
+
 def model_errors(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
-    """(agent, error, value) of all that was logged under "model/"."""
+    """(agent, error, value) of everything logged under "model/"."""
     return [
         (printable(row.agent), printable(error), significant(value))
         for row in ordered(rows)
@@ -92,23 +97,23 @@ def model_errors(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
     ]
 
 
-def filmed(film: Video) -> str:
-    """What a film shows, in words."""
-    before, after = map(number, film.returns)
-    task = printable(shorten(film.task, 300))
+def video_caption(video: Video) -> str:
+    """A sentence that says what a video shows."""
+    before, after = map(number, video.returns)
+    task = printable(shorten(video.task, 300))
     return (
-        f"{printable(film.agent)}, seed {film.seed}, on the first test task ({task}): "
-        f"return {before} before adaptation, {after} after {film.episodes} episodes of it"
+        f"{printable(video.agent)}, seed {video.seed}, on the first test task ({task}): "
+        f"return {before} before adaptation, {after} after {video.episodes} adaptation episodes"
     )
 
 
 def metric_names(split: SplitScores) -> list[str]:
-    """What a board shows beside scores and returns, in the family's order; all rows of a split share it."""
+    """Names of the family's metrics, in its order; all rows of a split share them."""
     return list(split.rows[0].metrics)
 
 
 def rank(row: Row) -> str:
-    """The places that a row may have: 1, or 2-4. Anchors have none."""
+    """The range of ranks: 1, or 2-4. Reference agents have none."""
     if row.rank is None:
         return DASH
     best, worst = row.rank
@@ -116,7 +121,7 @@ def rank(row: Row) -> str:
 
 
 def failed(rows: Sequence[Row]) -> str:
-    """What of these rows failed, and is scored as random; empty if nothing."""
+    """How many seeds and episodes of these rows failed; empty if none."""
     seeds, episodes = sum(row.failed_runs for row in rows), sum(row.failed_episodes for row in rows)
     counts = (("seed", seeds), ("episode", episodes))
     return ", ".join(f"{count} {noun}{'s' * (count > 1)}" for noun, count in counts if count)
@@ -127,32 +132,32 @@ def why_flagged(split: SplitScores) -> str:
 
 
 def headroom(split: SplitScores) -> str:
-    """The headroom, with what it means where it is too small."""
+    """The headroom, with a warning where it is too small."""
     value = f"headroom {score(split.headroom)}"
-    return f"{value}: {why_flagged(split)}, scores mean nothing here" if split.flagged else value
+    return f"{value}: {why_flagged(split)}, scores are not meaningful" if split.flagged else value
 
 
 def points(split: SplitScores) -> tuple[int, ...]:
-    """Adaptation episodes at each point of the curves, (K,); all rows of a split share them."""
+    """k at each point of the curves, (K,); all rows of a split share them."""
     return split.rows[0].k
 
 
 def headline_points(split: SplitScores) -> list[int]:
-    """Indices of the points that stand for a curve: before adapting, after the first round, after all."""
+    """Indices of the points to show of a curve: before adaptation, after the first round, and the last."""
     last = len(points(split)) - 1
     return sorted({0, min(1, last), last})
 
 
 def end_points(split: SplitScores) -> list[int]:
-    """Indices of the first and the last point: before adapting, and after all."""
+    """Indices of the first and the last point: before and after adaptation."""
     return sorted({0, len(points(split)) - 1})
 
 
 def ordered(rows: Sequence[Row]) -> list[Row]:
-    """Agents from best to worst at the last point, then the anchors likewise."""
+    """Agents from best to worst at the last k, then the reference agents likewise."""
     return sorted(rows, key=lambda row: (row.is_reference, -row.scores[-1].value, row.agent))
 
 
 def leaders(split: SplitScores) -> list[Row]:
-    """The agents that no other is known to beat."""
+    """The agents whose best possible rank is 1: no other is significantly better."""
     return [row for row in ordered(split.rows) if row.rank is not None and row.rank[0] == 1]

@@ -1,4 +1,4 @@
-"""Boards as one page: a single file to mail or to put on a server, with no scripts and nothing to load."""
+"""The report as one self-contained HTML page: no scripts, and nothing to load."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statistics import mean
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from mrl_bench.report import RunInfo
+from mrl_bench.report import BenchInfo
 from mrl_bench.report import formatting as text
 from mrl_bench.report.figures import inline_svg
 from mrl_bench.report.panels import panels
@@ -22,13 +22,13 @@ from mrl_bench.runs.files import write_atomically
 SPLITS = {"test": "Test: held-out tasks", "ood": "Out of distribution", "train": "Train: fresh draws"}
 
 
-def write_page(boards: Sequence[ScenarioScores], info: RunInfo, path: Path) -> None:
-    """Writes the page; what was at `path` stays until the new one is whole."""
-    write_atomically(path, render_page(boards, info).encode())
+def write_page(all_scores: Sequence[ScenarioScores], info: BenchInfo, path: Path) -> None:
+    """Writes the page to `path`, atomically."""
+    write_atomically(path, render_page(all_scores, info).encode())
 
 
-def render_page(boards: Sequence[ScenarioScores], info: RunInfo) -> str:
-    """The page's HTML: the same for the same boards and info."""
+def render_page(all_scores: Sequence[ScenarioScores], info: BenchInfo) -> str:
+    """The page's HTML: the same for the same scores and info."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -38,23 +38,23 @@ def render_page(boards: Sequence[ScenarioScores], info: RunInfo) -> str:
     )
     environment.filters["printable"] = text.printable
     environment.filters["webp"] = lambda image: f"data:image/webp;base64,{b64encode(image).decode()}"
-    styles = agent_styles(boards)
+    styles = agent_styles(all_scores)
     test_rows = {
-        (board.scenario, row.agent): row
-        for board in boards
-        if "test" in board.splits
-        for row in board.splits["test"].rows
+        (scenario_scores.scenario, row.agent): row
+        for scenario_scores in all_scores
+        if "test" in scenario_scores.splits
+        for row in scenario_scores.splits["test"].rows
     }
     figures = {
-        (board.scenario, split.split): [
+        (scenario_scores.scenario, split.split): [
             Markup(inline_svg(panel, split, styles, f"f{i}-{split.split}-{panel.name}"))
             for panel in panels(split)
         ]
-        for i, board in enumerate(boards)
-        for split in board.splits.values()
+        for i, scenario_scores in enumerate(all_scores)
+        for split in scenario_scores.splits.values()
     }
     return environment.get_template("page.html.jinja").render(
-        boards=boards,
+        all_scores=all_scores,
         info=info,
         text=text,
         split_titles=SPLITS,
@@ -66,7 +66,7 @@ def render_page(boards: Sequence[ScenarioScores], info: RunInfo) -> str:
 
 
 def _best_first(rows: Iterable[Row]) -> list[str]:
-    """Agents by the mean of their final scores over the scenarios where they have one."""
+    """Agents by their mean score at the last k, over the scenarios that they ran on."""
     scores: dict[str, list[float]] = {}
     for row in rows:
         scores.setdefault(row.agent, []).append(row.scores[-1].value)

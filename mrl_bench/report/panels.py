@@ -1,7 +1,7 @@
-"""The panels of a figure: one pair of axes each, drawn from the board of one split.
+"""The panels of a figure: one pair of axes each, drawn from the scores of one split.
 
-They show normalised scores, raw returns, the score of every task, and on probed splits how the score grew with
-meta-training.
+They show normalised scores, raw returns, the score of every task, and the learning curve: the score as a function
+of the env steps of meta-training.
 """
 
 from __future__ import annotations
@@ -14,25 +14,32 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from scipy.optimize import isotonic_regression
 
-from mrl_bench.report.formatting import count, number, ordered, points, printable, score
+from mrl_bench.report.formatting import count, learning_k, number, ordered, points, printable, score
 from mrl_bench.report.scores import LEARNED, Estimate, Row, SplitScores
 from mrl_bench.report.stats import Array
-from mrl_bench.report.style import ANCHOR_DASHES, FONT, QUIET, AgentStyle
+from mrl_bench.report.style import FONT, QUIET, REFERENCE_DASHES, AgentStyle
 
 # Inches. A panel is about as wide as a phone shows it, so that its text is of the same size there.
 WIDTH, TOP, BOTTOM, LEFT, PLOT = 3.7, 0.34, 0.46, 0.46, 2.0
 LETTER = 0.58 * FONT / 72  # width of a letter, on average
 LINE = 1.25 * FONT / 72  # height of a line of text
-THREAD, NAMES = (0.04, 0.12), 0.15  # to the right of axes: the ends of a thread, and where names begin
+LEADER_LINE, NAMES = (
+    (0.04, 0.12),
+    0.15,
+)  # [in] right of the axes: the two ends of a leader line, and where names begin
 
-BAND, BANDS = 0.13, 0.5  # opacity of a band, and of all together: many must not hide the curves
+BAND, BANDS = (
+    0.13,
+    0.5,
+)  # opacity of one interval band, and the sum over all: many bands must not hide the curves
 
-# Scores beyond are drawn at the edge: one agent that diverged must not flatten the others.
+# Scores outside are drawn at the edge, so that one agent that diverged does not flatten the others.
 SCORE_VIEW = (-1.0, 2.0)
 
 
-Corner = tuple[float, float]  # the lower left one of a panel in its figure, inches
+Corner = tuple[float, float]  # [in] lower left corner of a panel in its figure
 
 
 class Panel(NamedTuple):
@@ -58,7 +65,7 @@ def _return_lines(split: SplitScores) -> list[Line]:
 
 
 def _learners(split: SplitScores) -> list[Line]:
-    """Of agents that were probed after some env steps: an axis of logarithms has no place for none."""
+    """Learning curves that start after 0 env steps: a logarithmic axis cannot show 0."""
     found = [(row, row.learning) for row in ordered(split.rows) if row.learning]
     return [Line(row, curve.env_steps, curve.scores) for row, curve in found if curve.env_steps[0] > 0]
 
@@ -84,16 +91,11 @@ def _draw_learning(
     figure: Figure, corner: Corner, split: SplitScores, styles: Mapping[str, AgentStyle]
 ) -> None:
     lines = _learners(split)
-    title = f"Score at k = {_first_round(split)} during meta-training"
-    anchors = [line for line in _score_lines(split) if line.row.is_reference]
-    axes = _draw_curves(figure, corner, split, styles, lines + anchors, title, SCORE_VIEW)
+    title = f"Score at k = {learning_k(split)} during meta-training"
+    references = [line for line in _score_lines(split) if line.row.is_reference]
+    axes = _draw_curves(figure, corner, split, styles, lines + references, title, SCORE_VIEW)
     axes.axhline(LEARNED, color=QUIET, lw=0.5, zorder=1.4)
     _label_env_steps(axes, min(line.x[0] for line in lines), max(line.x[-1] for line in lines))
-
-
-def _first_round(split: SplitScores) -> int:
-    """k after the first round of adaptation, at which agents are probed."""
-    return next(row.learning.k for row in split.rows if row.learning)
 
 
 def _draw_curves(
@@ -105,7 +107,7 @@ def _draw_curves(
     title: str,
     view: tuple[float, float],
 ) -> Axes:
-    """A line and a band for each agent, a level for each anchor, each with its name at its right end."""
+    """A curve and its interval band for each agent, a level for each reference agent; names at the right end."""
     right = max(_text_width(f"{_short(line.row.agent)} ↓") for line in lines) + 0.2
     axes = _axes(figure, corner, split, title, LEFT, max(right, _text_width("env steps") + 0.2))
     axes.grid(axis="y")
@@ -116,74 +118,71 @@ def _draw_curves(
     opacity = min(BAND, BANDS / max(len(agents), 1))
     for row, x, values in lines:
         if row.is_reference:
-            axes.axhline(values[-1].value, color=QUIET, lw=0.9, dashes=ANCHOR_DASHES[row.agent], zorder=1.5)
+            axes.axhline(
+                values[-1].value, color=QUIET, lw=0.9, dashes=REFERENCE_DASHES[row.agent], zorder=1.5
+            )
             continue
-        look = styles[row.agent]
+        style = styles[row.agent]
         lows, highs = [value.low for value in values], [value.high for value in values]
-        axes.fill_between(x, lows, highs, color=look.colour, alpha=opacity, lw=0)
+        axes.fill_between(x, lows, highs, color=style.colour, alpha=opacity, lw=0)
         y = np.clip([value.value for value in values], low, high)
         axes.plot(
             x, y, clip_on=False, zorder=3,
-            color=look.colour, dashes=look.dashes, marker=look.marker, markeredgecolor="white", markeredgewidth=0.5,
+            color=style.colour, dashes=style.dashes, marker=style.marker, markeredgecolor="white", markeredgewidth=0.5,
         )  # fmt: skip
-        axes.plot([x[-1], end], [y[-1], y[-1]], color=look.colour, lw=0.7, dashes=(1, 2))  # to its name
+        axes.plot(
+            [x[-1], end], [y[-1], y[-1]], color=style.colour, lw=0.7, dashes=(1, 2)
+        )  # leads to the name
     _label_ends(axes, {line.row.agent: line.values[-1].value for line in lines}, styles)
     return axes
 
 
 def _limits(curves: Sequence[Sequence[Estimate]], view: tuple[float, float]) -> tuple[float, float]:
-    """The range to draw: all values, and as much of their intervals as adds a third on either side."""
+    """The range of y: all values, and their intervals up to a third of the values' span on either side."""
     values = np.clip([[e.value, e.low, e.high] for curve in curves for e in curve], *view)
     low, high = values[:, 0].min(), values[:, 0].max()
     span = (high - low) or max(abs(high), 1.0)
-    # Two seeds give intervals of any width; their bands are cut where the axes end.
+    # Intervals of two seeds can be very wide; the axes cut their bands.
     low, high = max(np.nanmin(values), low - span / 3), min(np.nanmax(values), high + span / 3)
     return float(low - 0.05 * span), float(high + 0.05 * span)
 
 
 def _label_ends(axes: Axes, ends: Mapping[str, float], styles: Mapping[str, AgentStyle]) -> None:
-    """Names to the right of where the curves end, moved apart, with a thread to the end of each."""
+    """Writes names right of the curves' ends, moved apart, each with a leader line to its curve."""
     low, high = axes.get_ylim()
     wanted = (np.array(list(ends.values())) - low) / (high - low)
     seen = np.clip(wanted, 0, 1)  # where the curve leaves the axes
     heights = _apart(seen, gap=LINE / _inches(axes)[1])
     for name, end, start, height in zip(ends, wanted, seen, heights, strict=True):
-        is_anchor = name not in styles
-        colour = QUIET if is_anchor else _dark(styles[name].colour)
+        is_reference = name not in styles
+        colour = QUIET if is_reference else _dark(styles[name].colour)
         beyond = " ↓" if end < 0 else " ↑" if end > 1 else ""
-        thread = [_beside(axes, inches) for inches in THREAD], [start, height]
-        axes.plot(*thread, color=colour, lw=0.6, clip_on=False, transform=axes.transAxes)
+        leader_line = [_right_of(axes, inches) for inches in LEADER_LINE], [start, height]
+        axes.plot(*leader_line, color=colour, lw=0.6, clip_on=False, transform=axes.transAxes)
         axes.text(
-            _beside(axes, NAMES), height, _short(name) + beyond,
-            color=colour, style="italic" if is_anchor else "normal",
+            _right_of(axes, NAMES), height, _short(name) + beyond,
+            color=colour, style="italic" if is_reference else "normal",
             va="center", parse_math=False, transform=axes.transAxes,
         )  # fmt: skip
 
 
 def _apart(wanted: Array, gap: float) -> Array:
-    """Positions in [0, 1] in the order of the wanted ones, as near to those as gaps between them allow.
+    """Moves positions apart to at least `gap`, within [0, 1]: the order is kept, the squared moves are least.
 
-    Less its place in the order times the gap, no position may be below the one before: an isotonic
-    regression, solved by pooling those that are. Where there is no room for the gaps, they shrink.
+    With the i-th position lowered by i * gap, "at least a gap apart" becomes "not falling": an isotonic
+    regression. If the gaps do not fit into [0, 1], they shrink.
     """
     gap = min(gap, 1 / max(len(wanted) - 1, 1))
     ladder = gap * np.arange(len(wanted))
     order = np.argsort(wanted, kind="stable")
-    pools: list[tuple[float, int]] = []  # mean and size
-    for value in wanted[order] - ladder:
-        mean, size = float(value), 1
-        while pools and pools[-1][0] > mean:
-            other, more = pools.pop()
-            mean, size = (mean * size + other * more) / (size + more), size + more
-        pools.append((mean, size))
-    flat = np.repeat([mean for mean, _ in pools], [size for _, size in pools])
+    rising = isotonic_regression(wanted[order] - ladder).x
     placed = np.empty(len(wanted))
-    placed[order] = np.clip(flat, 0, 1 - ladder[-1]) + ladder
+    placed[order] = np.clip(rising, 0, 1 - ladder[-1]) + ladder
     return placed
 
 
 def _label_episodes(axes: Axes, split: SplitScores) -> None:
-    """Two rows under the axis: adaptation episodes, and the env steps in them as a mean over agents."""
+    """Two rows under the axis: k, and the env steps in these episodes, mean over agents."""
     episodes, agents = points(split), [row for row in split.rows if not row.is_reference]
     axes.set_xlim(0, max(episodes[-1], 1))
     width, height = _inches(axes)
@@ -191,13 +190,13 @@ def _label_episodes(axes: Axes, split: SplitScores) -> None:
     shown = _uncrowded(at, 0.14)
     axes.set_xticks(list(episodes), [str(k) if i in shown else "" for i, k in enumerate(episodes)])
     axes.text(
-        _beside(axes, NAMES), -0.135 / height, "episodes", color=QUIET, va="center", transform=axes.transAxes
+        _right_of(axes, NAMES), -0.135 / height, "k", color=QUIET, va="center", transform=axes.transAxes
     )
     if not agents:
         return
     steps = np.mean([row.env_steps for row in agents], axis=0)
     y = -0.275 / height
-    axes.text(_beside(axes, NAMES), y, "env steps", color=QUIET, va="center", transform=axes.transAxes)
+    axes.text(_right_of(axes, NAMES), y, "env steps", color=QUIET, va="center", transform=axes.transAxes)
     for i in _uncrowded(at, 0.21):
         axes.text(
             episodes[i], y, count(steps[i]), color=QUIET, size=FONT - 1.5, ha="center", va="center",
@@ -206,7 +205,7 @@ def _label_episodes(axes: Axes, split: SplitScores) -> None:
 
 
 def _label_env_steps(axes: Axes, first: float, last: float) -> None:
-    """Env steps on a logarithmic axis: powers of ten, twice and five times these where there are few, or the ends."""
+    """A logarithmic axis of env steps: ticks at 1, 2, 5 times powers of ten, or at the ends if these are too few."""
     low, high = (first, last) if first < last else (first / 2, 2 * last)
     axes.set(xscale="log", xlim=(low, high))
     axes.minorticks_off()
@@ -218,21 +217,26 @@ def _label_env_steps(axes: Axes, first: float, last: float) -> None:
     shown = _uncrowded(np.log(np.array(ticks) / low) * width / math.log(high / low), 0.26)
     axes.set_xticks(ticks, [count(tick) if i in shown else "" for i, tick in enumerate(ticks)])
     axes.text(
-        _beside(axes, NAMES), -0.135 / height, "env steps", color=QUIET, va="center", transform=axes.transAxes
+        _right_of(axes, NAMES),
+        -0.135 / height,
+        "env steps",
+        color=QUIET,
+        va="center",
+        transform=axes.transAxes,
     )
 
 
 def _draw_spread(
     figure: Figure, corner: Corner, split: SplitScores, styles: Mapping[str, AgentStyle]
 ) -> None:
-    """For each agent its tasks from best to worst, each a stroke from its first score to its last."""
+    """For each agent, its tasks from best to worst: a stroke from the score at the first k to that at the last."""
     agents = [row for row in ordered(split.rows) if not row.is_reference]
     left = max([_text_width(_short(row.agent)) for row in agents], default=0) + 0.2
     episodes = points(split)
-    title = f"Score of each task, k = {episodes[0]} (light) to {episodes[-1]}"
+    title = f"Score of each task at k = {episodes[0]} (light), {episodes[-1]}"
     axes = _axes(figure, corner, split, title, max(left, LEFT), 0.2)
     axes.grid(axis="x")
-    for level, dashes in ((0, ANCHOR_DASHES["random"]), (1, ANCHOR_DASHES["oracle"])):
+    for level, dashes in ((0, REFERENCE_DASHES["random"]), (1, REFERENCE_DASHES["oracle"])):
         axes.axvline(level, color=QUIET, lw=0.9, dashes=dashes)
     for place, row in enumerate(agents):
         colour = styles[row.agent].colour
@@ -248,24 +252,24 @@ def _draw_spread(
 
 
 def _strokes(axes: Axes, start: Array, end: Array, y: Array, **style: Any) -> None:
-    """Level strokes as one path, where markers would be an element each; one without length is a dot."""
+    """Horizontal strokes as one path (markers would be one SVG element each); a stroke of no length is a dot."""
     x = np.stack([start, end + 1e-6, np.full_like(start, np.nan)], axis=1).ravel()
     axes.plot(x, np.repeat(y, 3), solid_capstyle="round", snap=False, **style)
 
 
 def _describe_scores(split: SplitScores) -> str:
-    what = f"Normalised score after {_listed(points(split))} adaptation episodes"
+    what = f"Normalised score at k = {_listed(points(split))} adaptation episodes"
     return _describe(what, _score_lines(split), score)
 
 
 def _describe_returns(split: SplitScores) -> str:
     return _describe(
-        f"Mean return after {_listed(points(split))} adaptation episodes", _return_lines(split), number
+        f"Mean return at k = {_listed(points(split))} adaptation episodes", _return_lines(split), number
     )
 
 
 def _describe_learning(split: SplitScores) -> str:
-    what = f"Normalised score after {_first_round(split)} adaptation episodes during meta-training"
+    what = f"Normalised score at k = {learning_k(split)} adaptation episodes during meta-training"
     return _describe(what, _learners(split), score, lambda env_steps: f" after {count(env_steps)} env steps")
 
 
@@ -279,7 +283,7 @@ def _describe(
     show: Callable[[float], str],
     when: Callable[[float], str] = lambda x: "",
 ) -> str:
-    """What a panel of curves shows, for those who cannot see it."""
+    """The alternative text of a panel of curves, for screen readers."""
     curves = "; ".join(
         f"{printable(line.row.agent)} from {show(line.values[0].value)}{when(line.x[0])}"
         f" to {show(line.values[-1].value)}{when(line.x[-1])}"
@@ -307,7 +311,7 @@ LEARNING = Panel("learning", _draw_learning, _describe_learning)
 
 
 def panels(split: SplitScores) -> tuple[Panel, ...]:
-    """The panels that there is something to show in."""
+    """The panels of a split; the learning curve only where there is one."""
     return (*PANELS, LEARNING) if _learners(split) else PANELS
 
 
@@ -315,12 +319,12 @@ def panels(split: SplitScores) -> tuple[Panel, ...]:
 
 
 def height(split: SplitScores) -> float:
-    """Inches of a panel: enough for the names of all agents one below the other."""
+    """Height of a panel [in]: room for the names of all agents, one below the other."""
     return TOP + BOTTOM + max(PLOT, 1.1 * LINE * len(split.rows))
 
 
 def _axes(figure: Figure, corner: Corner, split: SplitScores, title: str, left: float, right: float) -> Axes:
-    """The axes of one panel, with so many inches to the left and right; titles start in line."""
+    """The axes of one panel, with margins `left` and `right` [in]; all titles start at the same x."""
     x, y = corner
     inner = np.array([WIDTH - left - right, height(split) - TOP - BOTTOM])
     place = np.array([x + left, y + BOTTOM]), inner
@@ -330,14 +334,14 @@ def _axes(figure: Figure, corner: Corner, split: SplitScores, title: str, left: 
 
 
 def _inches(axes: Axes) -> tuple[float, float]:
-    """Width and height."""
+    """Width and height of axes [in]."""
     figure, box = axes.figure, axes.get_position()
     assert isinstance(figure, Figure)
     return box.width * figure.get_figwidth(), box.height * figure.get_figheight()
 
 
-def _beside(axes: Axes, inches: float) -> float:
-    """So many inches to the right of axes, in their width."""
+def _right_of(axes: Axes, inches: float) -> float:
+    """A position `inches` right of the axes, in axes coordinates."""
     return 1 + inches / _inches(axes)[0]
 
 
@@ -346,19 +350,19 @@ def _text_width(text: str) -> float:
 
 
 def _short(name: str) -> str:
-    """A name to write beside a curve: both ends of it, because names of one family begin alike."""
+    """A name shortened in the middle: names of related agents often begin alike."""
     name = printable(name)
     return name if len(name) <= 21 else f"{name[:9]}…{name[-11:]}"
 
 
 def _dark(colour: str) -> str:
-    """A colour to write in: small letters need more contrast than lines."""
+    """A darker shade for text: small letters need more contrast than lines."""
     red, green, blue = to_rgb(colour)
     return to_hex((0.7 * red, 0.7 * green, 0.7 * blue))
 
 
 def _uncrowded(at: Array, gap: float) -> list[int]:
-    """The indices of positions to label: from the last one back, all that keep their distance."""
+    """Indices of the tick positions to label, from the last back, at least `gap` apart."""
     shown: list[int] = []
     for i in reversed(range(len(at))):
         if not shown or at[shown[-1]] - at[i] >= gap:

@@ -1,4 +1,4 @@
-"""From evaluations to a board: normalised scores, their intervals, headroom and ranks.
+"""From evaluations to scores: normalised scores, their intervals, headroom and ranks.
 
 docs/evaluation.md defines every number.
 """
@@ -26,13 +26,13 @@ from mrl_bench.report.stats import (
 from mrl_bench.results import Curve, Evaluation, LearningCurve
 from mrl_bench.types import Ratio
 
-REFERENCE_AGENTS = ("random", "blind", "oracle")  # the agents whose returns normalise the scores
-SPLITS = ("train", "test", "ood")  # in the order in which a board shows them
-HEADROOM_FLOOR = 0.2  # a scenario below it does not need adaptation, and is flagged wherever it is shown
-SPAN_FLOOR = 0.1  # least span of a task from random to oracle, as a share of the mean span of its split
-NEAR_ORACLE = 0.9  # the score that `k_to_90` waits for
-LEARNED = 0.6  # the score after the first adaptation round that `steps_to_60` waits for
-RANKED_SEEDS = 10  # with fewer a row is preliminary
+REFERENCE_AGENTS = ("random", "blind", "oracle")  # their returns normalise the scores
+SPLITS = ("train", "test", "ood")  # in the order of the report
+HEADROOM_FLOOR = 0.2  # a split below it does not need adaptation; reports flag it
+SPAN_FLOOR = 0.1  # least span oracle - random of a task, as a share of the split's mean span
+NEAR_ORACLE = 0.9  # the score of `k_to_90`
+LEARNED = 0.6  # the score of `steps_to_60`
+RANKED_SEEDS = 10  # a row with fewer seeds is preliminary
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Learning:
-    """How an agent's score after the first adaptation round grew with meta-training, at M moments of it."""
+    """Learning curve: the score after the first adaptation round, at M points of meta-training."""
 
     k: int  # adaptation episodes in that round
-    env_steps: tuple[float, ...]  # (M,) of meta-training
+    env_steps: tuple[float, ...]  # (M,) env steps of meta-training
     scores: tuple[Estimate, ...]  # (M,) IQM over (S x B), interval over whole seeds
-    steps_to_60: float | None  # env steps at which the score first reaches 0.6; None if it never does
+    steps_to_60: float | None  # env steps at which the score first reaches 0.6; None if it does not
 
     @staticmethod
     def of(env_steps: Array, scores: Array, k: int, seed: int) -> Learning:
-        """From the scores (S, B, M) at env steps (M,)."""
+        """The curve of scores (S, B, M) at env steps (M,)."""
         estimates = tuple(_estimate(column, _pooled_iqm, seed) for column in np.moveaxis(scores, -1, 0))
         reached = first_crossing(env_steps, np.array([e.value for e in estimates]), LEARNED)
         return Learning(k, tuple(env_steps.tolist()), estimates, reached)
@@ -67,31 +67,31 @@ class Row:
 
     agent: str
     is_reference: bool
-    seeds: int  # S that gave a curve or failed
-    failed_runs: int  # seeds whose run failed: scored as random
-    failed_episodes: int  # sum of `failed`; a cell where it is not 0 scores no better than random
-    k: tuple[int, ...]  # (K,) adaptation episodes by then
-    env_steps: tuple[float, ...]  # (K,) adaptation env steps by then, mean over tasks and seeds with a curve
+    seeds: int  # S, failed runs included
+    failed_runs: int  # seeds whose run failed; they score as random
+    failed_episodes: int  # sum of `failed`; a cell with a failed episode scores no better than random
+    k: tuple[int, ...]  # (K,) adaptation episodes before each point
+    env_steps: tuple[float, ...]  # (K,) env steps of these episodes, mean over tasks and finished seeds
     returns: tuple[Estimate, ...]  # (K,) mean return over tasks, interval over seeds
     scores: tuple[Estimate, ...]  # (K,) IQM of normalised scores over (S x B), interval over whole seeds
-    task_scores: NDArray[np.float64]  # (B, K) normalised, mean over seeds: the spread over tasks
-    gain: Estimate  # IQM of each task's score at the last k minus its score at k = 0
-    area: Estimate  # IQM of the area under the score curve over episodes, divided by its length
-    cvar: Estimate  # mean over seeds of the mean of a seed's worst 5 % of tasks at the last k
-    k_to_90: int | None  # first point whose score reaches 90 % of the oracle; None if none does
-    learning: Learning | None  # None for anchors, and on splits other than test, which are not probed
-    model_errors: Mapping[str, float]  # what an agent logged under "model/" last, mean over seeds that did
-    train_env_steps: float  # mean over seeds
-    # What the family measures beside the return, summed up over seeds, tasks and episodes: name -> (K,), with
-    # intervals over whole seeds. NaN where what it is measured per adds up to nothing.
+    task_scores: NDArray[np.float64]  # (B, K) normalised score of each task, mean over seeds
+    gain: Estimate  # IQM of the score of a cell at the last k minus that at k = 0
+    area: Estimate  # IQM of the mean height of a cell's score curve over k
+    cvar: Estimate  # mean over seeds of the mean score of the worst 5 % of tasks at the last k
+    k_to_90: int | None  # first k with a score of at least 0.9; None if there is none
+    learning: Learning | None  # on the test split; None for reference agents
+    model_errors: Mapping[str, float]  # last values logged under "model/", mean over the seeds that logged
+    train_env_steps: float  # env steps of meta-training, mean over seeds
+    # The family's metrics, name -> (K,): a quotient of sums over seeds, tasks and episodes, with intervals over
+    # whole seeds. NaN where the denominator is 0.
     metrics: Mapping[str, tuple[Estimate, ...]]
-    rank: tuple[int, int] | None  # (best, worst) place at the last k; None for anchors
+    rank: tuple[int, int] | None  # (best, worst) rank at the last k; None for reference agents
     preliminary: bool  # fewer than ten seeds
 
 
 @dataclass(frozen=True)
 class SplitScores:
-    """All agents on one split; the anchors' mean returns, and the headroom between them."""
+    """All agents on one split, with the mean returns of the reference agents and the headroom."""
 
     split: str
     tasks: int
@@ -103,36 +103,38 @@ class SplitScores:
 
     @property
     def flagged(self) -> bool:
-        """Whether adapting gains too little for the scores to mean adaptation (NaN counts as too little)."""
-        return not self.headroom >= HEADROOM_FLOOR
+        """Whether the headroom is too small for the scores to measure adaptation; NaN is too small."""
+        return not self.headroom >= HEADROOM_FLOOR  # `<` would be False for NaN
 
 
 @dataclass(frozen=True)
 class ScenarioScores:
+    """All scores of one scenario."""
+
     scenario: str
     digest: str
     splits: Mapping[str, SplitScores]
     split_gap: Mapping[str, Estimate]  # agent -> test minus ood score at the last k
-    seed: int = 0  # of the generator of every interval
+    seed: int = 0  # of every interval's generator
 
 
 def score_scenario(evaluations: Sequence[Evaluation], seed: int = 0) -> ScenarioScores:
-    """The board of one scenario.
+    """The scores of one scenario.
 
     Args:
-        evaluations: of one scenario and digest, in any order; the three anchors among them.
-        seed: of the intervals' generator. Each interval starts one anew, so that it does not depend on which
-            other rows are there.
+        evaluations: of one scenario and digest, in any order, including the three reference agents.
+        seed: of the intervals' generator. Each interval has a new generator with this seed, so that it does not
+            depend on the other rows.
 
     Raises:
-        UsageError: an anchor is missing, or every seed of it failed: there is no scale to score on.
-        ValueError: the evaluations do not belong together.
+        UsageError: a reference agent is missing, or all its seeds failed: returns cannot be normalised.
+        ValueError: the evaluations are not comparable.
     """
     agents = _by_agent(evaluations)
     done = [evaluation for evaluation in evaluations if evaluation.error is None]
     splits = [split for split in SPLITS if split in done[0].curves]
     if any(set(evaluation.curves) != set(splits) for evaluation in done):
-        raise ValueError(f"evaluations of one scenario must have the same splits, out of {', '.join(SPLITS)}")
+        raise ValueError(f"evaluations of one scenario must have the same splits, from {', '.join(SPLITS)}")
     scales = {split: _Scale.of(split, agents) for split in splits}
     scores = {
         split: {agent: scale.scores(scale.returns(runs)) for agent, runs in agents.items()}
@@ -144,44 +146,47 @@ def score_scenario(evaluations: Sequence[Evaluation], seed: int = 0) -> Scenario
     return ScenarioScores(
         scenario=evaluations[0].scenario,
         digest=evaluations[0].digest,
-        splits={split: _split_board(scales[split], agents, scores[split], seed) for split in splits},
+        splits={split: _split_scores(scales[split], agents, scores[split], seed) for split in splits},
         split_gap=gaps,
         seed=seed,
     )
 
 
 def _by_agent(evaluations: Sequence[Evaluation]) -> dict[str, list[Evaluation]]:
-    """The evaluations of each agent in the order of their seeds, checked to belong on one board."""
+    """The evaluations of each agent, ordered by seed; raises as `score_scenario` does."""
     if len({(evaluation.scenario, evaluation.digest) for evaluation in evaluations}) != 1:
-        raise ValueError("a board needs evaluations of exactly one scenario and digest")
+        raise ValueError("scores need evaluations of exactly one scenario and digest")
     agents: dict[str, list[Evaluation]] = {}
     for evaluation in sorted(evaluations, key=lambda evaluation: (evaluation.agent, evaluation.seed)):
         agents.setdefault(evaluation.agent, []).append(evaluation)
         if evaluation.is_reference != (evaluation.agent in REFERENCE_AGENTS):
             raise ValueError(
-                f"{evaluation.agent!r} with is_reference={evaluation.is_reference}: anchors are {REFERENCE_AGENTS}"
+                f"{evaluation.agent!r} with is_reference={evaluation.is_reference}: "
+                f"the reference agents are {', '.join(REFERENCE_AGENTS)}"
             )
     for agent, runs in agents.items():
         if len({run.seed for run in runs}) < len(runs):
             raise ValueError(f"{agent!r} has two evaluations of the same seed")
-    for anchor in REFERENCE_AGENTS:
-        if all(run.error is not None for run in agents.get(anchor, ())):
-            state = "every seed failed" if anchor in agents else "missing"
-            raise UsageError(f"{evaluations[0].scenario}: no scores without the anchor {anchor!r} ({state})")
+    for reference in REFERENCE_AGENTS:
+        if all(run.error is not None for run in agents.get(reference, ())):
+            state = "every seed failed" if reference in agents else "missing"
+            raise UsageError(
+                f"{evaluations[0].scenario}: no scores without the reference agent {reference!r} ({state})"
+            )
     return agents
 
 
 @dataclass(frozen=True)
 class _Scale:
-    """Where the scores of one split lie: its points, and what the anchors reach on each of its tasks."""
+    """The scale of one split: its points, and the reference agents' mean return on each task."""
 
     split: str
     k: tuple[int, ...]  # (K,)
     random: Array  # (B,) mean return
     blind: Array  # (B,)
     oracle: Array  # (B,)
-    reported: Mapping[str, Ratio]  # name -> how it is summed up
-    random_sums: Mapping[str, Array]  # name -> (B, 2): what random's cells have of it, see `_sums`
+    reported: Mapping[str, Ratio]  # metric -> its numerator and denominator
+    random_sums: Mapping[str, Array]  # metric -> (B, 2): mean sums of random's cells, see `_sums`
 
     @staticmethod
     def of(split: str, agents: Mapping[str, Iterable[Evaluation]]) -> _Scale:
@@ -193,16 +198,16 @@ class _Scale:
             )
         k, _, reported = shapes.pop()
         random, blind, oracle = (
-            _anchor_mean(_curves(agents[name], split), _returns) for name in REFERENCE_AGENTS
+            _reference_mean(_curves(agents[name], split), _returns) for name in REFERENCE_AGENTS
         )
         sums = {
-            name: _anchor_mean(_curves(agents["random"], split), partial(_sums, ratio))
+            name: _reference_mean(_curves(agents["random"], split), partial(_sums, ratio))
             for name, ratio in reported
         }
         return _Scale(split, k, random, blind, oracle, dict(reported), sums)
 
     def returns(self, runs: Iterable[Evaluation]) -> Array:
-        """The return that each cell counts with, (S, B, K): what broke counts no better than random."""
+        """The return of each cell, (S, B, K); a cell that failed is at most random's."""
         floor = np.tile(self.random[:, None], len(self.k))  # (B, K)
         counted = []
         for run in runs:
@@ -214,14 +219,14 @@ class _Scale:
         return np.stack(counted)
 
     def _counted(self, returns: Array, broken: NDArray[np.bool_]) -> Array:
-        """Returns (B, ...) in which cells that broke are no better than random."""
+        """Returns (B, ...) in which failed cells are at most random's."""
         return np.where(broken, np.minimum(returns, self.random[:, None]), returns)
 
     def scores(self, returns: Array) -> Array:
         """(return - random) / (oracle - random) of each cell, (..., B, K).
 
-        The span of a task has a floor, because noise over a span of nearly nothing, or of less, is no score.
-        Where the oracle does not beat random on the mean of the tasks, there is nothing to gain: all are 0.
+        The span of a task has a floor, because dividing by a span near 0, or below, only amplifies noise. If the
+        oracle's mean over tasks is not above random's, all scores are 0.
         """
         span = self.oracle - self.random
         if span.mean() <= 0:
@@ -230,7 +235,7 @@ class _Scale:
         return scores
 
     def metrics(self, runs: Sequence[Evaluation], seed: int) -> dict[str, tuple[Estimate, ...]]:
-        """Each metric that is reported, at each point: sums over seeds, tasks and episodes, divided."""
+        """Each reported metric at each point: the sum of its numerator divided by that of its denominator."""
         found = {}
         for name in self.reported:
             sums = np.stack([self._counted_sums(run, name) for run in runs]).sum(1)  # (S, K, 2)
@@ -238,7 +243,7 @@ class _Scale:
         return found
 
     def _counted_sums(self, run: Evaluation, name: str) -> Array:
-        """The sums that a run counts with, (B, K, 2): what broke counts as random does on that task."""
+        """The sums of a run, (B, K, 2); a failed cell has random's sums on that task."""
         random = np.repeat(self.random_sums[name][:, None], len(self.k), axis=1)
         if run.error is not None:
             return random
@@ -246,7 +251,7 @@ class _Scale:
         return np.where(_broken(curve)[..., None], random, _sums(self.reported[name], curve))
 
     def learning(self, runs: Sequence[Evaluation], seed: int) -> Learning | None:
-        """The learning curves of an agent's seeds as one, where they have one in common and on this split."""
+        """The learning curve over all seeds of an agent; None off the test split, or if no seed has one."""
         curves = [run.training.learning_curve for run in runs if run.training.learning_curve]
         if self.split != "test" or not curves:
             return None
@@ -259,9 +264,9 @@ class _Scale:
 
 
 def _moments(curves: Sequence[LearningCurve]) -> Array:
-    """Env steps at which to compare learning curves, (M,): from where all have begun to where all have ended.
+    """Env steps of the pooled learning curve, (M,): from the latest first point to the latest last point.
 
-    Between, they are those of the curve that has the most.
+    The points between are those of the curve with the most points.
     """
     begin, end = max(curve.env_steps[0] for curve in curves), max(curve.env_steps[-1] for curve in curves)
     longest = max((curve.env_steps for curve in curves), key=len)
@@ -270,31 +275,31 @@ def _moments(curves: Sequence[LearningCurve]) -> Array:
 
 
 def _curves(runs: Iterable[Evaluation], split: str) -> list[Curve]:
-    """The curves of the runs that did not fail."""
+    """The curves of the finished runs."""
     return [run.curves[split] for run in runs if run.error is None]
 
 
 def _returns(curve: Curve) -> Array:
-    """The mean return of each cell, always finite, (B, K)."""
+    """The mean return of each cell, (B, K); a return that is not finite counts as 0."""
     return np.asarray(np.where(np.isfinite(curve.returns), curve.returns, 0.0).mean(-1))
 
 
 def _broken(curve: Curve) -> NDArray[np.bool_]:
-    """Whether a simulation broke in a cell, (B, K)."""
+    """Whether a cell failed, (B, K): its simulation broke, or a return is not finite."""
     return np.asarray((curve.failed > 0) | ~np.isfinite(curve.returns).all(-1))
 
 
 def _sums(ratio: Ratio, curve: Curve) -> Array:
-    """What a metric adds up to over the episodes of each cell, and what it is measured per, (B, K, 2)."""
+    """A metric's numerator and denominator, summed over the episodes of each cell, (B, K, 2)."""
     per = np.ones_like(curve.returns) if ratio.per is None else curve.metrics[ratio.per]
     return np.stack([curve.metrics[ratio.metric].sum(-1), per.sum(-1)], axis=-1)
 
 
-def _anchor_mean(curves: Sequence[Curve], cells: Callable[[Curve], Array]) -> Array:
-    """Mean of an anchor's cells, (B, K, ...), on each task, (B, ...).
+def _reference_mean(curves: Sequence[Curve], cells: Callable[[Curve], Array]) -> Array:
+    """Mean of a reference agent's cells, (B, K, ...), on each task, (B, ...).
 
-    It is over seeds and points too, because an anchor does not adapt. Cells that broke are left out, save on
-    a task that has no others.
+    The mean is over seeds and points, because reference agents do not adapt. Failed cells are left out, except on
+    a task where every cell failed.
     """
     broken = np.stack([_broken(curve) for curve in curves])  # (S, B, K)
     counts = ~broken | broken.all(axis=(0, 2), keepdims=True)
@@ -304,14 +309,14 @@ def _anchor_mean(curves: Sequence[Curve], cells: Callable[[Curve], Array]) -> Ar
     return mean
 
 
-def _split_board(
+def _split_scores(
     scale: _Scale, agents: Mapping[str, Sequence[Evaluation]], scores: Mapping[str, Array], seed: int
 ) -> SplitScores:
     ranks = rank_ranges(
         {agent: iqm(scores[agent][..., -1]) for agent in agents if agent not in REFERENCE_AGENTS}
     )
     rows = [_row(scale, runs, scores[agent], ranks.get(agent), seed) for agent, runs in agents.items()]
-    random, blind, oracle = (float(anchor.mean()) for anchor in (scale.random, scale.blind, scale.oracle))
+    random, blind, oracle = (float(returns.mean()) for returns in (scale.random, scale.blind, scale.oracle))
     return SplitScores(
         split=scale.split,
         tasks=len(scale.random),
@@ -326,7 +331,7 @@ def _split_board(
 def _row(
     scale: _Scale, runs: Sequence[Evaluation], scores: Array, rank: tuple[int, int] | None, seed: int
 ) -> Row:
-    """The row of one agent from its runs, one a seed, and their scores, (S, B, K)."""
+    """The row of one agent from its runs, one per seed, and their scores, (S, B, K)."""
     curves = _curves(runs, scale.split)
     env_steps = [curve.env_steps.mean(0) for curve in curves] or [np.zeros(len(scale.k))]
     returns = scale.returns(runs).mean(1)  # (S, K)
@@ -357,20 +362,20 @@ def _row(
 
 
 def _mean_of_each(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each name over those that have it."""
+    """The mean of each name over the mappings that have it."""
     names = sorted({name for each in values for name in each})
     return {name: float(np.mean([each[name] for each in values if name in each])) for name in names}
 
 
 def _gap(test: Array, ood: Array, seed: int) -> Estimate:
-    """IQM at the last point on test tasks minus that on ood tasks; a seed's splits are resampled together."""
+    """IQM at the last k on test tasks minus that on ood tasks; both splits of a seed are resampled together."""
     B = test.shape[1]
     last = np.concatenate([test[..., -1], ood[..., -1]], axis=1)  # (S, B + B')
     return _estimate(last, lambda rows: _pooled_iqm(rows[..., :B]) - _pooled_iqm(rows[..., B:]), seed)
 
 
 def _estimate(rows: Array, statistic: Callable[[Array], Array], seed: int) -> Estimate:
-    """A statistic, (R, S, ...) -> (R,), of one row a seed, (S, ...), with its interval over whole seeds."""
+    """A statistic, (R, S, ...) -> (R,), of one row per seed, (S, ...), with its interval over whole seeds."""
     low, high = seed_interval(rows, statistic, np.random.default_rng(seed))
     return Estimate(float(statistic(rows[None])[0]), low, high)
 
@@ -386,6 +391,6 @@ def _mean(rows: Array) -> Array:
 
 
 def _quotient(rows: Array) -> Array:
-    """Sums over seeds, one divided by the other, (R, S, 2) -> (R,); NaN over nothing."""
+    """Sum over seeds of the numerator divided by that of the denominator, (R, S, 2) -> (R,); NaN if that is 0."""
     total, per = np.moveaxis(rows.sum(1), -1, 0)
     return np.asarray(np.divide(total, per, out=np.full_like(total, np.nan), where=per != 0))

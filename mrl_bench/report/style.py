@@ -1,4 +1,4 @@
-"""How agents are drawn in every figure: their colours and markers, and matplotlib's style."""
+"""The style of every figure: agents' colours, markers and dashes, and matplotlib's settings."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ from matplotlib import style
 
 from mrl_bench.report.scores import ScenarioScores
 
-# Eight colours that stay apart under deuteranopia and protanopia (CIELAB distance of 15 or more in
-# simulation), with a contrast of 3 or more on white. Past eight agents, markers and dashes tell them apart.
+# Eight colours that can be told apart with deuteranopia and protanopia (simulated CIELAB distance of at least 15),
+# with a contrast of at least 3 on white. Beyond eight agents, markers and dashes differ too.
 COLOURS = ("#3A9BDC", "#882255", "#CC79A7", "#332288", "#0072B2", "#D55E00", "#117733", "#009E73")
 MARKERS = ("o", "s", "^", "D", "v")
-DASHES = ((1, 0), (4, 1.5), (1.5, 1.5))  # of a line: whole, dashed, dotted
-ANCHOR_DASHES: Mapping[str, tuple[float, ...]] = {"oracle": (5, 2), "blind": (5, 2, 1, 2), "random": (1, 2)}
+DASHES = ((1, 0), (4, 1.5), (1.5, 1.5))  # solid, dashed, dotted
+REFERENCE_DASHES: Mapping[str, tuple[float, ...]] = {
+    "oracle": (5, 2),
+    "blind": (5, 2, 1, 2),
+    "random": (1, 2),
+}
 
 INK, QUIET, GRID, ALARM = "#1a1a1a", "#6b7280", "#e5e7eb", "#b42318"
 FONT = 8.0  # points
 STYLE = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "mrl-bench",
-    "font.family": "DejaVu Sans",  # what the layout is computed with, on every machine
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that the layout is the same on every machine
     "font.size": FONT,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -55,16 +59,21 @@ STYLE = {
 
 
 class AgentStyle(NamedTuple):
-    """How an agent is drawn, wherever it is."""
+    """How an agent is drawn in every figure."""
 
     colour: str
     marker: str
     dashes: tuple[float, ...]
 
 
-def agent_styles(boards: Iterable[ScenarioScores]) -> dict[str, AgentStyle]:
-    """How each agent is drawn. Its name decides, so that reports agree, unless another has that colour."""
-    rows = (row for board in boards for split in board.splits.values() for row in split.rows)
+def agent_styles(all_scores: Iterable[ScenarioScores]) -> dict[str, AgentStyle]:
+    """The style of each agent. Its name picks the colour, so that reports agree; if it is taken, the next free one."""
+    rows = (
+        row
+        for scenario_scores in all_scores
+        for split in scenario_scores.splits.values()
+        for row in split.rows
+    )
     found: dict[str, AgentStyle] = {}
     free: set[str] = set()
     for place, name in enumerate(sorted({row.agent for row in rows if not row.is_reference})):
@@ -79,8 +88,8 @@ def agent_styles(boards: Iterable[ScenarioScores]) -> dict[str, AgentStyle]:
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """matplotlib as it comes, plus our style, whatever the user's matplotlibrc says."""
+    """matplotlib's defaults plus our style; the user's matplotlibrc is ignored."""
     with style.context(["default", STYLE]), warnings.catch_warnings():
-        # A name may be in a script that the layout font lacks: the reader's viewer has a font that shows it.
+        # The layout font may lack the script of an agent's name; the viewer substitutes a font that has it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield

@@ -1,4 +1,4 @@
-"""matplotlib's SVG made fit for a page: no dates, no namespaces, nothing to load, and ids of its own."""
+"""matplotlib's SVG made fit for an HTML page: no dates, no namespaces, nothing to load, unique ids."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from io import BytesIO
 from matplotlib.figure import Figure
 
 LAYOUT_FONT = "'DejaVu Sans'"
-FONTS = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"  # what viewers show in its place
+FONTS = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"  # what viewers use instead
 
 
 def element(figure: Figure, prefix: str, label: str) -> str:
-    """An `<svg>` element for an HTML page; `prefix` keeps its ids apart from those of others in the page."""
+    """An `<svg>` element for an HTML page; `prefix` makes its ids unique in the page."""
     return ET.tostring(_tree(figure, prefix, label), encoding="unicode")
 
 
 def document(figure: Figure, prefix: str, label: str) -> bytes:
-    """The same as a file."""
+    """A figure as an SVG file."""
     root = _tree(figure, prefix, label)
     root.set("xmlns", "http://www.w3.org/2000/svg")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}\n'.encode()
@@ -31,14 +31,14 @@ def _tree(figure: Figure, prefix: str, label: str) -> ET.Element:
     for node in root.iter():
         node.tag = _local(node.tag)
         node.attrib = {_local(key): _value(_local(key), value, prefix) for key, value in node.attrib.items()}
-    for size in ("width", "height"):  # the page, or the viewer, scales the viewBox
+    for size in ("width", "height"):  # the page or the viewer scales the viewBox
         del root.attrib[size]
     root.attrib |= {"role": "img", "aria-label": label}
     return root
 
 
 def _local(name: str) -> str:
-    """A name without its namespace: HTML has none, and SVG 2 knows href without xlink."""
+    """A name without its XML namespace: HTML has none, and SVG 2 accepts href without xlink."""
     return name.rpartition("}")[2]
 
 

@@ -1,4 +1,4 @@
-"""Figures of the boards of test_report: what is drawn, and that it can be told apart and read."""
+"""Figures of the scores of test_report: what is drawn, and that it can be told apart and read."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from test_report import AT_ONCE, BOARDS, MAML, make_board, make_learning, make_row
+from test_report import ALL_SCORES, AT_ONCE, MAML, make_learning, make_row, make_scores
 
 from mrl_bench.report import figures, panels
 from mrl_bench.report.scores import ScenarioScores
 from mrl_bench.report.style import COLOURS, agent_styles
 
 
-def test_learning_curves_are_drawn_where_agents_were_probed() -> None:
-    def names(board: ScenarioScores) -> list[str]:
-        return [panel.name for panel in panels.panels(board.splits["test"])]
+def test_learning_curves_are_drawn_where_there_are_some() -> None:
+    def names(scenario_scores: ScenarioScores) -> list[str]:
+        return [panel.name for panel in panels.panels(scenario_scores.splits["test"])]
 
-    assert names(BOARDS[0]) == ["scores", "returns", "spread"]
-    assert names(make_board("idle-v1", AT_ONCE)) == ["scores", "returns", "spread"]
-    assert names(BOARDS[5]) == ["scores", "returns", "spread", "learning"]
-    split = BOARDS[5].splits["test"]
+    assert names(ALL_SCORES[0]) == ["scores", "returns", "spread"]
+    assert names(make_scores("idle-v1", AT_ONCE)) == ["scores", "returns", "spread"]
+    assert names(ALL_SCORES[5]) == ["scores", "returns", "spread", "learning"]
+    split = ALL_SCORES[5].splits["test"]
     (panel,) = (panel for panel in panels.panels(split) if panel.name == "learning")
-    words = figures.inline_svg(panel, split, agent_styles(BOARDS), "x")
+    words = figures.inline_svg(panel, split, agent_styles(ALL_SCORES), "x")
     assert "maml from 0.10 after 10k env steps to 0.40 after 1M env steps" in words
     assert "idle" not in words
     assert all(f">{name}<" in words for name in ("mbml", "maml", "oracle", "10k", "100k", "1M"))
@@ -38,15 +38,15 @@ def test_learning_curves_are_drawn_where_agents_were_probed() -> None:
 )
 def test_env_steps_have_ticks_on_any_range(first: float, last: float, ticks: list[str]) -> None:
     row = make_row("maml", MAML, learning=make_learning([first, last], [0.1, 0.9], None))
-    split = make_board("x-v1", row).splits["test"]
+    split = make_scores("x-v1", row).splits["test"]
     figure = Figure(figsize=(panels.WIDTH, panels.height(split)))
-    panels.LEARNING.draw(figure, (0, 0), split, agent_styles([make_board("x-v1", row)]))
+    panels.LEARNING.draw(figure, (0, 0), split, agent_styles([make_scores("x-v1", row)]))
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ticks
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return figures.write_figures((BOARDS[0], BOARDS[4]), tmp_path_factory.mktemp("figures"))
+    return figures.write_figures((ALL_SCORES[0], ALL_SCORES[4]), tmp_path_factory.mktemp("figures"))
 
 
 def test_figures_are_written_for_every_split(written: list[Path]) -> None:
@@ -58,15 +58,15 @@ def test_figures_are_written_for_every_split(written: list[Path]) -> None:
 def test_svg_is_xml_with_text_as_text(written: list[Path]) -> None:
     for path in written[::2]:
         words = {node.text for node in ET.parse(path).iter("{http://www.w3.org/2000/svg}text")}
-        assert {"Normalised score (IQM)", "Mean return", "oracle", "episodes", "env steps"} <= words
+        assert {"Normalised score (IQM)", "Mean return", "oracle", "k", "env steps"} <= words
 
 
 def test_an_agent_keeps_its_look_and_shares_it_with_none() -> None:
     names = ("maml", "mbml", "maml_mbml")
-    together = agent_styles([make_board("all-v1", *(make_row(name, MAML) for name in names))])
+    together = agent_styles([make_scores("all-v1", *(make_row(name, MAML) for name in names))])
     for name in names:
-        assert agent_styles([make_board("one-v1", make_row(name, MAML))])[name] == together[name]
-    many = agent_styles(BOARDS)
+        assert agent_styles([make_scores("one-v1", make_row(name, MAML))])[name] == together[name]
+    many = agent_styles(ALL_SCORES)
     assert len(many) == len(set(many.values())) > len(COLOURS)
     assert len({(look.colour, look.dashes) for look in many.values()}) == len(many)
 
@@ -79,6 +79,12 @@ def test_labels_keep_order_and_distance() -> None:
     assert np.all(np.argsort(placed, kind="stable") == np.argsort(wanted, kind="stable"))
     np.testing.assert_allclose(panels._apart(np.array([0.2, 0.8]), gap=0.1), [0.2, 0.8])
     np.testing.assert_allclose(panels._apart(np.full(3, 0.5), gap=0.9), [0, 0.5, 1])
+
+
+def test_labels_move_as_little_as_the_gaps_allow() -> None:
+    # Three positions at 0.5 spread evenly around it; a fourth, far away, stays.
+    placed = panels._apart(np.array([0.5, 0.5, 0.5, 0.9]), gap=0.1)
+    np.testing.assert_allclose(placed, [0.4, 0.5, 0.6, 0.9], rtol=0, atol=1e-12)
 
 
 def test_figures_leave_pyplot_alone_and_tables_matplotlib() -> None:

@@ -1,11 +1,11 @@
-"""What families measure beside the return, from an evaluation to a board; on the tasks of test_scores."""
+"""Family metrics other than the return, from evaluations to report rows, on the tasks of test_scores."""
 
 import dataclasses
 import math
 
 import numpy as np
 import pytest
-from test_scores import RANDOM, anchors, crash, curve, row, run, values
+from test_scores import RANDOM, crash, curve, references, row, run, values
 
 from mrl_bench.report.scores import score_scenario
 from mrl_bench.results import Curve
@@ -24,9 +24,9 @@ def measured(returns, success, hits, km, **changes):
     return dataclasses.replace(plain, metrics=metrics, reported=REPORTED)
 
 
-def metered_anchors(**changes):
+def metered_references(**changes):
     """Of which random succeeds in a quarter of its episodes, and hits 3 times in 2 km."""
-    returns = {one.agent: one.curves["test"].returns for one in anchors()}
+    returns = {one.agent: one.curves["test"].returns for one in references()}
     return [run(name, measured(each, 0.25, 3, 2, **changes)) for name, each in returns.items()]
 
 
@@ -34,52 +34,54 @@ def test_means_are_over_episodes_and_ratios_are_sum_over_sum():
     success = np.array([[0, 0], [0, 1], [1, 1]])  # (K, N)
     km = np.array([1, 2, 3, 14])[:, None, None]  # (B, 1, 1)
     hits = np.array([0, 1, 0, 4])[:, None, None]
-    board = score_scenario([*metered_anchors(), run("a", measured(RANDOM, success, hits, km))])
-    found = row(board, "a").metrics
+    scenario_scores = score_scenario([*metered_references(), run("a", measured(RANDOM, success, hits, km))])
+    found = row(scenario_scores, "a").metrics
     assert values(found["success rate"]) == pytest.approx([0, 0.5, 1])
     assert values(found["hits per km"]) == pytest.approx([5 / 20] * 3)  # the mean of four ratios is 0.196
-    assert values(row(board, "random").metrics["hits per km"]) == pytest.approx([1.5] * 3)
+    assert values(row(scenario_scores, "random").metrics["hits per km"]) == pytest.approx([1.5] * 3)
 
 
 def test_intervals_are_over_whole_seeds():
     seeds = [run("a", measured(RANDOM, 1, hits, 1), seed) for seed, hits in enumerate((1, 2, 6))]
-    (hits, *_) = row(score_scenario([*metered_anchors(), *seeds]), "a").metrics["hits per km"]
+    (hits, *_) = row(score_scenario([*metered_references(), *seeds]), "a").metrics["hits per km"]
     half = 4.303 * np.std([1, 2, 6], ddof=1) / math.sqrt(3)  # Student's, with 2 degrees of freedom
     assert hits.value == pytest.approx(3)
     assert (hits.low, hits.high) == pytest.approx((3 - half, 3 + half), rel=0.15)
-    alone = row(score_scenario([*metered_anchors(), seeds[0]]), "a").metrics["success rate"]
+    alone = row(score_scenario([*metered_references(), seeds[0]]), "a").metrics["success rate"]
     assert math.isnan(alone[0].low)
 
 
 def test_what_failed_counts_as_random():
     good = measured(RANDOM, 1, 0, 2)
-    board = score_scenario([*metered_anchors(), run("a", good), crash("a", seed=1)])
-    found = row(board, "a").metrics
+    scenario_scores = score_scenario([*metered_references(), run("a", good), crash("a", seed=1)])
+    found = row(scenario_scores, "a").metrics
     assert values(found["success rate"]) == pytest.approx([(1 + 0.25) / 2] * 3)
     assert values(found["hits per km"]) == pytest.approx([3 / 4] * 3)
     failed = np.zeros((4, 3), int)
     failed[0, 2] = 1  # one of four tasks, at the last point
-    board = score_scenario([*metered_anchors(), run("a", dataclasses.replace(good, failed=failed))])
-    assert values(row(board, "a").metrics["success rate"]) == pytest.approx([1, 1, (3 + 0.25) / 4])
+    scenario_scores = score_scenario(
+        [*metered_references(), run("a", dataclasses.replace(good, failed=failed))]
+    )
+    assert values(row(scenario_scores, "a").metrics["success rate"]) == pytest.approx([1, 1, (3 + 0.25) / 4])
 
 
 def test_broken_cells_of_random_are_left_out():
     failed = np.zeros((4, 3), int)
     failed[:, 0] = 1
-    blind, oracle = metered_anchors()[1:]
+    blind, oracle = metered_references()[1:]
     broken = measured(RANDOM, np.array([[1], [0.5], [0]]), 0, 1, failed=failed)
-    board = score_scenario([run("random", broken), blind, oracle, crash("a")])
-    assert values(row(board, "a").metrics["success rate"]) == pytest.approx([0.25] * 3)
+    scenario_scores = score_scenario([run("random", broken), blind, oracle, crash("a")])
+    assert values(row(scenario_scores, "a").metrics["success rate"]) == pytest.approx([0.25] * 3)
 
 
 def test_per_nothing_there_is_no_number():
-    board = score_scenario([*metered_anchors(), run("a", measured(RANDOM, 1, 1, 0))])
-    assert all(math.isnan(value) for value in values(row(board, "a").metrics["hits per km"]))
+    scenario_scores = score_scenario([*metered_references(), run("a", measured(RANDOM, 1, 1, 0))])
+    assert all(math.isnan(value) for value in values(row(scenario_scores, "a").metrics["hits per km"]))
 
 
 def test_what_was_measured_otherwise_does_not_belong_together():
     with pytest.raises(ValueError, match="or in what is reported"):
-        score_scenario([*metered_anchors(), run("a", RANDOM)])
+        score_scenario([*metered_references(), run("a", RANDOM)])
 
 
 def test_a_report_of_what_is_not_measured_is_refused():

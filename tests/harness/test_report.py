@@ -1,4 +1,4 @@
-"""Reports of synthetic boards: what every form of them must show, and what none may."""
+"""Reports of synthetic scores: what every form of them must show, and what none may."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mrl_bench.report import RunInfo, figures
+from mrl_bench.report import BenchInfo, figures
 from mrl_bench.report import formatting as text
 from mrl_bench.report.page import render_page, write_page
 from mrl_bench.report.scores import Estimate, Learning, Row, ScenarioScores, SplitScores
-from mrl_bench.report.table import plain_text, print_boards
+from mrl_bench.report.table import plain_text, print_tables
 from mrl_bench.results import Video
 from mrl_bench.runs.files import write_atomically
 
@@ -83,16 +83,16 @@ def make_learning(env_steps: Sequence[float], scores: Sequence[float], reached: 
 
 
 def make_split(split: str, agents: Sequence[Row], headroom: float = 0.66) -> SplitScores:
-    anchors = {"random": RANDOM, "blind": BLIND, "oracle": ORACLE}
+    references = {"random": RANDOM, "blind": BLIND, "oracle": ORACLE}
     metrics = list(agents[0].metrics) if agents else []
     rows = [
         make_row(name, [value] * len(EPISODES), seeds=1, rank=None, metrics=metrics)
-        for name, value in anchors.items()
+        for name, value in references.items()
     ]
     return SplitScores(split, TASKS, RANDOM, BLIND, ORACLE, headroom, (*rows, *agents))
 
 
-def make_board(scenario: str, *agents: Row, ood: bool = True, headroom: float = 0.66) -> ScenarioScores:
+def make_scores(scenario: str, *agents: Row, ood: bool = True, headroom: float = 0.66) -> ScenarioScores:
     names = ("train", "test", "ood") if ood else ("test",)
     gap = {row.agent: Estimate(0.1, nan, nan) for row in agents} if ood else {}
     splits = {name: make_split(name, agents, headroom) for name in names}
@@ -109,16 +109,16 @@ LEARNED = make_row(
 SLOW = make_row("maml", MAML, learning=make_learning([1e4, 1e6], [0.1, 0.4], None))
 AT_ONCE = make_row("idle", MAML, learning=make_learning([0.0], [0.9], 0.0))
 
-BOARDS = (
-    make_board("wiring-v1", make_row("maml", MAML), make_row("rl2", MAML[::-1], seeds=1, rank=(2, 2))),
-    make_board("length-v1", make_row("maml", MAML, seeds=10), ood=False, headroom=0.01),
-    make_board("broken-v1", make_row("crashed", [-9000.0] * 6, failed=(1, 4)), ood=False),
-    make_board("anchors-only-v1", ood=False, headroom=nan),
-    make_board("many-v1", *(make_row(name, MAML, rank=(1, 12)) for name in (*NASTY, *"abcde")), ood=False),
-    make_board("learned-v1", LEARNED, SLOW, AT_ONCE, ood=False),
-    make_board("metered-v1", make_row("maml", MAML, metrics=METRICS), ood=False),
+ALL_SCORES = (
+    make_scores("wiring-v1", make_row("maml", MAML), make_row("rl2", MAML[::-1], seeds=1, rank=(2, 2))),
+    make_scores("length-v1", make_row("maml", MAML, seeds=10), ood=False, headroom=0.01),
+    make_scores("broken-v1", make_row("crashed", [-9000.0] * 6, failed=(1, 4)), ood=False),
+    make_scores("references-only-v1", ood=False, headroom=nan),
+    make_scores("many-v1", *(make_row(name, MAML, rank=(1, 12)) for name in (*NASTY, *"abcde")), ood=False),
+    make_scores("learned-v1", LEARNED, SLOW, AT_ONCE, ood=False),
+    make_scores("metered-v1", make_row("maml", MAML, metrics=METRICS), ood=False),
 )
-INFO = RunInfo(
+INFO = BenchInfo(
     suite="core-v1 <suite>",
     doc="What it is <for>",
     created="2026-11-23",
@@ -128,7 +128,7 @@ INFO = RunInfo(
     versions={"torch": "2.9.1"},
     seconds={("wiring-v1", "maml"): 192.0},
     docs={"length-v1": "One policy <b>solves</b> them all."},
-    films={
+    videos={
         "wiring-v1": Video(
             "rl2<b>", 1, "wiring\x1b -1", 10, (9.81, 123.4), (0.62, 10.0), 484, 180, b"moving", b"still"
         )
@@ -167,7 +167,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def html() -> str:
-    return render_page(BOARDS, INFO)
+    return render_page(ALL_SCORES, INFO)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def page(html: str) -> Page:
 
 @pytest.fixture(scope="module")
 def table() -> str:
-    return plain_text(BOARDS, INFO, splits=("test", "ood"))
+    return plain_text(ALL_SCORES, INFO, splits=("test", "ood"))
 
 
 # ---- numbers ----
@@ -231,9 +231,9 @@ def test_every_scenario_and_agent_appears(form: str, request: pytest.FixtureRequ
     report = request.getfixturevalue(form)
     shown = report.text if form == "page" else report
     squeezed = "".join(shown.split())
-    for board in BOARDS:
-        assert board.scenario in shown
-        for row in board.splits["test"].rows:
+    for scenario_scores in ALL_SCORES:
+        assert scenario_scores.scenario in shown
+        for row in scenario_scores.splits["test"].rows:
             name = "".join(text.printable(row.agent).split())
             assert (name if form == "page" else name[:8]) in squeezed  # a table folds a long name
 
@@ -242,8 +242,8 @@ def test_every_scenario_and_agent_appears(form: str, request: pytest.FixtureRequ
 def test_what_cannot_be_trusted_is_marked(form: str, request: pytest.FixtureRequest) -> None:
     report = request.getfixturevalue(form)
     shown = report.text if form == "page" else report
-    assert "headroom 0.01: no adaptation needed, scores mean nothing here" in shown
-    assert f"headroom {DASH}: the oracle is no better than random, scores mean nothing here" in shown
+    assert "headroom 0.01: no adaptation needed, scores are not meaningful" in shown
+    assert f"headroom {DASH}: the oracle is no better than random, scores are not meaningful" in shown
     assert "headroom 0.66: " not in shown
     assert "1 seed, 4 episodes" in shown
     assert "preliminary" in shown
@@ -256,8 +256,8 @@ def test_sample_efficiency_and_model_errors_are_shown(form: str, request: pytest
     shown = report.text if form == "page" else report
     here = shown.rindex("learned-v1 · test" if form == "table" else "learned-v1")
     others, own = shown[:here], shown[here:]
-    assert "steps to 0.6" in own
-    assert "steps to 0.6" not in others
+    assert "to score 0.6" in own
+    assert "to score 0.6" not in others
     errors = "".join(own[own.lower().index("model error on held-out tasks") :].split())
     assert "mbmlheld_out_dynamics0.0123" in errors
     assert f"mbml[red]<b>{DASH}" in errors
@@ -282,11 +282,11 @@ def test_metrics_are_shown_where_there_are_some(
     assert "drivingscore" not in others
 
 
-def test_same_boards_give_the_same_bytes(table: str, tmp_path: Path) -> None:
-    boards = BOARDS[1:2]
-    assert plain_text(BOARDS, INFO, splits=("test", "ood")) == table
-    assert render_page(boards, INFO) == render_page(boards, INFO)
-    first, second = (figures.write_figures(boards, tmp_path / name) for name in "ab")
+def test_same_scores_give_the_same_bytes(table: str, tmp_path: Path) -> None:
+    all_scores = ALL_SCORES[1:2]
+    assert plain_text(ALL_SCORES, INFO, splits=("test", "ood")) == table
+    assert render_page(all_scores, INFO) == render_page(all_scores, INFO)
+    first, second = (figures.write_figures(all_scores, tmp_path / name) for name in "ab")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
@@ -298,8 +298,39 @@ def test_plain_table_fits_a_log(table: str) -> None:
     assert table.replace("\n", "").isprintable()
 
 
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_a_narrow_table_keeps_every_number_whole(width: int) -> None:
+    lines = plain_text(ALL_SCORES, INFO, splits=("test", "ood"), width=width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert not any("…" in line for line in lines)
+    for cell in ("0.85 ±0.02", "0.91 ±0.02", "3 min 12 s", "21.5 → 99.5", "38k"):
+        assert any(cell in line for line in lines)
+
+
+def test_a_table_that_is_too_wide_continues_below_itself() -> None:
+    parts = plain_text(ALL_SCORES[:1], INFO, width=40).split("\n\n")
+    scores = [part.splitlines() for part in parts if "±" in part.splitlines()[-1]]
+    assert [re.split("  +", part[-6].strip()) for part in scores[:3]] == [
+        ["agent", "rank", "k=0", "k=1"],
+        ["agent", "k=10", "gain"],
+        ["agent", "ood k=10"],
+    ]
+    assert all(part[-4].startswith("maml") for part in scores[:3])
+
+
+@pytest.mark.parametrize("width", [1, 5, 11])
+def test_no_width_is_too_small_to_print(width: int) -> None:
+    assert plain_text(ALL_SCORES, INFO, splits=("test", "ood"), width=width)
+
+
+def test_plain_table_ends_with_a_legend(table: str) -> None:
+    legend = table[table.index("\nk: adaptation episodes") :]
+    for term in ("score", "rank", "gain", "ood", "headroom", "seeds", "env steps to score 0.6"):
+        assert f"{term}: " in legend
+
+
 def test_plain_table_shows_returns_scores_and_cost(table: str) -> None:
-    assert re.search(r"1\* +maml +0.09 ±0.02 +0.85 ±0.02 +0.99 ±0.02 +0.91 ±0.02 +0.99 ±0.02\n", table)
+    assert re.search(r"maml +1\* +0.09 ±0.02 +0.85 ±0.02 +0.99 ±0.02 +0.91 ±0.02 +0.99 ±0.02\n", table)
     assert re.search(r"maml +43.0 +175 +186 +198 +199 +199 +2 +2M +3 min 12 s\n", table)
 
 
@@ -313,15 +344,15 @@ def test_table_is_plain_unless_on_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("FORCE_COLOR", raising=False)
-    print_boards(BOARDS[:1], INFO)
-    assert capsys.readouterr().out == plain_text(BOARDS[:1], INFO)
+    print_tables(ALL_SCORES[:1], INFO)
+    assert capsys.readouterr().out == plain_text(ALL_SCORES[:1], INFO)
 
 
 def test_table_is_coloured_on_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    print_boards(BOARDS[1:2], INFO)
+    print_tables(ALL_SCORES[1:2], INFO)
     assert "\x1b[" in capsys.readouterr().out
 
 
@@ -370,6 +401,15 @@ def test_page_ids_are_unique_and_references_resolve(html: str, page: Page) -> No
     assert set(references) <= {f"#{name}" for name in ids}
 
 
+def test_page_explains_its_terms_and_styles_reference_agents(html: str, page: Page) -> None:
+    terms = re.findall("<dt>(.*?)</dt>", html[html.index("How to read the numbers") :])
+    assert {"k", "Score", "Headroom", "Gain", "Area", "Env steps to score 0.6", "Rank"} <= set(terms)
+    assert "env stepsto score 0.6at k = 1" in page.text
+    classes = {attributes.get("class") for tag, attributes in page.elements if tag == "tr"}
+    assert classes == {None, "reference"}
+    assert ".reference th" in html  # the style has the name that the rows have
+
+
 def test_page_is_accessible(page: Page) -> None:
     for tag, attributes in page.elements:
         if tag == "svg":
@@ -381,12 +421,12 @@ def test_page_is_accessible(page: Page) -> None:
             assert attributes["scope"] in {"col", "row"}
 
 
-def test_a_film_is_shown_and_stands_still_for_whoever_wants_that(page: Page) -> None:
+def test_a_video_is_shown_as_a_still_to_readers_who_prefer_reduced_motion(page: Page) -> None:
     (image,) = (attributes for tag, attributes in page.elements if tag == "img")
     (still,) = (attributes for tag, attributes in page.elements if tag == "source")
     words = (
         "rl2<b>, seed 1, on the first test task (wiring\ufffd -1): "
-        "return 9.81 before adaptation, 123 after 10 episodes of it"
+        "return 9.81 before adaptation, 123 after 10 adaptation episodes"
     )
     assert image == {"src": inline(b"moving"), "width": "484", "height": "180", "alt": words}
     assert still == {"media": "(prefers-reduced-motion: reduce)", "srcset": inline(b"still")}
@@ -400,7 +440,7 @@ def inline(image: bytes) -> str:
 
 def test_page_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "new" / "page.html"
-    write_page(BOARDS[3:4], INFO, path)
+    write_page(ALL_SCORES[3:4], INFO, path)
     before = path.read_bytes()
 
     def full(_: int) -> None:
