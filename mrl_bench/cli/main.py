@@ -116,8 +116,17 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="what there is: scenarios, suites, families, agents")
     listing.set_defaults(command=_list)
 
-    check = commands.add_parser("check", help="check scenario and suite files")
-    check.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    info = commands.add_parser("info", help="describe a scenario, family or agent, with all its settings")
+    info.add_argument("name", help="a name from `mrl-bench list`, a YAML file, or module:Class")
+    info.set_defaults(command=_info)
+
+    for kind in ("agent", "scenario", "family"):
+        new = commands.add_parser(f"new-{kind}", help=f"write a working {kind} with a test, to start from")
+        new.add_argument("name", help="lower case; becomes a folder, or for a scenario the id")
+        new.set_defaults(command=_new, kind=kind)
+
+    check = commands.add_parser("check", help="check scenario and suite files, agents and families")
+    check.add_argument("files", nargs="+", type=Path, metavar="FILE", help="or module:Class")
     check.set_defaults(command=_check)
 
     schema = commands.add_parser(
@@ -282,19 +291,21 @@ def _play(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from mrl_bench.scenario import list_scenarios
-    from mrl_bench.scenario.suite import list_suites
+    from mrl_bench.cli.info import list_command
 
-    for title, names in (
-        ("scenarios", list_scenarios()),
-        ("suites", list_suites()),
-        ("families", sorted(registry.names("family"))),
-        ("agents", sorted(registry.names("agent"))),
-    ):
-        print(f"{title}:")
-        for name in names:
-            print(f"  {name}")
-    return 0
+    return list_command(options)
+
+
+def _info(options: argparse.Namespace) -> int:
+    from mrl_bench.cli.info import info_command
+
+    return info_command(options)
+
+
+def _new(options: argparse.Namespace) -> int:
+    from mrl_bench.cli.scaffold import create
+
+    return create(options.kind, options.name)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -305,6 +316,9 @@ def _check(options: argparse.Namespace) -> int:
     worst = 0
     for path in options.files:
         try:
+            if ":" in path.name and not path.exists():
+                _check_class(str(path))
+                continue
             data = read(path).data
             if isinstance(data, dict) and "scenarios" in data:
                 suite = load_suite(path)
@@ -316,9 +330,20 @@ def _check(options: argparse.Namespace) -> int:
                 )
                 print(f"{path}: scenario {scenario.id}, digest {scenario.digest}, tasks: {counts}")
         except MrlBenchError as error:
-            print(f"mrl-bench: {error}", file=sys.stderr)
+            _fail(str(error), 1)
             worst = max(worst, error.exit_code)
     return worst
+
+
+def _check_class(name: str) -> None:
+    """Checks an agent or a family. Raises: MrlBenchError: lists what it found."""
+    cls = registry.find("agent", name)
+    is_family = hasattr(cls, "params")
+    try:
+        (mrl_bench.check_family if is_family else mrl_bench.check_agent)(cls)
+    except AssertionError as error:
+        raise MrlBenchError(f"{name}: {error}") from None
+    print(f"{name}: {'a family' if is_family else 'an agent'} that keeps its contract")
 
 
 def _schema(options: argparse.Namespace) -> int:
