@@ -71,8 +71,9 @@ def summary(kind: str, name: str) -> str:
         return _first_line(inspect.getdoc(registry.find(kind, name)))
     spec = find_spec(module)
     tree = ast.parse(Path(str(spec and spec.origin)).read_text(encoding="utf-8"))
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == attribute]
-    docs = (ast.get_docstring(node) for node in [*classes, tree])
+    classes: list[ast.Module | ast.ClassDef] = [tree]
+    classes[:0] = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == attribute]
+    docs = (ast.get_docstring(node) for node in classes)
     return _first_line(next(filter(None, docs), None))
 
 
@@ -228,9 +229,8 @@ def _type(hint: Any) -> str:
 def field_comments(cls: Any) -> dict[str, str]:
     """The comment of each field of a dataclass and its bases: on its lines, else directly above it."""
     comments: dict[str, str] = {}
-    bases: list[Any] = list(reversed(cls.__mro__))
-    for base in bases:
-        if is_dataclass(base):
+    for base in reversed(cls.__mro__):
+        if hasattr(base, "__dataclass_fields__"):
             try:
                 comments |= _comments(textwrap.dedent(inspect.getsource(base)))
             except (OSError, TypeError):  # no source, as of a class that was made in a console
@@ -257,7 +257,8 @@ def _comments(source: str) -> dict[str, str]:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             first, end = node.lineno, node.end_lineno or node.lineno
             own = [text[line] for line in range(first, end + 1) if line in text]
-            shared = " ".join(_above(first, alone, text)) or (shared if last == first - 1 else "")
+            above = " ".join(_above(first, alone, text))
+            shared = "" if own else above or (shared if last == first - 1 else "")
             found[node.target.id], last = " ".join(own) or shared, end
     return found
 
