@@ -1,7 +1,7 @@
-"""Agents. To add one: a file of its own, and a line here."""
+"""Agents. To add one, write a module and list its class here."""
 
 TABLE = {
-    "random": "mrl_agents.uniform:Uniform",
+    "random": "mrl_agents.uniform:RandomAgent",
     "blind": "mrl_agents.ppo:Ppo",
     "oracle": "mrl_agents.ppo:Ppo",
     "dqn": "mrl_agents.dqn:Dqn",

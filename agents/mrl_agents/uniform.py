@@ -1,4 +1,4 @@
-"""Uniform random actions: the floor of every table, and the smallest agent there is."""
+"""Uniform random actions: the lower reference of every table, and an example of a minimal agent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class RandomConfig:
     """Nothing to set."""
 
 
-class Uniform:
+class RandomAgent:
     Config = RandomConfig
 
     def __init__(self, spec: EnvSpec, config: RandomConfig, seed: int, device: torch.device) -> None:

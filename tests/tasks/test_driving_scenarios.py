@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from mrl_agents.uniform import Uniform
+from mrl_agents.uniform import RandomAgent
 from mrl_tasks.driving.metrics import REPORTED
 
 from mrl_bench.agent import MetaAgent
@@ -25,7 +25,7 @@ DRIVING = [name for name in list_scenarios() if name.startswith("drive-")]
 def test_a_scenario_is_played_and_measured(name: str, privileged: bool) -> None:
     scenario = find_scenario(name)
     scenario = replace(scenario, protocol=replace(scenario.protocol, rounds=(0, 1), scored_episodes=2))
-    agent: MetaAgent = Uniform(agent_spec(scenario, privileged), Uniform.Config(), 0, CPU)
+    agent: MetaAgent = RandomAgent(agent_spec(scenario, privileged), RandomAgent.Config(), 0, CPU)
     curve = evaluate(agent, scenario, "ood", seed=0, device=CPU, privileged=privileged)
     assert (curve.failed == 0).all()
     assert set(curve.metrics) == {"driving_score", "success", "collisions", "distance"}
@@ -42,7 +42,7 @@ def test_a_scenario_is_played_and_measured(name: str, privileged: bool) -> None:
 def test_families_without_meters_measure_nothing() -> None:
     scenario = find_scenario("cartpole-wiring-v1")
     scenario = replace(scenario, protocol=replace(scenario.protocol, rounds=(0,), scored_episodes=2))
-    agent: MetaAgent = Uniform(scenario.family.spec, Uniform.Config(), 0, CPU)
+    agent: MetaAgent = RandomAgent(scenario.family.spec, RandomAgent.Config(), 0, CPU)
     assert evaluate(agent, scenario, "test", seed=0, device=CPU).metrics == {}
 
 
