@@ -309,6 +309,7 @@ def _new(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from mrl_bench.cli.check import check_class
     from mrl_bench.scenario import load
     from mrl_bench.scenario.suite import load_suite
     from mrl_bench.scenario.yaml_reader import read
@@ -317,7 +318,7 @@ def _check(options: argparse.Namespace) -> int:
     for path in options.files:
         try:
             if ":" in path.name and not path.exists():
-                _check_class(str(path))
+                worst = max(worst, check_class(str(path)))
                 continue
             data = read(path).data
             if isinstance(data, dict) and "scenarios" in data:
@@ -330,20 +331,9 @@ def _check(options: argparse.Namespace) -> int:
                 )
                 print(f"{path}: scenario {scenario.id}, digest {scenario.digest}, tasks: {counts}")
         except MrlBenchError as error:
-            _fail(str(error), 1)
+            print(f"mrl-bench: {error}", file=sys.stderr)
             worst = max(worst, error.exit_code)
     return worst
-
-
-def _check_class(name: str) -> None:
-    """Checks an agent or a family. Raises: MrlBenchError: lists what it found."""
-    cls = registry.find("agent", name)
-    is_family = hasattr(cls, "params")
-    try:
-        (mrl_bench.check_family if is_family else mrl_bench.check_agent)(cls)
-    except AssertionError as error:
-        raise MrlBenchError(f"{name}: {error}") from None
-    print(f"{name}: {'a family' if is_family else 'an agent'} that keeps its contract")
 
 
 def _schema(options: argparse.Namespace) -> int:
