@@ -309,7 +309,6 @@ def _new(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from mrl_bench.cli.check import check_class
     from mrl_bench.scenario import load
     from mrl_bench.scenario.suite import load_suite
     from mrl_bench.scenario.yaml_reader import read
@@ -318,7 +317,7 @@ def _check(options: argparse.Namespace) -> int:
     for path in options.files:
         try:
             if ":" in path.name and not path.exists():
-                worst = max(worst, check_class(str(path)))
+                worst = max(worst, _check_class(str(path)))
                 continue
             data = read(path).data
             if isinstance(data, dict) and "scenarios" in data:
@@ -334,6 +333,12 @@ def _check(options: argparse.Namespace) -> int:
             print(f"mrl-bench: {error}", file=sys.stderr)
             worst = max(worst, error.exit_code)
     return worst
+
+
+def _check_class(name: str) -> int:
+    from mrl_bench.cli.check import check_class
+
+    return check_class(name)
 
 
 def _schema(options: argparse.Namespace) -> int:
