@@ -118,8 +118,17 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="what there is: scenarios, suites, families, agents")
     listing.set_defaults(command=_list)
 
-    check = commands.add_parser("check", help="check scenario and suite files")
-    check.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    info = commands.add_parser("info", help="describe a scenario, family or agent, with all its settings")
+    info.add_argument("name", help="a name from `mrl-bench list`, a YAML file, or module:Class")
+    info.set_defaults(command=_info)
+
+    for kind in ("agent", "scenario", "family"):
+        new = commands.add_parser(f"new-{kind}", help=f"write a working {kind} with a test, to start from")
+        new.add_argument("name", help="lower case; becomes a folder, or for a scenario the id")
+        new.set_defaults(command=_new, kind=kind)
+
+    check = commands.add_parser("check", help="check scenario and suite files, agents and families")
+    check.add_argument("files", nargs="+", type=Path, metavar="FILE", help="or module:Class")
     check.set_defaults(command=_check)
 
     schema = commands.add_parser(
@@ -284,19 +293,21 @@ def _play(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from mrl_bench.scenario import list_scenarios
-    from mrl_bench.scenario.suite import list_suites
+    from mrl_bench.cli.info import list_command
 
-    for title, names in (
-        ("scenarios", list_scenarios()),
-        ("suites", list_suites()),
-        ("families", sorted(registry.names("family"))),
-        ("agents", sorted(registry.names("agent"))),
-    ):
-        print(f"{title}:")
-        for name in names:
-            print(f"  {name}")
-    return 0
+    return list_command(options)
+
+
+def _info(options: argparse.Namespace) -> int:
+    from mrl_bench.cli.info import info_command
+
+    return info_command(options)
+
+
+def _new(options: argparse.Namespace) -> int:
+    from mrl_bench.cli.scaffold import create
+
+    return create(options.kind, options.name)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -307,6 +318,9 @@ def _check(options: argparse.Namespace) -> int:
     worst = 0
     for path in options.files:
         try:
+            if ":" in path.name and not path.exists():
+                worst = max(worst, _check_class(str(path)))
+                continue
             data = read(path).data
             if isinstance(data, dict) and "scenarios" in data:
                 suite = load_suite(path)
@@ -321,6 +335,12 @@ def _check(options: argparse.Namespace) -> int:
             print(f"mrl-bench: {error}", file=sys.stderr)
             worst = max(worst, error.exit_code)
     return worst
+
+
+def _check_class(name: str) -> int:
+    from mrl_bench.cli.check import check_class
+
+    return check_class(name)
 
 
 def _schema(options: argparse.Namespace) -> int:

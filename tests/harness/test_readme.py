@@ -8,29 +8,51 @@ from pathlib import Path
 import pytest
 
 from mrl_bench.cli.main import main
-from mrl_bench.scenario import load
+from mrl_bench.scenario import find_scenario, list_scenarios
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
-def block(language: str) -> str:
-    """The README's one code block in a language."""
-    (found,) = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-    return str(found)
+def blocks(language: str) -> list[str]:
+    """The README's code blocks in a language."""
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_scenario_is_a_scenario(tmp_path):
     path = tmp_path / "my-wiring-v1.yaml"
-    path.write_text(block("yaml"))
-    assert load(path).id == "my-wiring-v1"
+    (text,) = blocks("yaml")
+    path.write_text(text)
+    assert find_scenario(path).id == "my-wiring-v1"
+
+
+def test_the_front_door_works_as_shown(capsys):
+    code, _ = blocks("python")
+    assert len([line for line in code.splitlines() if line]) <= 10
+    exec(code, {})
+    assert capsys.readouterr().out.startswith("(0, 1, 2, 3, 5, 10) [")
 
 
 def test_the_agent_scores_what_is_printed(tmp_path, monkeypatch, capsys):
-    (tmp_path / "my_agent.py").write_text(block("python"))
+    _, agent = blocks("python")
+    (tmp_path / "my_agent.py").write_text(agent)
     monkeypatch.chdir(tmp_path)
-    (command, printed) = re.search(r"\$ \.venv/bin/mrl-bench (evaluate .*)\n +(.*)\n", README).groups()
+    (command, printed) = re.search(r"\$ mrl-bench (evaluate .*)\n +(.*)\n", README).groups()
     assert main(command.split()) == 0
     assert capsys.readouterr().out.strip() == printed.strip()
+
+
+def test_numbers_of_things_are_right():
+    assert f"{len(list_scenarios())} scenarios" in README
+
+
+def test_every_column_of_the_table_is_explained_under_it():
+    table, _, explained = README.partition("**score**")
+    cells = re.findall(r"^\| (.*?) \|", explained, re.MULTILINE)
+    columns = {name.strip() for cell in cells for name in cell.split(",")}
+    for column in ("rank", "gain", "ood k=5", "seeds", "train steps", "train time", "k=0", "k=1", "k=5"):
+        assert column in table
+        assert column in columns
+    assert "steps to 0.6" in columns  # the table breaks it into two lines
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((docs/[^)]+|[A-Z]+\.md)\)", README))))

@@ -1,0 +1,28 @@
+"""`mrl-bench check module:Class`: holds an agent or a family to its contract."""
+
+from __future__ import annotations
+
+import sys
+
+import mrl_bench
+from mrl_bench import registry
+
+
+def check_class(name: str) -> int:
+    """Checks the class behind "module:Class", and prints what it found, an agent's failures each on a line.
+
+    Returns:
+        The exit code: 0, or 1 if a promise is broken.
+
+    Raises:
+        UsageError: there is no such class, or it is no agent.
+    """
+    cls = registry.find("agent", name)
+    is_family = hasattr(cls, "params")
+    try:
+        (mrl_bench.check_family if is_family else mrl_bench.check_agent)(cls)
+    except AssertionError as error:
+        print(f"mrl-bench: {name}: {error}", file=sys.stderr)
+        return 1
+    print(f"{name}: {'a family' if is_family else 'an agent'} that keeps its contract")
+    return 0
