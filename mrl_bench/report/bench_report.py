@@ -27,6 +27,7 @@ class BenchReport:
     info: RunInfo
     missing: list[str]  # what is not on a board, and why; a line each
     leaders: Mapping[str, str]  # scenario -> key of the run that a film of it shows
+    unscored: list[Evaluation]  # of the scenarios that cannot be scored, as without reference agents
 
 
 def read_report(folder: Path) -> BenchReport:
@@ -34,36 +35,38 @@ def read_report(folder: Path) -> BenchReport:
 
     Raises:
         UsageError: the folder holds no run.
-        MrlBenchError: there is no scenario yet that can be scored, or a file is damaged.
+        MrlBenchError: no run is finished, or a file is damaged.
     """
     manifest = read_manifest(folder)
     info, keys = _info(manifest), [(run["train"], run["evaluate"]) for run in manifest["runs"]]
     store = Store(folder)
-    evaluations: dict[str, dict[str, Evaluation]] = {}  # scenario -> key -> result
+    evaluations: dict[str, dict[str, Evaluation]] = {}  # digest -> key -> result
     seconds: dict[tuple[str, str], list[float]] = {}
     for train, evaluate in keys:
         evaluation = store.evaluation(evaluate)
         if evaluation is None:
             continue
-        evaluations.setdefault(evaluation.scenario, {})[evaluate] = evaluation
+        evaluations.setdefault(evaluation.digest, {})[evaluate] = evaluation
         measured = store.seconds(train)
         if measured is not None:
             seconds.setdefault((evaluation.scenario, evaluation.agent), []).append(measured)
     boards, missing, leaders = [], [], {}
-    for scenario, scored in evaluations.items():
+    unscored: list[Evaluation] = []
+    for scored in evaluations.values():
         try:
             boards.append(score_scenario(list(scored.values())))
             if leader := _leader(boards[-1], scored):
-                leaders[scenario] = leader
+                leaders[boards[-1].scenario] = leader
         except UsageError as error:
             missing.append(str(error))
+            unscored += scored.values()
     unfinished = len(keys) - sum(map(len, evaluations.values()))
     if unfinished:
         missing.append(f"{unfinished} of {len(keys)} runs are not finished: run the bench again to go on")
-    if not boards:
+    if not (boards or unscored):
         raise MrlBenchError("; ".join(missing))
     info = replace(info, seconds={where: mean(values) for where, values in seconds.items()})
-    return BenchReport(boards, info, missing, leaders)
+    return BenchReport(boards, info, missing, leaders, unscored)
 
 
 def _leader(board: ScenarioScores, evaluations: Mapping[str, Evaluation]) -> str | None:

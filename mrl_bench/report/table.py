@@ -9,6 +9,7 @@ from typing import IO
 
 from rich import box
 from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -48,11 +49,18 @@ def print_boards(
     splits: Sequence[str] = ("test",),
     file: IO[str] | None = None,
 ) -> None:
-    """Prints the boards: in colour and as wide as the terminal, or plain where `file` (stdout) is none."""
+    """Prints the boards: in colour and as wide as the terminal, or plain where `file` (stdout) is none.
+
+    A terminal that is too narrow for the tables wraps their lines, so that no number is lost.
+    """
     file = file or sys.stdout
     console = Console(file=file)
     if console.is_terminal:
-        console.print(_report(boards, info, splits))
+        report = _report(boards, info, splits)
+        unlimited = console.options.update(max_width=10_000)
+        needed = Measurement.get(console, unlimited, report).minimum
+        console.width = max(console.width, needed)
+        console.print(report)
     else:
         file.write(plain_text(boards, info, splits))
 

@@ -16,7 +16,7 @@ from threading import Lock, Thread
 from typing import IO, Protocol, TypeVar
 
 from mrl_bench.errors import MrlBenchError, UsageError
-from mrl_bench.results import Evaluation
+from mrl_bench.results import Evaluation, TrainingResult
 from mrl_bench.runs.run import Run, failure
 from mrl_bench.runs.store import Store
 from mrl_bench.scenario.suite import REFERENCE_AGENTS, AgentSpec, Suite
@@ -36,7 +36,9 @@ class Display(Protocol):
     """Is told how far each run is. Called from several threads."""
 
     def started(self, run: Run) -> None: ...
-    def advanced(self, run: Run, stage: str, done: int, total: int) -> None: ...
+    def advanced(
+        self, run: Run, stage: str, done: int, total: int, mean_return: float | None = None
+    ) -> None: ...
     def finished(self, run: Run, evaluation: Evaluation, fresh: bool) -> None: ...
 
 
@@ -79,6 +81,14 @@ class Bench:
         """
         return self._each(self._result, runs)
 
+    def train(self, runs: Sequence[Run]) -> list[TrainingResult]:
+        """Trains all runs without evaluating them.
+
+        Raises:
+            MrlBenchError: a training failed, or its result cannot be written.
+        """
+        return self._each(self._training, runs)
+
     def film(self, runs: Sequence[Run]) -> None:
         """Films runs that are finished and not filmed yet; one that cannot be, or not in time, goes without."""
         self._each(self._film, runs)
@@ -120,13 +130,27 @@ class Bench:
         self.display.finished(run, done, fresh=True)
         return done
 
+    def _training(self, run: Run) -> TrainingResult:
+        reason = ""
+        for attempt in range(ATTEMPTS):
+            done = self.store.trained(run.key("train"))
+            if done:
+                return done
+            if not attempt:
+                self.display.started(run)
+            reason = self._attempt(run, run.key("evaluate"), "ab" if attempt else "wb", stage="train")
+        done = self.store.trained(run.key("train"))
+        if not done:
+            raise MrlBenchError(f"{run.label}: training failed: {reason}")
+        return done
+
     def _film(self, run: Run) -> None:
         key = run.key("evaluate")
         if self.store.film(key) is None:
             with suppress(MrlBenchError):  # as where a family draws no pictures
                 self._attempt(run, key, "ab", film=True)
 
-    def _attempt(self, run: Run, key: str, log_mode: str, film: bool = False) -> str:
+    def _attempt(self, run: Run, key: str, log_mode: str, film: bool = False, stage: str = "evaluate") -> str:
         """Runs a worker to its end; returns how it ended, for the case that it left no result.
 
         Raises:
@@ -139,7 +163,7 @@ class Bench:
             self._running.add(process)
         assert process.stdin
         folder = str(self.store.folder.resolve())
-        request = {"folder": folder, "run": run.to_json(), "key": key, "film": film}
+        request = {"folder": folder, "run": run.to_json(), "key": key, "film": film, "stage": stage}
         time_limit = min(self.time_limit, FILM_LIMIT) if film else self.time_limit
         refusals: list[str] = []
         readers = [
@@ -187,7 +211,11 @@ class Bench:
                         refusals.append(str(report["stop"]))
                     else:
                         self.display.advanced(
-                            run, str(report["stage"]), int(report["done"]), int(report["total"])
+                            run,
+                            str(report["stage"]),
+                            int(report["done"]),
+                            int(report["total"]),
+                            None if report["return"] is None else float(report["return"]),
                         )
 
 

@@ -102,6 +102,9 @@ class Store:
     def put_film(self, key: str, film: Video) -> None:
         self._write("films", key, film.to_json())
 
+    def evaluation_path(self, key: str) -> Path:
+        return self._path("runs", key)
+
     def model_path(self, key: str) -> Path:
         return self.folder / "models" / f"{key}.safetensors"
 

@@ -14,14 +14,15 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mrl_bench.errors import MrlBenchError, UsageError
-from mrl_bench.runs.run import Run, execute
-from mrl_bench.runs.store import Store
+from mrl_bench.runs.run import Progress, Run, execute, train
+from mrl_bench.runs.store import Store, StoreError
 
 _PROGRESS_EVERY = 0.5  # seconds
 _GRACE = 10.0  # seconds for what the run's code wants to do at the end
@@ -34,12 +35,12 @@ def main() -> None:
     faulthandler.enable()
     last = 0.0
 
-    def progress(stage: str, done: int, total: int) -> None:
+    def progress(stage: str, done: int, total: int, mean_return: float | None) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= _PROGRESS_EVERY:
             last = now
-            report({"stage": stage, "done": done, "total": total})
+            report({"stage": stage, "done": done, "total": total, "return": mean_return})
 
     try:
         run = Run.from_json(request["run"])
@@ -53,12 +54,29 @@ def main() -> None:
             from mrl_bench.runs.video import film
 
             store.put_film(request["key"], film(run, store.weights(run.key("train"), "cpu")))
+        elif request["stage"] == "train":
+            _train(run, store, progress)
         else:
             execute(run, store, progress)
         _end_soon()
     except MrlBenchError as error:  # the run's own errors are its result; this is none of them
         report({"stop": str(error)})
         sys.exit(1)
+
+
+def _train(run: Run, store: Store, progress: Progress) -> None:
+    """Trains a run without evaluating it.
+
+    Raises:
+        MrlBenchError: the agent or the simulation raised an error.
+    """
+    try:
+        train(run, store, progress)
+    except StoreError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        raise MrlBenchError(f"training failed: {type(error).__name__}: {error}") from error
 
 
 def _end_with_the_bench() -> None:
