@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,6 +22,8 @@ from mrl_bench.scenario import find_scenario
 from mrl_bench.scenario.settings import parse_settings
 from mrl_bench.scenario.suite import REFERENCE_AGENTS, AgentSpec
 
+_LOG_LINES, _LOG_COLUMNS = 20, 300  # how much of the log of a failed run is shown
+
 
 def train(options: argparse.Namespace) -> int:
     """Meta-trains one agent and stores its weights."""
@@ -29,6 +32,9 @@ def train(options: argparse.Namespace) -> int:
     try:
         with _executor(run, store, options.time_limit) as executor:
             (trained,) = executor.train([run])
+    except MrlBenchError:
+        _print_log_end(run, store)
+        raise
     except KeyboardInterrupt:
         return _stopped(run, store)
     weights = printable(str(store.model_path(run.key("train"))))
@@ -50,6 +56,7 @@ def evaluate(options: argparse.Namespace) -> int:
     for line in _details(run, store, evaluation):
         print(f"  {line}")
     if evaluation.error:
+        _print_log_end(run, store)
         raise MrlBenchError(f"{run.label} failed")
     return 0
 
@@ -71,6 +78,15 @@ def _executor(run: Run, store: Store, time_limit: float) -> Iterator[Bench]:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with make_progress(Cost.of([run], store, workers=1), errors=True) as progress:
         yield Bench(store, progress, workers=1, time_limit=time_limit)
+
+
+def _print_log_end(run: Run, store: Store) -> None:
+    """Prints the last lines of a failed run's log to standard error: they hold its traceback."""
+    path = store.log_path(run.key("evaluate"))
+    if path.is_file():
+        lines = path.read_text(errors="replace").splitlines()
+        for line in lines[-_LOG_LINES:]:
+            print(printable(line)[:_LOG_COLUMNS], file=sys.stderr)
 
 
 def _stopped(run: Run, store: Store) -> int:

@@ -56,13 +56,24 @@ def print_boards(
     file = file or sys.stdout
     console = Console(file=file)
     if console.is_terminal:
-        report = _report(boards, info, splits)
-        unlimited = console.options.update(max_width=10_000)
-        needed = Measurement.get(console, unlimited, report).minimum
-        console.width = max(console.width, needed)
-        console.print(report)
+        parts = list(_parts(boards, info, splits))
+        tables = [part for part in parts if isinstance(part, Table)]
+        console.width = max([console.width, *(_least_width(console, table) for table in tables)])
+        console.print(Group(*parts))
     else:
         file.write(plain_text(boards, info, splits))
+
+
+def _least_width(console: Console, table: Table) -> int:
+    """Columns that a table needs if only its names are folded."""
+    unlimited = console.options.update(max_width=10_000)
+    for column in table.columns:
+        if column.no_wrap:
+            cells = (
+                Measurement.get(console, unlimited, cell).maximum for cell in (column.header, *column.cells)
+            )
+            column.min_width = max(cells)
+    return Measurement.get(console, unlimited, table).minimum
 
 
 def plain_text(

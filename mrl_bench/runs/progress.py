@@ -115,14 +115,16 @@ class BarProgress:
     """A bar for each running run; finished runs scroll up as lines."""
 
     def __init__(self, cost: Cost, console: Console) -> None:
-        bars: list[ProgressColumn] = [BarColumn(bar_width=24)] if console.width >= _ROOM_FOR_BARS else []
-        self.progress = Progress(
+        columns: list[ProgressColumn] = [
             TextColumn("{task.description}", markup=False),
-            *bars,
+            BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[note]}", markup=False),
-            console=console,
-        )
+        ]
+        if console.width < _ROOM_FOR_BARS:
+            line = "{task.percentage:>3.0f} % {task.description} {task.fields[note]}"
+            columns = [TextColumn(line, markup=False)]
+        self.progress = Progress(*columns, console=console)
         self.clock = _RunClock(cost)
         self.all = self.progress.add_task("all runs", total=cost.runs, note="")
         self.bars: dict[str, TaskID] = {}
