@@ -126,15 +126,17 @@ def _parser() -> argparse.ArgumentParser:
         )
         one.set_defaults(command=command)
 
-    film = commands.add_parser("play", help="film an agent on a held-out task, before and after it adapts")
-    film.add_argument("scenario", help="id or YAML file")
-    film.add_argument("--agent", default="random", help="name or module:Class (default: random)")
-    film.add_argument("--seed", type=_seed, default=0, help="its training seed (default: 0)")
-    film.add_argument("--run", type=Path, help="folder with its weights (default: runs/quick, runs/single)")
-    film.add_argument("--task", type=_seed, default=0, help="which test task (default: 0)")
-    film.add_argument("--rounds", type=_positive, default=1, help="rounds of adaptation (default: 1)")
-    film.add_argument("--out", type=Path, required=True, metavar="FILE", help=".mp4 or .gif")
-    film.set_defaults(command=_play)
+    play = commands.add_parser(
+        "play", help="record a video of an agent on a test task, before and after adaptation"
+    )
+    play.add_argument("scenario", help="id or YAML file")
+    play.add_argument("--agent", default="random", help="name or module:Class (default: random)")
+    play.add_argument("--seed", type=_seed, default=0, help="training seed (default: 0)")
+    play.add_argument("--run", type=Path, help="folder with its weights (default: runs/quick, runs/single)")
+    play.add_argument("--task", type=_seed, default=0, help="index of the test task (default: 0)")
+    play.add_argument("--rounds", type=_positive, default=1, help="rounds of adaptation (default: 1)")
+    play.add_argument("--out", type=Path, required=True, metavar="FILE", help=".mp4 or .gif")
+    play.set_defaults(command=_play)
 
     listing = commands.add_parser("list", help="what there is: scenarios, suites, families, agents")
     listing.set_defaults(command=_list)

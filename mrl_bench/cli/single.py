@@ -75,9 +75,12 @@ def single_run(options: argparse.Namespace) -> Run:
 @contextmanager
 def _executor(run: Run, store: Store, time_limit: float) -> Iterator[Bench]:
     """Shows progress on standard error, because standard output is for the result."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with make_progress(Cost.of([run], store, workers=1), errors=True) as progress:
-        yield Bench(store, progress, workers=1, time_limit=time_limit)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as cleanly as Ctrl-C
+    try:
+        with make_progress(Cost.of([run], store, workers=1), errors=True) as progress:
+            yield Bench(store, progress, workers=1, time_limit=time_limit)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _print_log_end(run: Run, store: Store) -> None:

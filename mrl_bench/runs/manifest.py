@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +40,14 @@ def write_manifest(store: Store, suite: Suite, runs: Sequence[Run]) -> None:
 
 def add_to_manifest(store: Store, run: Run) -> None:
     """Adds a single run, or replaces the one with its agent's name and seed on the same scenario."""
+    store.folder.mkdir(parents=True, exist_ok=True)
+    with (store.folder / ".manifest.lock").open("a") as lock:  # single runs may start at the same time
+        with suppress(OSError):  # the file system has no locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        _add(store, run)
+
+
+def _add(store: Store, run: Run) -> None:
     entry, known = _entry(run), None
     if (store.folder / "manifest.json").is_file():
         known = read_manifest(store.folder)

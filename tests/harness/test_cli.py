@@ -29,7 +29,7 @@ from mrl_bench.report.table import print_boards
 from mrl_bench.results import Curve, Evaluation, TrainingResult
 from mrl_bench.runs.cost import Cost, TimeLeft
 from mrl_bench.runs.executor import Bench, check, plan_runs
-from mrl_bench.runs.manifest import read_manifest, write_manifest
+from mrl_bench.runs.manifest import add_to_manifest, read_manifest, write_manifest
 from mrl_bench.runs.progress import BarProgress, PlainProgress, make_progress, summary
 from mrl_bench.runs.run import Run, failure
 from mrl_bench.runs.store import Store
@@ -472,6 +472,18 @@ def test_single_runs_are_reported_with_returns_and_with_scores_once_there_are_re
     assert not err
     assert "learner" in out
     assert f"report: {moved / 'report.html'}" in out
+
+
+def test_single_runs_that_start_at_the_same_time_all_join_the_manifest(tmp_path: Path) -> None:
+    scenario, store = make_scenario(tmp_path), Store(tmp_path / "run")
+    runs = [toy_unit(scenario, "Learner", seed=seed) for seed in range(8)]
+    check(runs)
+    threads = [Thread(target=add_to_manifest, args=(store, run)) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {entry["seed"] for entry in read_manifest(store.folder)["runs"]} == set(range(8))
 
 
 def test_a_single_run_joins_the_manifest_of_a_bench(single, tmp_path: Path) -> None:
