@@ -49,3 +49,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     match = get_close_matches(name, known, n=1, cutoff=0.6)
     return f"did you mean {match[0]!r}?" if match else f"there is: {', '.join(known) or 'nothing'}"
+
+
+def printable(text: str) -> str:
+    """Text without characters that control a terminal, reverse a line or break XML: each becomes U+FFFD."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -1,7 +1,7 @@
-"""The command line. Each command imports what it needs when it runs, so that `--help` and `list` stay quick.
+"""The command line. Each command imports what it needs when it runs, so that `--help` and `list` start fast.
 
-Exit codes: 0 fine, 1 the run or a check of results failed, 2 wrong usage or bad YAML, 3 an optional part is missing,
-130 interrupted.
+Exit codes: 0 success, 1 a run or a check failed, 2 wrong usage or a wrong YAML file, 3 an optional part is missing,
+130 stopped by Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
@@ -10,24 +10,27 @@ import argparse
 import io
 import json
 import os
-import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NoReturn
 
 import mrl_bench
 from mrl_bench import registry
+from mrl_bench.cli.terminal import fail, one_line
 from mrl_bench.errors import MrlBenchError
 
-if TYPE_CHECKING:
-    from mrl_bench.report.bench_report import BenchReport
-    from mrl_bench.runs.run import Run
+_EXIT_CODES = """exit codes:
+  0    success
+  1    a run or a check failed
+  2    wrong usage, or a wrong YAML file
+  3    an optional part is missing
+  130  stopped by Ctrl-C or SIGTERM"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code."""
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that has no "±" gets a "?"
     try:
@@ -35,62 +38,81 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(arguments)
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:  # whoever read our output has seen enough, as in `mrl-bench list | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except (
+        OSError
+    ) as error:  # the output pipe was closed, as by `mrl-bench list | head -1`, or a disk is full
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 1 if isinstance(error, BrokenPipeError) else fail(f"cannot write the output: {error}", 1)
+
+
+def _open_closed_streams() -> None:
+    """Python has no sys.stdout or sys.stderr if the caller closed it, as `>&-` does."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
 
 
 def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        sys.path.append(str(Path.cwd()))  # so that module:Class finds what lies in the present folder
+        sys.path.append(str(Path.cwd()))  # so that module:Class finds modules in the current folder
         result: int = options.command(options)
         return result
     except MrlBenchError as error:
-        return _fail(str(error), error.exit_code)
+        return fail(str(error), error.exit_code)
     except BrokenPipeError:
         raise
     except OSError as error:  # a full disk, a folder that cannot be written
-        return _fail(str(error), 1)
+        return fail(str(error), 1)
     except KeyboardInterrupt:
-        return _fail("stopped; the same command goes on from here", 130)
+        return fail("stopped; the same command continues from here", 130)
 
 
-def _fail(message: str, exit_code: int) -> int:
-    with suppress(BrokenPipeError):
-        print(f"mrl-bench: {message}", file=sys.stderr)
-    return exit_code
+class _Parser(argparse.ArgumentParser):
+    """Argparse repeats arguments in its errors; this keeps them short and free of control characters."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="mrl-bench", description="A benchmark for meta-reinforcement learning."
+    parser = _Parser(
+        prog="mrl-bench",
+        description="A benchmark for meta-reinforcement learning.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"mrl-bench {mrl_bench.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    bench = commands.add_parser(
-        "bench", help="run a suite: train, evaluate, report; goes on where it was stopped"
-    )
+    bench = commands.add_parser("bench", help="run a suite: train, evaluate, report; skips finished runs")
     bench.add_argument("--suite", default="quick", help="a suite's id or YAML file (default: quick)")
-    bench.add_argument("--seeds", type=_positive, help="training seeds instead of the suite's")
-    bench.add_argument("--workers", type=_positive, help="runs at a time (default: one a core)")
+    bench.add_argument("--seeds", type=_positive, help="training seeds per agent (default: the suite's)")
+    bench.add_argument("--workers", type=_positive, help="runs in parallel (default: one per core)")
+    _add_time_limit(bench)
     bench.add_argument(
-        "--time-limit", type=_positive, default=7200, help="seconds for one run (default: 7200)"
+        "--retry-failed", action="store_true", help="run failed runs again (default: keep them)"
     )
-    bench.add_argument("--retry-failed", action="store_true", help="run runs again that had failed")
     _add_device(bench)
     bench.add_argument("--out", type=Path, help="results folder (default: runs/SUITE)")
     bench.set_defaults(command=_bench)
 
-    report = commands.add_parser("report", help="print a bench's table, and write its page and figures again")
+    report = commands.add_parser(
+        "report", help="print the scores of a results folder; write its page and figures"
+    )
     report.add_argument("run", type=Path, help="results folder")
-    report.add_argument("--split", action="append", choices=("train", "test", "ood"), help="default: test")
+    report.add_argument(
+        "--split", action="append", choices=("train", "test", "ood"), help="may be repeated (default: test)"
+    )
     report.set_defaults(command=_report)
 
     for name, command, text in (
         ("train", _train, "meta-train one agent on one scenario"),
-        ("evaluate", _evaluate, "score one agent on a scenario's held-out tasks; trains it first if need be"),
+        (
+            "evaluate",
+            _evaluate,
+            "evaluate one agent on a scenario's test and ood tasks; trains it first if needed",
+        ),
     ):
         one = commands.add_parser(name, help=text)
         one.add_argument("scenario", help="id or YAML file")
@@ -98,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--seed", type=_seed, default=0, help="training seed (default: 0)")
         one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a hyperparameter")
         _add_device(one)
+        _add_time_limit(one)
         one.add_argument(
             "--out", type=Path, default=Path("runs/single"), help="results folder (default: runs/single)"
         )
@@ -145,8 +168,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
-    text = "where to compute (default: the GPU where there is one)"
+    text = "where to compute (default: auto, the GPU if there is one)"
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help=text)
+
+
+def _add_time_limit(parser: argparse.ArgumentParser) -> None:
+    text = "seconds for one run (default: 7200)"
+    parser.add_argument("--time-limit", type=_positive, default=7200, help=text)
 
 
 def _positive(text: str) -> int:
@@ -164,119 +192,27 @@ def _whole(text: str, low: int) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from dataclasses import replace
+    from mrl_bench.cli.bench import bench
 
-    from mrl_bench.runs.executor import ProcessExecutor, check, forget_failed, pick_device, plan_runs
-    from mrl_bench.runs.manifest import write_manifest
-    from mrl_bench.runs.progress import make_progress
-    from mrl_bench.runs.provenance import cores
-    from mrl_bench.runs.store import Store
-    from mrl_bench.scenario.suite import find_suite
-
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leaves all in order too, as Ctrl-C
-    suite = find_suite(options.suite)
-    suite = replace(suite, seeds=options.seeds or suite.seeds)
-    store = Store(options.out or Path("runs") / suite.id)
-    runs = plan_runs(suite, pick_device(options.device))
-    check(runs)
-    with store.held():
-        if options.retry_failed:
-            forget_failed(store, runs)
-        write_manifest(store, suite, runs)
-        workers = options.workers or cores()
-        print(
-            f"{suite.id}: {len(runs)} runs, {workers} at a time on {runs[0].device}, in {store.folder}",
-            flush=True,
-        )
-        with make_progress(len(runs)) as display:
-            executor = ProcessExecutor(store, display, workers, options.time_limit)
-            results = executor.run(runs)
-        failed = sum(result.error is not None for result in results)
-
-        def record(report: BenchReport) -> None:
-            executor.record([run for run in runs if run.key("evaluate") in report.leaders.values()])
-
-        try:
-            _show(store.folder, ("test",), record)
-        except MrlBenchError as error:
-            if not failed:
-                raise
-            _fail(str(error), 1)  # no scores without the anchors
-    if failed:
-        raise MrlBenchError(
-            f"{failed} of {len(runs)} runs failed; their output is in {store.folder / 'logs'}"
-        )
-    return 0
+    return bench(options)
 
 
 def _report(options: argparse.Namespace) -> int:
-    _show(options.run, options.split or ("test",))
-    return 0
+    from mrl_bench.cli.bench import report
 
-
-def _show(
-    folder: Path, splits: Sequence[str], record: Callable[[BenchReport], None] = lambda report: None
-) -> None:
-    """Prints the boards of a bench, and writes its report after `record` has recorded its videos."""
-    from mrl_bench.report.bench_report import read_report, write_report
-    from mrl_bench.report.table import print_tables
-
-    report = read_report(folder)
-    print_tables(report.scores, report.info, splits)
-    record(report)
-    print(f"report: {write_report(folder, report)}")
-    for line in report.missing:
-        print(f"mrl-bench: {line}", file=sys.stderr)
+    return report(options)
 
 
 def _train(options: argparse.Namespace) -> int:
-    from mrl_bench.runs.run import train
-    from mrl_bench.runs.store import Store
+    from mrl_bench.cli.single import train
 
-    run, store = _single(options), Store(options.out)
-    trained = train(run, store, _print_progress)
-    print(f"{run.label}: {trained.env_steps:,} env steps, weights in {store.weights_path(run.key('train'))}")
-    return 0
+    return train(options)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from mrl_bench.runs.executor import forget_failed
-    from mrl_bench.runs.progress import summary
-    from mrl_bench.runs.run import execute
-    from mrl_bench.runs.store import Store
+    from mrl_bench.cli.single import evaluate
 
-    run, store = _single(options), Store(options.out)
-    forget_failed(store, [run])
-    evaluation = execute(run, store, _print_progress)
-    print(f"{run.label}: {summary(evaluation)}")
-    if evaluation.error:
-        raise MrlBenchError(f"{run.label} failed")
-    return 0
-
-
-def _single(options: argparse.Namespace) -> Run:
-    """The run that `train` and `evaluate` were asked for."""
-    import torch
-
-    from mrl_bench.runs.executor import check, pick_device
-    from mrl_bench.runs.run import Run
-    from mrl_bench.scenario import find_scenario
-    from mrl_bench.scenario.settings import parse_settings
-    from mrl_bench.scenario.suite import REFERENCE_AGENTS, AgentSpec
-
-    torch.set_num_threads(1)  # as in a bench, so that the result is the same
-    name = options.agent.rpartition(":")[2].lower()
-    if name in REFERENCE_AGENTS and name != options.agent:
-        name += "-agent"  # someone's class Oracle is not the oracle, which is shown the task
-    agent = AgentSpec(name, options.agent, parse_settings(options.set))
-    run = Run(find_scenario(options.scenario), agent, options.seed, pick_device(options.device))
-    check([run])
-    return run
-
-
-def _print_progress(stage: str, done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{stage} {done / total:4.0%}", end="\r", file=sys.stderr, flush=True)
+    return evaluate(options)
 
 
 def _play(options: argparse.Namespace) -> int:
@@ -332,7 +268,7 @@ def _check(options: argparse.Namespace) -> int:
                 )
                 print(f"{path}: scenario {scenario.id}, digest {scenario.digest}, tasks: {counts}")
         except MrlBenchError as error:
-            print(f"mrl-bench: {error}", file=sys.stderr)
+            fail(str(error), error.exit_code)
             worst = max(worst, error.exit_code)
     return worst
 

@@ -28,6 +28,9 @@ class BenchReport:
     info: BenchInfo
     missing: list[str]  # one line for each scenario or group of runs without scores, with the reason
     leaders: Mapping[str, str]  # scenario -> evaluation key of the run to show in a video
+    unscored: list[
+        Evaluation
+    ]  # of the scenarios that cannot be scored, such as those without reference agents
 
 
 def read_report(folder: Path) -> BenchReport:
@@ -35,38 +38,40 @@ def read_report(folder: Path) -> BenchReport:
 
     Raises:
         UsageError: the folder is not a results folder.
-        MrlBenchError: no scenario can be scored yet, or a file is damaged.
+        MrlBenchError: no run is finished, or a file is damaged.
     """
     manifest = read_manifest(folder)
     info, keys = _info(manifest), [(run["train"], run["evaluate"]) for run in manifest["runs"]]
     store = Store(folder)
-    evaluations: dict[str, dict[str, Evaluation]] = {}  # scenario -> key -> result
+    evaluations: dict[str, dict[str, Evaluation]] = {}  # digest -> key -> result
     seconds: dict[tuple[str, str], list[float]] = {}
     for train, evaluate in keys:
         evaluation = store.evaluation(evaluate)
         if evaluation is None:
             continue
-        evaluations.setdefault(evaluation.scenario, {})[evaluate] = evaluation
+        evaluations.setdefault(evaluation.digest, {})[evaluate] = evaluation
         measured = store.seconds(train)
         if measured is not None:
             seconds.setdefault((evaluation.scenario, evaluation.agent), []).append(measured)
     all_scores, missing, leaders = [], [], {}
-    for scenario, scored in evaluations.items():
+    unscored: list[Evaluation] = []
+    for scored in evaluations.values():
         try:
             all_scores.append(score_scenario(list(scored.values())))
             if leader := _leader(all_scores[-1], scored):
-                leaders[scenario] = leader
+                leaders[all_scores[-1].scenario] = leader
         except UsageError as error:
             missing.append(str(error))
+            unscored += scored.values()
     unfinished = len(keys) - sum(map(len, evaluations.values()))
     if unfinished:
         missing.append(
             f"{unfinished} of {len(keys)} runs are not finished: run the same command again to resume"
         )
-    if not all_scores:
+    if not (all_scores or unscored):
         raise MrlBenchError("; ".join(missing))
     info = replace(info, seconds={where: mean(values) for where, values in seconds.items()})
-    return BenchReport(all_scores, info, missing, leaders)
+    return BenchReport(all_scores, info, missing, leaders, unscored)
 
 
 def _leader(scenario_scores: ScenarioScores, evaluations: Mapping[str, Evaluation]) -> str | None:

@@ -6,15 +6,11 @@ from collections.abc import Callable, Sequence
 from math import isfinite
 from textwrap import shorten
 
+from mrl_bench.errors import printable as printable
 from mrl_bench.report.scores import Estimate, Row, SplitScores
 from mrl_bench.results import Video
 
 DASH = "\N{EN DASH}"
-
-
-def printable(name: str) -> str:
-    """Untrusted text without control characters: they steer a terminal, reverse a line or break XML."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name)
 
 
 def score(value: float) -> str:

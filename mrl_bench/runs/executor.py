@@ -16,7 +16,7 @@ from threading import Lock, Thread
 from typing import IO, Protocol, TypeVar
 
 from mrl_bench.errors import MrlBenchError, UsageError
-from mrl_bench.results import Evaluation
+from mrl_bench.results import Evaluation, TrainingResult
 from mrl_bench.runs.run import Run, failure
 from mrl_bench.runs.store import Store
 from mrl_bench.scenario.suite import REFERENCE_AGENTS, AgentSpec, Suite
@@ -36,7 +36,9 @@ class Progress(Protocol):
     """Receives the progress of each run. Its methods are called from several threads."""
 
     def started(self, run: Run) -> None: ...
-    def advanced(self, run: Run, stage: str, done: int, total: int) -> None: ...
+    def advanced(
+        self, run: Run, stage: str, done: int, total: int, mean_return: float | None = None
+    ) -> None: ...
     def finished(self, run: Run, evaluation: Evaluation, fresh: bool) -> None: ...
 
 
@@ -82,6 +84,14 @@ class ProcessExecutor:
         """
         return self._each(self._result, runs)
 
+    def train(self, runs: Sequence[Run]) -> list[TrainingResult]:
+        """Trains all runs without evaluating them.
+
+        Raises:
+            MrlBenchError: a training failed, or its result cannot be written.
+        """
+        return self._each(self._training, runs)
+
     def record(self, runs: Sequence[Run]) -> None:
         """Records the videos of finished runs. One that fails or exceeds `VIDEO_TIME_LIMIT` is left out."""
         self._each(self._record, runs)
@@ -123,13 +133,29 @@ class ProcessExecutor:
         self.progress.finished(run, done, fresh=True)
         return done
 
+    def _training(self, run: Run) -> TrainingResult:
+        reason = ""
+        for attempt in range(ATTEMPTS):
+            done = self.store.trained(run.key("train"))
+            if done:
+                return done
+            if not attempt:
+                self.progress.started(run)
+            reason = self._attempt(run, run.key("evaluate"), "ab" if attempt else "wb", stage="train")
+        done = self.store.trained(run.key("train"))
+        if not done:
+            raise MrlBenchError(f"{run.label}: training failed: {reason}")
+        return done
+
     def _record(self, run: Run) -> None:
         key = run.key("evaluate")
         if self.store.video(key) is None:
             with suppress(MrlBenchError):  # such as a family that cannot render
                 self._attempt(run, key, "ab", record=True)
 
-    def _attempt(self, run: Run, key: str, log_mode: str, record: bool = False) -> str:
+    def _attempt(
+        self, run: Run, key: str, log_mode: str, record: bool = False, stage: str = "evaluate"
+    ) -> str:
         """Runs a worker until it ends; returns the reason why it ended, in case that it left no result.
 
         Raises:
@@ -142,7 +168,7 @@ class ProcessExecutor:
             self._running.add(process)
         assert process.stdin
         folder = str(self.store.folder.resolve())
-        request = {"folder": folder, "run": run.to_json(), "key": key, "record": record}
+        request = {"folder": folder, "run": run.to_json(), "key": key, "record": record, "stage": stage}
         time_limit = min(self.time_limit, VIDEO_TIME_LIMIT) if record else self.time_limit
         refusals: list[str] = []
         readers = [
@@ -190,7 +216,11 @@ class ProcessExecutor:
                         refusals.append(str(report["stop"]))
                     else:
                         self.progress.advanced(
-                            run, str(report["stage"]), int(report["done"]), int(report["total"])
+                            run,
+                            str(report["stage"]),
+                            int(report["done"]),
+                            int(report["total"]),
+                            None if report["return"] is None else float(report["return"]),
                         )
 
 

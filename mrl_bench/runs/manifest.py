@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,17 +34,56 @@ def write_manifest(store: Store, suite: Suite, runs: Sequence[Run]) -> None:
         "device": _device(runs[0].device),
         "versions": package_versions() | {"simulators": sorted(simulators)},
         "docs": {entry.scenario.id: entry.scenario.doc for entry in suite.entries},
-        "runs": [
-            {
-                **run.to_json(),
-                "config": asdict(run.config),
-                "train": run.key("train"),
-                "evaluate": run.key("evaluate"),
-            }
-            for run in sorted(runs, key=lambda run: order.index(run.scenario.id))
-        ],
+        "runs": [_entry(run) for run in sorted(runs, key=lambda run: order.index(run.scenario.id))],
     }
-    text = json.dumps(plan, indent=1, ensure_ascii=False) + "\n"
+    _write(store, plan)
+
+
+def add_to_manifest(store: Store, run: Run) -> None:
+    """Adds a single run, or replaces the one with its agent's name and seed on the same scenario."""
+    store.folder.mkdir(parents=True, exist_ok=True)
+    with (store.folder / ".manifest.lock").open("a") as lock:  # single runs may start at the same time
+        with suppress(OSError):  # the file system has no locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        _add(store, run)
+
+
+def _add(store: Store, run: Run) -> None:
+    entry, known = _entry(run), None
+    if (store.folder / "manifest.json").is_file():
+        known = read_manifest(store.folder)
+    manifest = known or {
+        "suite": "single runs",
+        "doc": "",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": git_commit(),
+        "machine": machine(),
+        "device": _device(run.device),
+        "versions": package_versions() | {"simulators": []},
+        "docs": {},
+        "runs": [],
+    }
+    if any(other["evaluate"] == entry["evaluate"] for other in manifest["runs"]):
+        return
+    manifest["runs"] = [other for other in manifest["runs"] if _place(other) != _place(entry)] + [entry]
+    manifest["docs"].setdefault(run.scenario.id, run.scenario.doc)
+    versions = manifest["versions"]
+    versions["simulators"] = sorted({*versions["simulators"], run.scenario.family.simulator})
+    _write(store, manifest)
+
+
+def _entry(run: Run) -> dict[str, Any]:
+    keys = {"train": run.key("train"), "evaluate": run.key("evaluate")}
+    return {**run.to_json(), "config": asdict(run.config), **keys}
+
+
+def _place(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Two runs with the same place cannot stand in one table."""
+    return entry.get("digest"), entry["agent"]["name"], entry["seed"]
+
+
+def _write(store: Store, manifest: Mapping[str, Any]) -> None:
+    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     write_atomically(store.folder / "manifest.json", text.encode())
 
 

@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from mrl_bench.agent import MetaAgent
     from mrl_bench.results import Curve
 
-ReportProgress = Callable[[str, int, int], None]  # (stage, steps so far, steps in all)
+# (stage, steps so far, steps in all, mean training return so far or None)
+ReportProgress = Callable[[str, int, int, float | None], None]
 
+_RETURN = "charts/episodic_return_"  # followed by how often the tasks had been played before
 _MODEL = "model/"  # the last scalars under it are part of the result
 
 # The parts of the harness that decide a result. The rest only schedules or shows.
@@ -240,11 +242,15 @@ def train(run: Run, store: Store, progress: ReportProgress) -> TrainingResult:
     agent = _agent(run)
     periodic = PeriodicEvaluation(agent, lambda: _agent(run), run.scenario, seed=run.seed, device=device)
     model_errors: dict[str, float] = {}
+    returns: dict[int, float] = {}  # the last mean return after 0, 1, ... collections on the same tasks
     with store.tensorboard(run) as write:
 
         def log(values: Mapping[str, float], step: int) -> None:
             write(values, step)
-            progress("train", step, run.planned_env_steps)
+            returns.update(
+                {int(tag.removeprefix(_RETURN)): x for tag, x in values.items() if tag.startswith(_RETURN)}
+            )
+            progress("train", step, run.planned_env_steps, returns[max(returns)] if returns else None)
             model_errors.update(
                 {tag.removeprefix(_MODEL): x for tag, x in values.items() if tag.startswith(_MODEL)}
             )
@@ -284,7 +290,7 @@ def _evaluate(run: Run, store: Store, trained: TrainingResult, progress: ReportP
     agent.load_state_dict(store.weights(run.key("train"), run.device))
     curves = {}
     for done, split in enumerate(run.scenario.splits):
-        progress(f"evaluate on {split}", done, len(run.scenario.splits))
+        progress(f"evaluate on {split}", done, len(run.scenario.splits), None)
         curves[split] = evaluate(
             agent, run.scenario, split, seed=run.seed, device=device, privileged=run.privileged
         )

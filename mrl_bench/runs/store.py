@@ -115,6 +115,9 @@ class Store:
         folder = self.folder / "videos"
         return folder / f"{key}.webp", folder / f"{key}-still.webp"
 
+    def evaluation_path(self, key: str) -> Path:
+        return self._path("results", key)
+
     def weights_path(self, key: str) -> Path:
         return self.folder / "weights" / f"{key}.safetensors"
 

@@ -14,14 +14,15 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mrl_bench.errors import MrlBenchError, UsageError
-from mrl_bench.runs.run import Run, execute
-from mrl_bench.runs.store import Store
+from mrl_bench.runs.run import ReportProgress, Run, execute, train
+from mrl_bench.runs.store import Store, StoreError
 
 _PROGRESS_EVERY = 0.5  # seconds
 _GRACE = 10.0  # seconds for the exit handlers of the run's code
@@ -34,12 +35,12 @@ def main() -> None:
     faulthandler.enable()
     last = 0.0
 
-    def progress(stage: str, done: int, total: int) -> None:
+    def progress(stage: str, done: int, total: int, mean_return: float | None) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= _PROGRESS_EVERY:
             last = now
-            report({"stage": stage, "done": done, "total": total})
+            report({"stage": stage, "done": done, "total": total, "return": mean_return})
 
     try:
         run = Run.from_json(request["run"])
@@ -55,12 +56,29 @@ def main() -> None:
             from mrl_bench.runs.video import record
 
             store.put_video(request["key"], record(run, store.weights(run.key("train"), "cpu")))
+        elif request["stage"] == "train":
+            _train(run, store, progress)
         else:
             execute(run, store, progress)
         _end_soon()
     except MrlBenchError as error:  # errors of the run itself are its result; this is another one
         report({"stop": str(error)})
         sys.exit(1)
+
+
+def _train(run: Run, store: Store, progress: ReportProgress) -> None:
+    """Trains a run without evaluating it.
+
+    Raises:
+        MrlBenchError: the agent or the simulation raised an error.
+    """
+    try:
+        train(run, store, progress)
+    except StoreError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        raise MrlBenchError(f"training failed: {type(error).__name__}: {error}") from error
 
 
 def _end_with_the_executor() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -14,14 +16,24 @@ from threading import Thread
 import numpy as np
 import pytest
 import torch
-from bench_kit import SCENARIO, make_scenario, make_suite, run_cli, toy_run
+from bench_kit import SCENARIO, Cli, canonical, make_scenario, make_suite, planned_run, run_cli, toy, toy_run
 from rich.console import Console
 
 from mrl_bench.cli import main as cli
 from mrl_bench.cli.main import main
+from mrl_bench.cli.single import single_run
+from mrl_bench.report import RunInfo
+from mrl_bench.report.formatting import DASH
+from mrl_bench.report.scores import score_scenario
+from mrl_bench.report.table import print_boards
 from mrl_bench.results import Curve, Evaluation, TrainingResult
+from mrl_bench.runs.cost import Cost, TimeLeft
+from mrl_bench.runs.executor import Bench, check, plan_runs
+from mrl_bench.runs.manifest import add_to_manifest, read_manifest, write_manifest
 from mrl_bench.runs.progress import BarProgress, PlainProgress, make_progress, summary
-from mrl_bench.runs.run import failure
+from mrl_bench.runs.run import Run, failure
+from mrl_bench.runs.store import Store
+from mrl_bench.scenario.suite import find_suite
 
 HEAVY = {"torch", "mujoco", "carla", "gymnasium", "matplotlib", "tensorboard"}
 
@@ -228,7 +240,7 @@ def test_an_interruption_ends_with_130_and_a_hint(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(cli, "_list", interrupted)
     assert main(["list"]) == 130
-    assert "the same command goes on from here" in one_line(capsys)
+    assert "the same command continues from here" in one_line(capsys)
 
 
 def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
@@ -261,6 +273,71 @@ def test_output_that_cannot_be_encoded_is_no_error() -> None:
     assert (ran.returncode, ran.stdout) == (0, b"?\n")
 
 
+@pytest.mark.parametrize("descriptor", [1, 2])
+def test_a_closed_stream_is_no_error(descriptor: int) -> None:
+    ran = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m mrl_bench list {descriptor}>&-', sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_output_that_cannot_be_written_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "mrl_bench", "list"],
+            env=os.environ | {"PYTHONUNBUFFERED": ""},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ran.returncode == 1
+    assert ran.stderr == "mrl-bench: cannot write the output: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 5000, "x/" * 2500, "\x1b[31mred\x1b[0m", "two\nlines", "a\r\x07\u202eb"]
+)
+@pytest.mark.parametrize("what", ["scenario", "suite", "file", "folder", "out", "command"])
+def test_odd_names_are_one_clean_short_line(name: str, what: str, tmp_path: Path, capsys) -> None:
+    scenario = make_scenario(tmp_path)
+    arguments = {
+        "scenario": ["evaluate", name, "random"],
+        "suite": ["bench", "--suite", name],
+        "file": ["check", name],
+        "folder": ["report", name],
+        "out": ["train", str(scenario.path), "random", "--out", str(scenario.path / name)],
+        "command": ["schema", name],
+    }[what]
+    try:
+        code = main(arguments)
+    except SystemExit as ended:  # argparse ends so, after two lines of usage at most
+        code = int(str(ended.code))
+    err = capsys.readouterr().err
+    assert code in (1, 2)
+    assert len(err) < 1300
+    assert "mrl-bench" in err
+    assert err.count("\n") <= (3 if what == "command" else 1)
+    assert all(char.isprintable() or char == "\n" for char in err)
+
+
+def test_help_documents_the_exit_codes_and_the_defaults(capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    out = capsys.readouterr().out
+    for code in ("0    success", "1    a run", "2    wrong usage", "3    an optional part", "130  stopped"):
+        assert code in out
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    for default in ("seconds for one run (default: 7200)", "(default: runs/single)", "(default: 0)"):
+        assert default in out
+
+
 # -- one run at a time ------------------------------------------------------------------------------------------
 
 
@@ -288,7 +365,15 @@ def test_evaluate_goes_on_from_what_was_trained_and_from_what_was_evaluated(sing
     assert single("evaluate", "toy_agents:Learner", *settings) == 0
     evaluated = capsys.readouterr().out
     assert evaluated.startswith("tiny-v1 learner 2: return ")
-    assert evaluated.endswith(" at k = 0, 2, 6\n")
+    first, ood, _, failures, score, *files = evaluated.splitlines()
+    assert first.endswith(" at k = 0, 2, 6")
+    assert ood.startswith("  ood: return ")
+    assert failures == "  failures: none"
+    assert score.startswith("  score: none yet: first evaluate random, blind, oracle on this scenario")
+    paths = dict(line.strip().split(": ") for line in files)
+    assert paths.keys() == {"results", "weights", "log"}
+    assert paths["weights"] == str(model)
+    assert all(Path(path).is_file() for path in paths.values())
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert single("evaluate", "toy_agents:Learner", *settings) == 0
     assert capsys.readouterr().out == evaluated
@@ -304,7 +389,122 @@ def test_an_evaluation_that_failed_ends_with_1_and_is_tried_again(single, capsys
         out, err = capsys.readouterr()
         assert "FAILED: RuntimeError: no good at all" in out
         assert "Traceback" in err  # its author wants to see it
+        assert "results: " in out
+        assert "log: " in out
         assert err.endswith("mrl-bench: tiny-v1 raises 0 failed\n")
+
+
+def test_a_single_run_gives_the_bytes_of_a_bench(single, tmp_path: Path) -> None:
+    suite = make_suite(tmp_path, {"learner": toy("Learner")})
+    run = planned_run(suite, "learner")
+    check([run])
+    Bench(Store(tmp_path / "bench"), PlainProgress(cost([run])), 1, 120).run([run])
+    assert single("train", "toy_agents:Learner") == 0
+    assert single("evaluate", "toy_agents:Learner") == 0
+    assert canonical(tmp_path / "run") == canonical(tmp_path / "bench")
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_an_agent_that_exits_is_a_failure(command: str, single, tmp_path: Path, capsys) -> None:
+    assert single(command, "toy_agents:Exits", "--set", f'file="{tmp_path / "note"}"') == 1
+    out, err = capsys.readouterr()
+    assert "the worker ended with code 7" in out + err
+    assert err.splitlines()[-1].startswith("mrl-bench: tiny-v1 exits 0")
+
+
+def test_a_training_that_fails_ends_with_1_and_shows_its_traceback(single, capsys) -> None:
+    assert single("train", "toy_agents:Raises") == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback" in err
+    assert err.endswith("mrl-bench: tiny-v1 raises 0: training failed: RuntimeError: no good at all\n")
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_the_time_limit_ends_a_single_run(command: str, single, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("mrl_bench.runs.executor.ATTEMPTS", 1)
+    assert single(command, "toy_agents:Hangs", "--time-limit", "1") == 1
+    out, err = capsys.readouterr()
+    assert "not finished within 1 s" in out + err
+    assert err.startswith("start  tiny-v1 hangs 0\n")  # progress without a terminal, apart from the result
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_says_which_weights_it_has_left(number: int, tmp_path: Path) -> None:
+    scenario, note = make_scenario(tmp_path), tmp_path / "note"
+    what = (scenario.path, "toy_agents:Hangs", "--set", f'file="{note}"', "--out", tmp_path / "run")
+    cli = Cli("evaluate", *what)
+    while not note.exists():
+        assert cli.process.poll() is None
+        time.sleep(0.05)
+    cli.process.send_signal(number)
+    code, out, err = cli.end()
+    assert (code, out) == (130, "")
+    assert err.endswith("mrl-bench: stopped; weights so far: none\n")
+    assert "Traceback" not in err
+    assert cli.is_gone()
+
+
+def test_a_run_that_is_stopped_after_training_names_its_weights(
+    single, tmp_path, monkeypatch, capsys
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    assert single("train", "toy_agents:Learner") == 0
+    monkeypatch.setattr(Bench, "run", interrupted)
+    assert single("evaluate", "toy_agents:Learner") == 130
+    (model,) = (tmp_path / "run" / "models").iterdir()
+    stopped = f"stopped; weights so far: {model}; the same command continues from them\n"
+    assert capsys.readouterr().err.endswith(stopped)
+
+
+def test_single_runs_are_reported_with_returns_and_with_scores_once_there_are_references(
+    single, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr("mrl_bench.report.figures.write_figures", lambda *_: None)
+    for gain in ("1.0", "0.5"):  # the second replaces the first: same agent, same seed
+        assert single("evaluate", "toy_agents:Learner", "--set", f"gain={gain}") == 0
+    capsys.readouterr()
+    assert main(["report", str(tmp_path / "run")]) == 0
+    out, err = capsys.readouterr()
+    assert out.count("tiny-v1 learner 0: return ") == 1
+    assert "no scores without" in err
+    for agent in ("random", "blind", "oracle"):
+        assert single("evaluate", agent) == 0
+    assert "score: 1.00 1.00 1.00 (0 = random, 1 = oracle)" in capsys.readouterr().out
+    assert single("evaluate", "toy_agents:Learner", "--set", "gain=0.5") == 0
+    assert "(0 = random, 1 = oracle)" in capsys.readouterr().out
+    moved = (tmp_path / "run").rename(tmp_path / "elsewhere")
+    assert main(["report", str(moved)]) == 0
+    out, err = capsys.readouterr()
+    assert not err
+    assert "learner" in out
+    assert f"report: {moved / 'report.html'}" in out
+
+
+def test_single_runs_that_start_at_the_same_time_all_join_the_manifest(tmp_path: Path) -> None:
+    scenario, store = make_scenario(tmp_path), Store(tmp_path / "run")
+    runs = [toy_run(scenario, "Learner", seed=seed) for seed in range(8)]
+    check(runs)
+    threads = [Thread(target=add_to_manifest, args=(store, run)) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {entry["seed"] for entry in read_manifest(store.folder)["runs"]} == set(range(8))
+
+
+def test_a_single_run_joins_the_manifest_of_a_bench(single, tmp_path: Path) -> None:
+    suite = find_suite(make_suite(tmp_path, {"learner": toy("Learner")}))
+    store, runs = Store(tmp_path / "run"), plan_runs(suite, "cpu")
+    write_manifest(store, suite, runs)
+    before = read_manifest(store.folder)
+    assert single("train", "toy_agents:GlobalNoise") == 0
+    after = read_manifest(store.folder)
+    assert after["runs"][:-1] == before["runs"]
+    assert after["runs"][-1]["agent"]["name"] == "globalnoise"
+    assert after | {"runs": []} == before | {"runs": []}
 
 
 def test_a_class_that_is_called_as_an_anchor_has_none_of_its_privileges(
@@ -315,12 +515,12 @@ def test_a_class_that_is_called_as_an_anchor_has_none_of_its_privileges(
     monkeypatch.syspath_prepend(tmp_path)
     scenario = make_scenario(tmp_path)
     options = cli._parser().parse_args(["train", str(scenario.path), "their_agent:Oracle"])
-    run = cli._single(options)
+    run = single_run(options)
     assert run.label == "tiny-v1 oracle-agent 0"
     assert not run.privileged
     assert not run.is_reference
     assert run.budget == SCENARIO["budget"]["meta_train"]
-    assert cli._single(cli._parser().parse_args(["train", str(scenario.path), "oracle"])).privileged
+    assert single_run(cli._parser().parse_args(["train", str(scenario.path), "oracle"])).privileged
 
 
 def test_an_agent_is_found_in_the_present_folder(tmp_path: Path) -> None:
@@ -333,9 +533,19 @@ def test_an_agent_is_found_in_the_present_folder(tmp_path: Path) -> None:
 # -- display -----------------------------------------------------------------------------------------------------
 
 
+def cost(runs: list[Run]) -> Cost:
+    """All runs cost the same."""
+    return Cost(len(runs), 0, 300 * len(runs), {run.label: 1.0 for run in runs}, None)
+
+
 def evaluation() -> Evaluation:
-    curve = Curve((0, 3), np.ones((2, 2, 4)), np.ones((2, 2)), np.zeros((2, 2), dtype=np.int64))
-    return Evaluation("tiny-v1", "d" * 16, "learner", False, 0, TrainingResult(100), {"test": curve})
+    return Evaluation(
+        "tiny-v1", "d" * 16, "learner", False, 0, TrainingResult(100), {"test": flat_curve(1.0)}
+    )
+
+
+def flat_curve(value: float) -> Curve:
+    return Curve((0, 3), np.full((2, 2, 4), value), np.ones((2, 2)), np.zeros((2, 2), dtype=np.int64))
 
 
 def test_a_summary_is_one_line(tmp_path: Path) -> None:
@@ -348,7 +558,7 @@ def test_without_a_terminal_lines_are_whole_and_plain(tmp_path: Path, capsys, mo
     monkeypatch.setenv("FORCE_COLOR", "1")  # of no use to whoever reads a log
     scenario = make_scenario(tmp_path)
     runs = [toy_run(scenario, "Learner", seed=seed) for seed in range(20)]
-    display = make_progress(20)
+    display = make_progress(cost(runs))
     assert isinstance(display, PlainProgress)
 
     def work(seed: int) -> None:
@@ -368,37 +578,138 @@ def test_without_a_terminal_lines_are_whole_and_plain(tmp_path: Path, capsys, mo
     )
     ends = [line for line in lines if line.startswith("[")]
     assert {line.partition("]")[0] for line in ends} == {f"[{count}/20" for count in range(1, 21)}
-    assert sum("(was there)" in line for line in ends) == 10
+    assert sum("(finished before)" in line for line in ends) == 10
     assert len(lines) == 40
     assert not any("\x1b" in line for line in lines)
 
 
-def test_a_line_now_and_then_says_how_far_a_run_is(tmp_path: Path, capsys, monkeypatch) -> None:
-    run, display = toy_run(make_scenario(tmp_path), "Learner"), PlainProgress(1)
+def test_a_line_now_and_then_says_how_far_a_unit_is(tmp_path: Path, capsys, monkeypatch) -> None:
+    run = toy_run(make_scenario(tmp_path), "Learner")
+    display = PlainProgress(cost([run]))
     now = time.monotonic()
     display.started(run)
-    for seconds in (1, 29, 31, 32, 62):
+    for seconds, mean_return in ((1, None), (29, None), (31, None), (32, None), (62, 7.25)):
         monkeypatch.setattr(time, "monotonic", lambda seconds=seconds: now + seconds)
-        display.advanced(run, "train", seconds * 100, 10_000)
+        display.advanced(run, "train", seconds * 100, 10_000, mean_return)
     lines = capsys.readouterr().out.splitlines()
     assert lines[1:] == [
         "       tiny-v1 learner 0: train 31%, 100 steps/s, 69 s left",
-        "       tiny-v1 learner 0: train 62%, 100 steps/s, 38 s left",
+        "       tiny-v1 learner 0: train 62%, 100 steps/s, 38 s left, return 7.2",
     ]
 
 
 def test_bars_show_what_runs_and_lines_what_is_finished(tmp_path: Path) -> None:
     out = StringIO()
     run = toy_run(make_scenario(tmp_path), "Learner")
-    with BarProgress(2, Console(file=out, force_terminal=True, width=120)) as display:
+    second = toy_run(make_scenario(tmp_path), "Learner", seed=1)
+    with BarProgress(cost([run, second]), Console(file=out, force_terminal=True, width=120)) as display:
         display.started(run)
-        display.advanced(run, "train", 150, 300)
+        display.advanced(run, "train", 150, 300, 12.34)
         display.progress.refresh()
         display.finished(run, evaluation(), fresh=True)
-        display.finished(toy_run(make_scenario(tmp_path), "Learner", seed=1), evaluation(), fresh=False)
+        display.finished(second, evaluation(), fresh=False)
     text = out.getvalue()
     assert "50 %" in text
     assert "steps/s" in text
+    assert "return 12.3" in text
+    assert "left in total" in text
     assert "tiny-v1 learner 0: return 1.0 1.0 at k = 0, 3" in text
     assert "tiny-v1 learner 1: return" in text
     assert text.rstrip("\n").endswith("\x1b[?25h"), "the cursor is back"
+
+
+def test_control_characters_of_an_exception_are_not_printed(tmp_path: Path) -> None:
+    run = toy_run(make_scenario(tmp_path), "Learner")
+    assert summary(failure(run, "red \x1b[31m")) == "FAILED: red \N{REPLACEMENT CHARACTER}[31m"
+
+
+@pytest.mark.parametrize("width", [20, 80])
+def test_bars_fit_a_narrow_terminal(width: int, tmp_path: Path) -> None:
+    out = StringIO()
+    run = toy_run(make_scenario(tmp_path), "Learner")
+    console = Console(file=out, force_terminal=True, width=width, color_system=None)
+    with BarProgress(cost([run]), console) as display:
+        display.started(run)
+        display.advanced(run, "train", 150, 300, 12.34)
+        display.progress.refresh()
+    lines = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", out.getvalue()).replace("\r", "\n").splitlines()
+    assert max(map(len, lines)) <= width
+    assert any("50 %" in line for line in lines)
+
+
+@pytest.mark.parametrize("width", [20, 80])
+def test_a_table_in_a_narrow_terminal_is_whole(width: int, monkeypatch) -> None:
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    runs = [
+        Evaluation(
+            "tiny-v1", "d", name, name != "learner", 0, TrainingResult(100), {"test": flat_curve(value)}
+        )
+        for name, value in (("random", 0.0), ("blind", 21.0), ("learner", 76.5), ("oracle", 100.0))
+    ]
+    terminal = Terminal()
+    print_boards([score_scenario(runs)], RunInfo("tiny"), file=terminal)
+    text = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", terminal.getvalue())
+    assert "…" not in text
+    assert re.search(rf"1\*? +learner +0\.77 ±{DASH} +0\.77 ±{DASH}", text)
+    assert re.search(r"learner +76\.5 +76\.5 +1 +100", text)
+
+
+def test_the_expected_cost_counts_what_is_left_and_uses_earlier_timings(tmp_path: Path) -> None:
+    suite = find_suite(make_suite(tmp_path, {"learner": toy("Learner")}, seeds=2))
+    runs, store = plan_runs(suite, "cpu"), Store(tmp_path / "run")
+    new = Cost.of(runs, store, workers=2)
+    assert str(new) == "5 runs, at most 1,200 env steps of meta-training"  # random trains for none
+    assert new.seconds is None
+    done = next(run for run in runs if run.label == "tiny-v1 learner 0")
+    write_manifest(store, suite, runs)
+    store.put_evaluation(done.key("evaluate"), evaluation())
+    store.put_seconds(done.key("train"), 50.0)
+    store.put_seconds(done.key("evaluate"), 10.0)
+    later = Cost.of(runs, store, workers=2)
+    assert later.weights == {run.label: 60.0 for run in runs if run is not done}
+    assert later.seconds == 120.0
+    assert str(later) == "5 runs (1 finished), at most 900 env steps of meta-training, about 2 min"
+
+
+def test_the_time_left_follows_from_the_share_of_the_work_done(monkeypatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    left = TimeLeft(Cost(3, 1, 0, {"a": 30.0, "b": 10.0}, None))
+    assert str(left) == ""
+    monkeypatch.setattr(time, "monotonic", lambda: now + 20)
+    left.advanced("a", 0.5)
+    left.advanced("finished before", 1.0)
+    assert left.seconds() == pytest.approx(20 * 25 / 15)
+    assert str(left) == "33 s left in total"
+    left.advanced("a", 1.0)
+    left.advanced("b", 1.0)
+    assert left.seconds() == 0
+
+
+def test_a_bench_prints_its_cost_first_and_reports_carry_the_return(tmp_path: Path) -> None:
+    suite = make_suite(tmp_path, {"learner": toy("Learner", pause=0.1)})
+    returns = []
+
+    class Record(PlainProgress):
+        def advanced(self, run, stage, done, total, mean_return=None) -> None:
+            returns.append((run.agent.name, stage, mean_return))
+
+    run = planned_run(suite, "learner")
+    check([run])
+    Bench(Store(tmp_path / "run"), Record(cost([run])), 1, 120).run([run])
+    assert all(isinstance(value, float) for _, stage, value in returns if stage == "train")
+    assert any(stage == "train" for _, stage, _ in returns)
+    cli = Cli("bench", "--suite", suite, "--out", tmp_path / "run", "--workers", "1")
+    assert cli.process.stdout
+    first = cli.process.stdout.readline()
+    cli.process.kill()
+    cli.end()
+    assert first == (
+        "tiny: 4 runs (1 finished), at most 600 env steps of meta-training; "
+        f"1 at a time on cpu, results folder {tmp_path / 'run'}\n"
+    )

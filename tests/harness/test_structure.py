@@ -83,8 +83,7 @@ def test_the_harness_imports_one_way() -> None:
         for module, others in GRAPH.items()
         if module.startswith("mrl_bench")
         for other in others
-        if other.startswith("mrl_bench")
-        and package(other) not in (package(module), *ARROWS[package(module)])
+        if other.startswith("mrl_bench") and package(other) not in (package(module), *ARROWS[package(module)])
     ]
     assert not against
 

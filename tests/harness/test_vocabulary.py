@@ -78,7 +78,10 @@ CONCEPTS = {
 
 # Where an old word is ordinary English, or another thing's proper name: (word, a pattern that its line matches).
 ENGLISH = (
-    ("unit", r"(?i)bounds|metre|second|per unit|physical|in units? of|units? (of|in)|SI units?|, unit|unit\b.*\b(meaning|doc)|Param\("),
+    (
+        "unit",
+        r"(?i)bounds|metre|second|per unit|physical|in units? of|units? (of|in)|SI units?|, unit|unit\b.*\b(meaning|doc)|Param\(",
+    ),
     ("last", r"."),  # an adjective
     ("form", r"."),  # a verb and a noun of everyday
     ("look", r"."),  # a verb of everyday
@@ -106,7 +109,9 @@ def settings() -> Iterator[tuple[str, str]]:
 def _fields(where: str, config: type) -> Iterator[tuple[str, str]]:
     for field in dataclasses.fields(config):
         yield where, field.name
-        if field.default_factory is not dataclasses.MISSING and dataclasses.is_dataclass(field.default_factory()):
+        if field.default_factory is not dataclasses.MISSING and dataclasses.is_dataclass(
+            field.default_factory()
+        ):
             yield from _fields(f"{where}.{field.name}", type(field.default_factory()))
 
 
@@ -164,7 +169,21 @@ def test_words_are_those_of_the_field(texts) -> None:
 
 def test_docs_name_no_setting_by_its_old_name() -> None:
     """As code: in backquotes, or before a colon or an equals sign."""
-    ordinary = {"discount", "trace", "clip", "memory", "replay", "batch", "tasks", "episodes", "members", "levels", "fresh", "trust", "sigma"}
+    ordinary = {
+        "discount",
+        "trace",
+        "clip",
+        "memory",
+        "replay",
+        "batch",
+        "tasks",
+        "episodes",
+        "members",
+        "levels",
+        "fresh",
+        "trust",
+        "sigma",
+    }
     found = []
     for where, line in docs():
         for old in SETTINGS:

@@ -1,0 +1,82 @@
+"""`mrl-bench bench` and `mrl-bench report`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mrl_bench.cli.terminal import fail
+from mrl_bench.errors import MrlBenchError, printable
+from mrl_bench.report.bench_report import BenchReport, read_report, write_report
+from mrl_bench.report.table import print_tables
+from mrl_bench.runs.cost import Cost
+from mrl_bench.runs.executor import ProcessExecutor, check, forget_failed, pick_device, plan_runs
+from mrl_bench.runs.manifest import write_manifest
+from mrl_bench.runs.progress import make_progress, summary
+from mrl_bench.runs.provenance import cores
+from mrl_bench.runs.store import Store
+from mrl_bench.scenario.suite import find_suite
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Runs a suite and reports it; skips finished runs."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as cleanly as Ctrl-C
+    suite = find_suite(options.suite)
+    suite = replace(suite, seeds=options.seeds or suite.seeds)
+    store = Store(options.out or Path("runs") / suite.id)
+    runs = plan_runs(suite, pick_device(options.device))
+    check(runs)
+    with store.held():
+        if options.retry_failed:
+            forget_failed(store, runs)
+        workers = min(options.workers or cores(), len(runs))
+        cost = Cost.of(runs, store, workers)
+        write_manifest(store, suite, runs)
+        where = f"{workers} at a time on {runs[0].device}, results folder {printable(str(store.folder))}"
+        print(f"{suite.id}: {cost}; {where}", flush=True)
+        with make_progress(cost) as progress:
+            executor = ProcessExecutor(store, progress, workers, options.time_limit)
+            results = executor.run(runs)
+        failed = sum(result.error is not None for result in results)
+
+        def record(report: BenchReport) -> None:
+            executor.record([run for run in runs if run.key("evaluate") in report.leaders.values()])
+
+        try:
+            _show(store.folder, ("test",), record)
+        except MrlBenchError as error:
+            if not failed:
+                raise
+            fail(str(error), 1)
+    if failed:
+        raise MrlBenchError(
+            f"{failed} of {len(runs)} runs failed; their output is in {store.folder / 'logs'}"
+        )
+    return 0
+
+
+def report(options: argparse.Namespace) -> int:
+    """Prints the scores of a results folder, and writes its page and figures."""
+    _show(options.run, options.split or ("test",))
+    return 0
+
+
+def _show(
+    folder: Path, splits: Sequence[str], record: Callable[[BenchReport], None] = lambda report: None
+) -> None:
+    """Prints the scores, and the returns of what has none; writes the report once `record` has made its videos."""
+    found = read_report(folder)
+    if found.scores:
+        print_tables(found.scores, found.info, splits)
+    for evaluation in found.unscored:
+        print(f"{evaluation.scenario} {evaluation.agent} {evaluation.seed}: {summary(evaluation, splits)}")
+    if found.scores:
+        record(found)
+        print(f"report: {printable(str(write_report(folder, found)))}")
+    sys.stdout.flush()
+    for line in found.missing:
+        fail(line, 0)

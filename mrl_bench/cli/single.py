@@ -1,0 +1,142 @@
+"""`mrl-bench train` and `mrl-bench evaluate`: one run, in a worker process, as in a bench."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mrl_bench.cli.terminal import fail
+from mrl_bench.errors import MrlBenchError, UsageError, printable
+from mrl_bench.report.scores import score_scenario
+from mrl_bench.results import Evaluation
+from mrl_bench.runs.cost import Cost
+from mrl_bench.runs.executor import ProcessExecutor, check, forget_failed, pick_device
+from mrl_bench.runs.manifest import add_to_manifest, read_manifest
+from mrl_bench.runs.progress import make_progress, summary
+from mrl_bench.runs.run import Run
+from mrl_bench.runs.store import Store
+from mrl_bench.scenario import find_scenario
+from mrl_bench.scenario.settings import parse_settings
+from mrl_bench.scenario.suite import REFERENCE_AGENTS, AgentSpec
+
+_LOG_LINES, _LOG_COLUMNS = 20, 300  # how much of the log of a failed run is shown
+
+
+def train(options: argparse.Namespace) -> int:
+    """Meta-trains one agent and stores its weights."""
+    run, store = single_run(options), Store(options.out)
+    add_to_manifest(store, run)
+    try:
+        with _executor(run, store, options.time_limit) as executor:
+            (trained,) = executor.train([run])
+    except MrlBenchError:
+        _print_log_end(run, store)
+        raise
+    except KeyboardInterrupt:
+        return _stopped(run, store)
+    weights = printable(str(store.weights_path(run.key("train"))))
+    print(f"{run.label}: {trained.env_steps:,} env steps, weights in {weights}")
+    return 0
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Evaluates one agent; trains it first if it has no weights yet."""
+    run, store = single_run(options), Store(options.out)
+    add_to_manifest(store, run)
+    forget_failed(store, [run])
+    try:
+        with _executor(run, store, options.time_limit) as executor:
+            (evaluation,) = executor.run([run])
+    except KeyboardInterrupt:
+        return _stopped(run, store)
+    print(f"{run.label}: {summary(evaluation)}")
+    for line in _details(run, store, evaluation):
+        print(f"  {line}")
+    if evaluation.error:
+        _print_log_end(run, store)
+        raise MrlBenchError(f"{run.label} failed")
+    return 0
+
+
+def single_run(options: argparse.Namespace) -> Run:
+    """The run that the options describe."""
+    name = options.agent.rpartition(":")[2].lower()
+    if name in REFERENCE_AGENTS and name != options.agent:
+        name += "-agent"  # a user's class Oracle is not the oracle, which observes the task's parameters
+    agent = AgentSpec(name, options.agent, parse_settings(options.set))
+    run = Run(find_scenario(options.scenario), agent, options.seed, pick_device(options.device))
+    check([run])
+    return run
+
+
+@contextmanager
+def _executor(run: Run, store: Store, time_limit: float) -> Iterator[ProcessExecutor]:
+    """Shows progress on standard error, because standard output is for the result."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as cleanly as Ctrl-C
+    try:
+        with make_progress(Cost.of([run], store, workers=1), errors=True) as progress:
+            yield ProcessExecutor(store, progress, workers=1, time_limit=time_limit)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _print_log_end(run: Run, store: Store) -> None:
+    """Prints the last lines of a failed run's log to standard error: they hold its traceback."""
+    path = store.log_path(run.key("evaluate"))
+    if path.is_file():
+        lines = path.read_text(errors="replace").splitlines()
+        for line in lines[-_LOG_LINES:]:
+            print(printable(line)[:_LOG_COLUMNS], file=sys.stderr)
+
+
+def _stopped(run: Run, store: Store) -> int:
+    """Says which weights a stopped run has left."""
+    if store.trained(run.key("train")) is None:
+        return fail("stopped; weights so far: none", 130)
+    weights = store.weights_path(run.key("train"))
+    return fail(f"stopped; weights so far: {weights}; the same command continues from them", 130)
+
+
+def _details(run: Run, store: Store, evaluation: Evaluation) -> Iterator[str]:
+    """Returns on the other splits, failures, scores and files of an evaluation."""
+    for split in evaluation.curves:
+        if split != "test":
+            yield f"{split}: {summary(evaluation, (split,))}"
+    if not evaluation.error:
+        yield f"failures: {_failures(evaluation)}"
+        yield f"score: {_score(store, evaluation)}"
+    files = {
+        "results": store.evaluation_path(run.key("evaluate")),
+        "weights": store.weights_path(run.key("train")),
+        "log": store.log_path(run.key("evaluate")),
+    }
+    for name, path in files.items():
+        if path.exists():
+            yield f"{name}: {printable(str(path))}"
+
+
+def _failures(evaluation: Evaluation) -> str:
+    """Scored episodes on all splits in which the simulation broke down, or an adaptation episode before them had."""
+    counts = {split: int(curve.failed.sum()) for split, curve in evaluation.curves.items()}
+    found = [f"{count} episodes on {split}" for split, count in counts.items() if count]
+    return ", ".join(found) or "none"
+
+
+def _score(store: Store, evaluation: Evaluation) -> str:
+    """The test score at each k, where the reference agents were evaluated in the same folder."""
+    keys = [run["evaluate"] for run in read_manifest(store.folder)["runs"]]
+    others = [found for key in keys if (found := store.evaluation(key))]
+    same = [other for other in others if other.digest == evaluation.digest and other.is_reference]
+    scored = [other for other in same if (other.agent, other.seed) != (evaluation.agent, evaluation.seed)]
+    try:
+        scores = score_scenario([*scored, evaluation])
+    except UsageError:
+        return (
+            f"none yet: first evaluate {', '.join(REFERENCE_AGENTS)} on this scenario in this results folder"
+        )
+    rows = {row.agent: row for row in scores.splits["test"].rows}
+    scores = " ".join(f"{score.value:.2f}" for score in rows[evaluation.agent].scores)
+    return f"{scores} (0 = random, 1 = oracle)"
