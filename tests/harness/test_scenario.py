@@ -435,7 +435,7 @@ REFUSED = [
     ("an entry of 'k' must be 10000 or less", {"[0, 6]": "[0, ^^1e6]"}),
     ("'scored_episodes' must be 1 or more", {"scored_episodes: 4": "scored_episodes: ^^0"}),
     ("did you mean 'episodes_per_round'?", {"episodes_per_round": "^^episode_per_round"}),
-    ("key 'horizon' stands on line 5 already", {"params:\n": "^^horizon: 3\nparams:\n"}),
+    ("duplicate key 'horizon', first on line 5", {"params:\n": "^^horizon: 3\nparams:\n"}),
     ("the file must be a mapping", {GOOD: "^^- id: toy-v1\n"}),
     ("the file must be a mapping, as {key: value}, not the text 'toy'", {GOOD: "^^toy\n"}),
     ("the file must be a mapping, as {key: value}, not nothing", {GOOD: "---\n^^"}),
