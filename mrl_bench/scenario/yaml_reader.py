@@ -18,7 +18,9 @@ import yaml
 
 from mrl_bench.errors import SourceError
 
-MAX_BYTES = 50_000  # a scenario has about 1,000; PyYAML needs about a second for the worst file of this length
+MAX_BYTES = (
+    50_000  # a scenario has about 1,000; PyYAML needs about a second for the worst file of this length
+)
 MAX_DEPTH = 20
 MAX_DIGITS = 18  # integers fit in 64 bits
 
@@ -139,7 +141,6 @@ def _end(text: str) -> Place:
 class _Loader(yaml.SafeLoader):
     """Refuses anchors, aliases, tags, collections as keys and deep nesting, before they are composed."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # YAML 1.1 is not applied: see `_scalar`
     depth = 0  # of the node that is being composed; the document's own is 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -208,6 +209,7 @@ def _key(node: Any) -> str:
 
 
 def _scalar(node: Any) -> str | int | float | bool | None:
+    """The value of a scalar. `node.tag`, which PyYAML resolved by YAML 1.1, is ignored."""
     text: str = node.value
     if bad := _UNPRINTABLE.search(text):  # written as an escape sequence
         raise _error(node, _unprintable(bad[0]))

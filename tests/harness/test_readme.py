@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mrl_bench.cli.main import main
-from mrl_bench.scenario import load
+from mrl_bench.scenario import load_scenario
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -22,7 +22,7 @@ def block(language: str) -> str:
 def test_the_scenario_is_a_scenario(tmp_path):
     path = tmp_path / "my-wiring-v1.yaml"
     path.write_text(block("yaml"))
-    assert load(path).id == "my-wiring-v1"
+    assert load_scenario(path).id == "my-wiring-v1"
 
 
 def test_the_agent_scores_what_is_printed(tmp_path, monkeypatch, capsys):
