@@ -6,6 +6,7 @@ transform sampling: one uniform random number of `mrl_bench.keyed_random` gives 
 
 from __future__ import annotations
 
+from itertools import product
 from statistics import NormalDist
 from typing import Annotated, Any
 
@@ -55,8 +56,11 @@ class _Distribution(Schema):
 
     def overlaps(self, other: _Distribution) -> bool:
         """Whether the supports share an interval of positive length or a discrete value."""
-        pairs = ((mine, its) for mine in self.parts.values() for its in other.parts.values())
-        return any(mine == its or max(mine[0], its[0]) < min(mine[1], its[1]) for mine, its in pairs)
+        mine, its = {*self.parts.values()}, {*other.parts.values()}
+        if mine & its:
+            return True
+        pairs = product(*([part for part in parts if part[0] < part[1]] for parts in (mine, its)))
+        return any(max(a[0], b[0]) < min(a[1], b[1]) for a, b in pairs)
 
 
 @dataclass(frozen=True)
