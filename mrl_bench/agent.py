@@ -1,4 +1,4 @@
-"""What an agent provides, and what the harness gives it to learn from."""
+"""The interface of an agent, and the interface of the harness that an agent trains with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Act(Protocol):
-    """How to act: (state, what was seen last) -> (action (B, E, A), state). See `MetaAgent.act`."""
+    """A policy: (state, time step) -> (action (B, E, A), state). See `MetaAgent.act`."""
 
     def __call__(
         self, state: State, step: TimeStep, explore: bool, rng: Generator
@@ -21,47 +21,50 @@ class Act(Protocol):
 
 
 class Tasks(Protocol):
-    """A meta-batch of training tasks, as an agent gets to see it: it can be played, and nothing else."""
+    """A meta-batch of B training tasks. An agent can only collect episodes on it."""
 
     def collect(self, act: Act, state: State, explore: bool = True) -> tuple[Rollout, State]:
-        """Plays one episode in each of the B x E slots, and counts the env steps.
+        """Plays one episode in each of the B x E environment instances, and counts the env steps.
 
         Returns:
-            The rollout, and the state as `act` left it at the end.
+            The rollout, and the state that `act` returned last.
+
+        Raises:
+            BudgetSpent: no env steps are left.
         """
         ...
 
 
 class Training(Protocol):
-    """The harness's side of meta-training: fresh tasks, the budget, and a log."""
+    """The harness during meta-training: supplies tasks, counts env steps, and logs."""
 
     @property
     def budget(self) -> int:
-        """Env steps that may be used."""
+        """The env steps that the agent may use."""
         ...
 
     @property
     def steps(self) -> int:
-        """Env steps used so far, counted by the harness. Only steps of living slots count."""
+        """The env steps used so far. Instances whose episode has ended do not count."""
         ...
 
     @property
     def left(self) -> int:
-        """budget - steps. A collection that starts with some left is finished; one that starts with none is not."""
+        """budget - steps. A collection that starts with steps left is completed, even beyond the budget."""
         ...
 
     def tasks(self, count: int, episodes: int) -> Tasks:
-        """The next `count` tasks of the scenario's training stream, with `episodes` slots each.
+        """The next `count` tasks of the scenario's training stream, with `episodes` instances each.
 
-        Now and then the harness takes the `state_dict` here, to see how good the agent is so far.
+        The harness may call the agent's `state_dict` here, for the learning curve.
         """
         ...
 
     def log(self, values: Mapping[str, float | Tensor]) -> None:
-        """Writes scalars at the present step, under TensorBoard tags as "losses/policy_loss".
+        """Logs scalars at the current env step, under TensorBoard tags such as "losses/policy_loss".
 
-        Those under "model/", the errors of a learned model on tasks that it has not learned from, are part of
-        the result by their last value, and the report shows them.
+        Tags under "model/" are errors of a learned dynamics model on tasks it was not trained on. Their last values
+        become part of the results and appear in the report.
         """
         ...
 
@@ -69,42 +72,42 @@ class Training(Protocol):
 class MetaAgent(Protocol):
     """Learns across tasks, then adapts to new ones.
 
-    `begin`, `act` and `adapt` never change the agent: what it learns of a task lives in `state`, a tree of tensors
-    that lead with B, and randomness comes from the `rng` that it is handed. So a state can be frozen, copied and
-    replayed, and one task learns nothing from another.
+    `initial_state`, `act` and `adapt` must not change the agent. What it learns about a task is in `state`, a tree of
+    tensors of shape (B, ...), and all randomness comes from the `rng` argument. So states can be frozen, copied and
+    replayed, and no information passes between tasks.
     """
 
-    # A frozen dataclass of hyperparameters, each with a default. Who means to use less than the budget says so by one
-    # that is called `env_steps`.
+    # A frozen dataclass of hyperparameters, each with a default. Set a field `env_steps` to use less than the full
+    # budget.
     Config: ClassVar[type[Any]]
 
     def __init__(self, spec: EnvSpec, config: Any, seed: int, device: torch.device) -> None: ...
 
     def meta_train(self, training: Training) -> None:
-        """Learns from training tasks until `training.left` is used up, or earlier."""
+        """Meta-trains until `training.left` is 0, or stops earlier."""
         ...
 
     def initial_state(self, num_tasks: int) -> State:
-        """What is known of B tasks before any data of them."""
+        """The state for `num_tasks` (B) new tasks, before any data: a tree of tensors (B, ...)."""
         ...
 
     def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
-        """Chooses actions, (B, E, A) in [-1, 1]; values outside are clamped by the family.
+        """Chooses actions, (B, E, A) in [-1, 1]; the family clamps values outside.
 
-        `last` holds the reward of the last step and `state` is handed on to the next one, so an agent may learn
-        within an episode. The state at the end of an adaptation episode goes to `adapt`; that of a scored one is
-        thrown away. With `explore` False the agent is scored, with True it gathers data.
+        `step` holds the previous reward, and the returned state is passed to the next step, so an agent can learn
+        within an episode. After an adaptation episode the state is passed to `adapt`; after a scored episode it is
+        discarded. `explore` is True while data are collected, and False while the agent is scored.
         """
         ...
 
     def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
-        """Learns from one round of episodes of the same B tasks."""
+        """The state after learning from one round of episodes on the same B tasks."""
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that was meta-learned, as named tensors."""
+        """Everything that was meta-learned, as named tensors."""
         ...
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        """Takes over what `state_dict` gave."""
+        """Restores what `state_dict` returned."""
         ...

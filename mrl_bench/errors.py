@@ -1,10 +1,10 @@
-"""What can go wrong, and the exit code that each kind ends the command line with.
+"""The exceptions of mrl-bench, with the exit code of the command line for each.
 
 MrlBenchError              1  a run, or a check of its results, failed
-├── UsageError             2  a wrong name, option or value
-│   └── SourceError        2  a YAML file is wrong: carries file, line and column
-├── MissingPart            3  an optional part is not installed, or a server is not there
-└── BudgetSpent            -  an agent asked for steps beyond its budget: ends its meta-training
+├── UsageError             2  an invalid name, option or value
+│   └── SourceError        2  an invalid YAML file; has the file, line and column
+├── MissingPart            3  an optional package is not installed, or a server cannot be reached
+└── BudgetSpent            -  an agent exceeded its env-step budget; ends its meta-training
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from pathlib import Path
 
 
 class MrlBenchError(Exception):
-    """Base of all errors that are reported in one line."""
+    """Base class. The command line reports these errors in one line, without a traceback."""
 
     exit_code = 1
 
 
 class UsageError(MrlBenchError):
-    """The user asked for something that does not exist or does not fit."""
+    """The user's input is invalid: an unknown name, or a value that is not accepted."""
 
     exit_code = 2
 
 
 class SourceError(UsageError):
-    """A place in a YAML file is wrong. `line` and `column` count from 1."""
+    """A YAML file is invalid at `line` and `column`, both counted from 1."""
 
     def __init__(self, path: Path | str, line: int, column: int, message: str) -> None:
         super().__init__(f"{path}:{line}:{column}: {message}")
@@ -35,7 +35,7 @@ class SourceError(UsageError):
 
 
 class MissingPart(MrlBenchError):
-    """An optional part is missing; the message says what to install or start."""
+    """An optional package or server is missing; the message says what to install or start."""
 
     exit_code = 3
 
@@ -45,7 +45,7 @@ class BudgetSpent(MrlBenchError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error line: the nearest of the known names if one is near, else all of them."""
+    """A hint for error messages: the known name most similar to `name`, or else all known names."""
     known = sorted(known)
     match = get_close_matches(name, known, n=1, cutoff=0.6)
     return f"did you mean {match[0]!r}?" if match else f"there is: {', '.join(known) or 'nothing'}"

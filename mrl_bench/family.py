@@ -1,4 +1,4 @@
-"""What a task family provides: parameters that a scenario may vary, and a batched simulation of them."""
+"""The interface of a task family: the parameters that a scenario may vary, and a batched simulation."""
 
 from __future__ import annotations
 
@@ -17,27 +17,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Param:
-    """A task parameter. Says what is possible; how it is distributed is the scenario's business."""
+    """A task parameter and its bounds. The scenario defines its distribution."""
 
     default: float
     low: float  # a scenario may not ask for values outside [low, high]
     high: float
     unit: str
     doc: str
-    values: tuple[float, ...] | None = None  # if given, the only values that there are
+    values: tuple[float, ...] | None = None  # if given, the only allowed values
 
 
 class TaskFamily(Protocol):
-    """One kind of simulation.
+    """A simulation with task parameters.
 
-    A family is a frozen dataclass: its fields are the options that a scenario may set under `options`, and `horizon`
-    is one of them. Importing its module must be cheap: no torch and no simulator before `make`, because `mrl-bench
-    list` and `check` read the declaration alone.
+    A family is a frozen dataclass. Its fields are `horizon` and the options that a scenario may set under `options`.
+    Import torch and the simulator in `make`, not at module level: `mrl-bench list` and `check` need neither.
     """
 
     @property
     def params(self) -> Mapping[str, Param]:
-        """The parameters that are alive under these options: each of them changes trajectory or reward."""
+        """The parameters that have an effect, on trajectory or reward, under these options."""
         ...
 
     @property
@@ -45,25 +44,25 @@ class TaskFamily(Protocol):
 
     @property
     def simulator(self) -> str:
-        """Name and version of what computes the numbers, as "mujoco 4.0.0". Part of every scenario's digest."""
+        """Name and version of the simulator, as "mujoco 4.0.0". Part of every scenario's digest."""
         ...
 
     def make(
         self, tasks: TaskBatch, episodes: int, device: torch.device, dtype: torch.dtype | None = None
     ) -> BatchEnv:
-        """B x E slots that step together. `dtype` is float32 unless given."""
+        """B x E environment instances that step together. `dtype` defaults to float32."""
         ...
 
 
 class BatchEnv(Protocol):
-    """B tasks x E episodes in lockstep, on one device.
+    """B tasks x E environment instances per task in lockstep, on one device.
 
-    There is no autoreset: a slot whose episode has ended stays as it is until the next `reset`, and should cost no
-    simulation. A slot's numbers never depend on its neighbours, nor on how many there are.
+    There is no autoreset: an instance whose episode has ended stays unchanged until the next `reset`, and should not
+    be simulated. The values of an instance must not depend on the other instances or on their number.
     """
 
     def reset(self, seed: int) -> Tensor:
-        """Starts an episode in every slot; the start of slot (b, e) is a function of seed, b, e and its task alone.
+        """Starts an episode in every instance. The initial state of (b, e) depends only on seed, b, e and its task.
 
         Returns:
             Observations, (B, E, O).
@@ -71,7 +70,11 @@ class BatchEnv(Protocol):
         ...
 
     def step(self, action: Tensor) -> Step:
-        """Advances every living slot by one control step. Args: action (B, E, A), finite, clamped to [-1, 1]."""
+        """Advances every instance whose episode has not ended by one control step.
+
+        Args:
+            action: (B, E, A), finite; the family clamps it to [-1, 1].
+        """
         ...
 
     def close(self) -> None: ...
@@ -79,28 +82,28 @@ class BatchEnv(Protocol):
 
 @runtime_checkable
 class Renderable(BatchEnv, Protocol):
-    """A `BatchEnv` that can show itself. Optional: without it there is no `mrl-bench play`, and all else works."""
+    """A `BatchEnv` that renders images. Optional; only `mrl-bench play` and videos need it."""
 
     def render(self, task: int, episode: int, width: int, height: int) -> NDArray[np.uint8]:
-        """What slot (task, episode) looks like now, (height, width, 3) in RGB. Changes nothing.
+        """An RGB image of instance (task, episode), (height, width, 3) uint8. Does not change the simulation.
 
-        What it draws with is imported, and opened, when it is first called; `close` closes it.
+        The first call imports and opens the renderer; `close` closes it.
 
         Raises:
-            MissingPart: what it draws with is not installed.
+            MissingPart: the renderer is not installed.
         """
         ...
 
 
 @runtime_checkable
 class HasMetrics(BatchEnv, Protocol):
-    """A `BatchEnv` that measures more of an episode than its return. Optional; agents see nothing of it."""
+    """A `BatchEnv` that measures more than returns. Optional; agents do not see the metrics."""
 
     @property
     def reported(self) -> Mapping[str, Ratio]:
-        """What boards show of the metrics: a name for people, with its unit -> how it is summed up over episodes."""
+        """The metrics in reports: display name with unit -> how it is aggregated over episodes."""
         ...
 
     def metrics(self) -> dict[str, Tensor]:
-        """Name -> (B, E), finite, of the present episodes as far as they have come. Changes nothing."""
+        """Name -> (B, E), finite: the metrics of the current episodes so far. Does not change the simulation."""
         ...

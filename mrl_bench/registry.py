@@ -1,6 +1,6 @@
-"""Finds a family or an agent: by a short name, or by "module:Class" for one that lives elsewhere.
+"""Finds a family or an agent by its short name, or by "module:Class" for one outside mrl-bench.
 
-This is the whole plug-in system. The tables are dictionaries of strings, so listing them imports nothing heavy.
+The tables map names to strings, so listing them imports neither torch nor a simulator.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _PACKAGES = {"family": "mrl_tasks", "agent": "mrl_agents"}
 
 
 def names(kind: str) -> dict[str, str]:
-    """Short name -> "module:Class" of everything of a kind ("family" or "agent") that comes with mrl-bench."""
+    """Short name -> "module:Class" of the families or agents (`kind`) that ship with mrl-bench."""
     table: dict[str, str] = import_module(_PACKAGES[kind]).TABLE
     return table
 
@@ -25,10 +25,10 @@ def extend_command_line(commands: Any, bench: Any) -> None:
 
 
 def find(kind: str, name: str) -> Any:
-    """The class behind a short name or a "module:Class".
+    """Imports the class with a short name or a "module:Class".
 
     Raises:
-        UsageError: no such name, module or class; the message gives the nearest.
+        UsageError: the name, module or class does not exist; the message suggests the nearest name.
     """
     table = names(kind)
     target = table.get(name, name)

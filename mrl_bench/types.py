@@ -1,7 +1,7 @@
-"""The data that crosses module borders, and the letters for its axes.
+"""The data types shared by all modules, and the letters of their axes.
 
 B  tasks in a batch                T  control steps of an episode       O  size of an observation
-E  episodes side by side per task  K  adaptation rounds                 A  size of an action
+E  parallel episodes per task      K  adaptation rounds                 A  size of an action
 S  training seeds                  P  parameters of a task
 
 Batch axes lead, always in this order: (B, E, T, ...). Tensors are float32 unless said otherwise.
@@ -18,39 +18,39 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-# A tree (tensor, tuple, list, dict, dataclass-free) whose tensors all lead with B; what an agent knows of B tasks.
+# What an agent has inferred about B tasks: a tree (tuple, list, dict; no dataclasses) of tensors of shape (B, ...).
 State = Any
 
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """All that an agent may know of an environment: sizes, a clock and units. No parameters, no reward function.
+    """What an agent may know of an environment: sizes, time step and scales, but no parameters or reward function.
 
-    An action is a vector in [-1, 1]^A everywhere; a family scales it to newtons or to torques, and clamps it.
+    Every action is a vector in [-1, 1]^A. The family clamps it and scales it to forces or torques.
     """
 
     obs_dim: int  # O
     act_dim: int  # A
-    horizon: int  # control steps in a full episode; an episode that reaches it was cut, not terminated
-    dt: float  # seconds a control step
+    horizon: int  # control steps of a full episode; reaching it truncates the episode
+    dt: float  # seconds per control step
     obs_scale: tuple[
         float, ...
-    ] = ()  # (O,) magnitude that is large for each entry, to divide by; () for all 1
+    ] = ()  # (O,) a large magnitude of each entry, for normalisation; () means all 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "obs_scale", self.obs_scale or (1.0,) * self.obs_dim)
 
 
 class Ratio(NamedTuple):
-    """How a metric is summed up over many episodes: the sum of it over the sum of another one, or its mean."""
+    """How a metric is aggregated over episodes: its sum divided by the sum of another metric, or its mean."""
 
     metric: str
-    per: str | None = None  # the other one; None for a mean: what is summed is 1 an episode
+    per: str | None = None  # the metric in the denominator; None for the number of episodes
 
 
 @dataclass(frozen=True)
 class TaskBatch:
-    """B tasks of one family. Plain numpy: a task is drawn, written down and hashed on the host."""
+    """B tasks of one family, in numpy: tasks are drawn, stored and hashed on the CPU."""
 
     names: tuple[str, ...]  # (P,) in the order of the family's `params`
     values: NDArray[np.float64]  # (B, P), each in its parameter's unit
@@ -65,18 +65,19 @@ class TaskBatch:
 
 
 class Step(NamedTuple):
-    """What one control step gives back. The numbers of a slot that had ended before have no meaning."""
+    """The result of one control step. Values of an environment instance whose episode ended earlier are undefined."""
 
     obs: Tensor  # (B, E, O)
     reward: Tensor  # (B, E)
-    terminated: Tensor  # (B, E) bool: the task ended here, so nothing follows to bootstrap from
-    failed: Tensor  # (B, E) bool: the simulation broke down here (NaN, instability); ends the episode, marked
+    terminated: Tensor  # (B, E) bool: a terminal state was reached; do not bootstrap from it
+    failed: Tensor  # (B, E) bool: the simulation became invalid (NaN, instability), which ends the episode
 
 
 class TimeStep(NamedTuple):
-    """What an agent sees before it acts: the end of the last control step.
+    """What an agent observes before it acts: the result of the previous control step.
 
-    At t = 0 of an episode `action` and `reward` are zero. A slot with alive 0 has ended: its action is ignored.
+    At t = 0 of an episode, `action` and `reward` are zero. Where `alive` is 0 the episode has ended, and the action
+    is ignored.
     """
 
     obs: Tensor  # (B, E, O)
@@ -88,23 +89,24 @@ class TimeStep(NamedTuple):
 
 @dataclass(frozen=True)
 class Rollout:
-    """One episode in every slot. T is at most the horizon: collection may stop once every slot has ended.
+    """One episode in each of the B x E environment instances.
 
-    After the end of a slot's episode its mask and reward are 0 and its last observation is repeated, so that the
-    observation at the end of the mask is the one to bootstrap from when the episode was cut by the horizon.
+    T is at most the horizon; it is less if all episodes ended earlier. After the end of an episode, mask and reward
+    are 0 and the last observation is repeated. So the observation at the end of the mask is the one to bootstrap
+    from when the horizon truncated the episode.
     """
 
     obs: Tensor  # (B, E, T + 1, O)
-    action: Tensor  # (B, E, T, A) as the agent gave it, before any clamping
+    action: Tensor  # (B, E, T, A) as the agent returned it, before clamping
     reward: Tensor  # (B, E, T)
     terminated: Tensor  # (B, E, T) bool
-    mask: Tensor  # (B, E, T) 1 while the episode lives
-    failed: Tensor  # (B, E) bool: the simulation broke down, or the agent's action was not finite
+    mask: Tensor  # (B, E, T) 1 during the episode, 0 after its end
+    failed: Tensor  # (B, E) bool: the simulation became invalid, or the agent's action was not finite
 
     def returns(self) -> Tensor:
         """Undiscounted return of each episode, (B, E)."""
         return self.reward.sum(-1)
 
     def lengths(self) -> Tensor:
-        """Control steps of each episode, (B, E)."""
+        """Number of control steps of each episode, (B, E)."""
         return self.mask.sum(-1)

@@ -247,7 +247,7 @@ def _new(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from mrl_bench.scenario import load
+    from mrl_bench.scenario import load_scenario
     from mrl_bench.scenario.suite import load_suite
     from mrl_bench.scenario.yaml_reader import read
 
@@ -262,7 +262,7 @@ def _check(options: argparse.Namespace) -> int:
                 suite = load_suite(path)
                 print(f"{path}: suite {suite.id}, {len(suite.entries)} scenarios, {suite.seeds} seeds")
             else:
-                scenario = load(path)
+                scenario = load_scenario(path)
                 counts = ", ".join(
                     f"{split.count or 'endless'} {name}" for name, split in scenario.splits.items()
                 )

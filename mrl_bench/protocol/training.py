@@ -63,7 +63,7 @@ class BudgetedTraining:
         asked = time.perf_counter()
         self._watch(self._steps)
         self._started += time.perf_counter() - asked  # excluded from the steps per second
-        draw = self._scenario.oracle_stream if self._privileged else self._scenario.stream
+        draw = self._scenario.privileged_stream if self._privileged else self._scenario.stream
         batch = draw(self._seed * _TASKS_PER_SEED + self._drawn, count)
         self._drawn += count
         env = make_env(self._scenario, batch, episodes, self._device, self._privileged)

@@ -25,7 +25,7 @@ from mrl_bench.errors import BudgetSpent, UsageError
 from mrl_bench.results import Evaluation, TrainingResult, canonical_json
 from mrl_bench.runs.provenance import package_versions
 from mrl_bench.runs.store import Store, StoreError
-from mrl_bench.scenario import Budget, Protocol, Scenario, load
+from mrl_bench.scenario import Budget, Protocol, Scenario, load_scenario
 from mrl_bench.scenario.settings import make_config
 from mrl_bench.scenario.suite import REFERENCE_AGENTS, AgentSpec
 
@@ -118,7 +118,7 @@ class Run:
         """Raises UsageError if the scenario's file has changed since."""
         budget = Budget(**data["budget"])
         protocol = Protocol(**{**data["protocol"], "k": tuple(data["protocol"]["k"])})
-        scenario = load(data["scenario"], data.get("options")).with_overrides(budget, protocol)
+        scenario = load_scenario(data["scenario"], data.get("options")).with_overrides(budget, protocol)
         if scenario.digest != data["digest"]:
             raise UsageError(f"{data['scenario']} has changed since this run was planned")
         return Run(scenario, AgentSpec(**data["agent"]), data["seed"], data["device"])

@@ -5,7 +5,7 @@ from mrl_bench.scenario.scenario import (
     Split,
     find_scenario,
     list_scenarios,
-    load,
+    load_scenario,
     scenarios_dir,
 )
 from mrl_bench.scenario.schema import Budget, Protocol
@@ -17,6 +17,6 @@ __all__ = [
     "Split",
     "find_scenario",
     "list_scenarios",
-    "load",
+    "load_scenario",
     "scenarios_dir",
 ]

@@ -1,11 +1,12 @@
-"""How a scenario distributes a parameter.
+"""The distributions of a task parameter.
 
-Each class is a form of the YAML: `uniform: [7, 12]` is `Uniform((7, 12))`. A draw is the inverse of the
-distribution function at a uniform draw of `mrl_bench.keyed_random`, so every value costs one uniform number.
+Each class is the schema of one YAML form: `uniform: [7, 12]` is `Uniform((7, 12))`. Values are drawn by inverse
+transform sampling: one uniform random number of `mrl_bench.keyed_random` gives one value.
 """
 
 from __future__ import annotations
 
+from itertools import product
 from statistics import NormalDist
 from typing import Annotated, Any
 
@@ -15,53 +16,56 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic.dataclasses import dataclass
 
 from mrl_bench.errors import nearest
-from mrl_bench.scenario.validation import Form, Number, describe, wrong
+from mrl_bench.scenario.validation import Number, Schema, describe, invalid
 from mrl_bench.scenario.yaml_reader import Loc
 
 Array = NDArray[np.float64]
 Range = tuple[Number, Number]
 
-MIN_MASS = 0.01  # of a normal distribution, that must lie between `low` and `high`
+MIN_MASS = 0.01  # of a normal distribution that must lie between `low` and `high`
 
 
 @dataclass(frozen=True)
-class _Distribution(Form):
-    """What all distributions can do."""
+class _Distribution(Schema):
+    """Base class of all distributions."""
 
     @property
     def parts(self) -> dict[Loc, Range]:
-        """The intervals, or single points, in which values lie, by their place in the form; ascending."""
+        """The support as intervals (low, high), or points (low == high), by their location in the YAML."""
         raise NotImplementedError
 
     @property
     def values(self) -> tuple[float, ...] | None:
-        """The values that there are, if they can be counted."""
+        """All values of a discrete distribution; None for a continuous one."""
         return None
 
     def from_uniform(self, u: Array) -> Array:
-        """The values at these points of the distribution function, of any shape. Args: u, in (0, 1)."""
+        """The inverse of the cumulative distribution function at u in (0, 1), of any shape."""
         raise NotImplementedError
 
     def to_unit(self, values: Array) -> Array:
-        """Values scaled so that the support becomes [-1, 1]; those outside of it leave [-1, 1]."""
+        """Values scaled so that the support becomes [-1, 1]. Values outside the support are not clipped."""
         low, high = self.support
         return 2.0 * (values - low) / (high - low) - 1.0
 
     @property
     def support(self) -> Range:
-        """The smallest and the largest value."""
+        """The smallest and the largest possible value."""
         parts = self.parts.values()
         return min(low for low, _ in parts), max(high for _, high in parts)
 
     def overlaps(self, other: _Distribution) -> bool:
-        """Whether a draw of one can be a draw of the other, with more than probability zero."""
-        pairs = ((mine, its) for mine in self.parts.values() for its in other.parts.values())
-        return any(mine == its or max(mine[0], its[0]) < min(mine[1], its[1]) for mine, its in pairs)
+        """Whether the supports share an interval of positive length or a discrete value."""
+        mine, its = {*self.parts.values()}, {*other.parts.values()}
+        if mine & its:
+            return True
+        pairs = product(*([part for part in parts if part[0] < part[1]] for parts in (mine, its)))
+        return any(max(a[0], b[0]) < min(a[1], b[1]) for a, b in pairs)
 
 
 @dataclass(frozen=True)
 class Fixed(_Distribution):
-    """Always the same value. A bare number means this."""
+    """A constant. A bare number in the YAML means this."""
 
     fixed: Number
 
@@ -82,7 +86,7 @@ class Fixed(_Distribution):
 
 @dataclass(frozen=True)
 class Uniform(_Distribution):
-    """Every value between two ends is as likely: [low, high]."""
+    """Uniform over [low, high]."""
 
     uniform: Range
 
@@ -100,7 +104,7 @@ class Uniform(_Distribution):
 
 @dataclass(frozen=True)
 class Ranges(_Distribution):
-    """Uniform over several ranges with gaps between them: [[low, high], [low, high]], ascending."""
+    """Uniform over the union of several ranges: [[low, high], [low, high]], ascending."""
 
     ranges: tuple[Range, ...]
 
@@ -109,7 +113,7 @@ class Ranges(_Distribution):
         for i, part in enumerate(self.ranges):
             _check_ascending(part, ("ranges", i))
             if i and self.ranges[i - 1][1] > part[0]:
-                raise wrong("ranges must ascend and not overlap", ("ranges", i))
+                raise invalid("ranges must ascend and not overlap", ("ranges", i))
 
     @property
     def parts(self) -> dict[Loc, Range]:
@@ -117,7 +121,9 @@ class Ranges(_Distribution):
 
     def from_uniform(self, u: Array) -> Array:
         low, high = np.array(self.ranges).T  # (R,) each
-        begin = np.concatenate([[0.0], np.cumsum(high - low)])  # (R + 1,) length of all ranges before each
+        begin = np.concatenate(
+            [[0.0], np.cumsum(high - low)]
+        )  # (R + 1,) total length of the ranges before each one
         at = u * begin[-1]
         i = np.clip(np.searchsorted(begin, at, side="right") - 1, 0, len(low) - 1)
         values: Array = np.clip(low[i] + (at - begin[i]), low[i], high[i])
@@ -126,14 +132,14 @@ class Ranges(_Distribution):
 
 @dataclass(frozen=True)
 class LogUniform(_Distribution):
-    """Uniform on a logarithmic scale: every factor is as likely. [low, high], both above 0."""
+    """Uniform on a logarithmic scale over [low, high], both above 0."""
 
     log_uniform: Range
 
     def __post_init__(self) -> None:
         _check_ascending(self.log_uniform, ("log_uniform",))
         if self.log_uniform[0] <= 0:
-            raise wrong("the low end of 'log_uniform' must be above 0", ("log_uniform", 0))
+            raise invalid("the low end of 'log_uniform' must be above 0", ("log_uniform", 0))
 
     @property
     def parts(self) -> dict[Loc, Range]:
@@ -145,14 +151,14 @@ class LogUniform(_Distribution):
 
     def to_unit(self, values: Array) -> Array:
         low, high = self.log_uniform
-        floor = low * (low / high)  # what is no positive number counts as one whole range below the low end
+        floor = low * (low / high)  # for values that have no logarithm: maps them to -3
         part: Array = np.log(np.maximum(values, floor) / low) / np.log(high / low)
         return 2.0 * part - 1.0
 
 
 @dataclass(frozen=True)
-class Bell(Form):
-    """A normal distribution, cut off at both ends."""
+class Bell(Schema):
+    """The parameters of a truncated normal distribution."""
 
     mean: Number
     std: Annotated[Number, Field(gt=0)]
@@ -162,14 +168,14 @@ class Bell(Form):
 
 @dataclass(frozen=True)
 class Normal(_Distribution):
-    """Normal with a mean and a standard deviation, given that the value lies between `low` and `high`."""
+    """A normal distribution truncated to [low, high]."""
 
     normal: Bell
 
     def __post_init__(self) -> None:
         _check_ascending((self.normal.low, self.normal.high), ("normal",))
         if self._below(self.normal.high) - self._below(self.normal.low) < MIN_MASS:
-            raise wrong(f"less than {MIN_MASS:.0%} of this normal lies between low and high", ("normal",))
+            raise invalid(f"less than {MIN_MASS:.0%} of this normal lies between low and high", ("normal",))
 
     def _below(self, value: float) -> float:
         return NormalDist(self.normal.mean, self.normal.std).cdf(value)
@@ -188,17 +194,17 @@ class Normal(_Distribution):
 
 @dataclass(frozen=True)
 class Choice(_Distribution):
-    """One of several values, each as likely: [-1, 1]."""
+    """Uniform over a finite set of values, as [-1, 1]."""
 
     choice: tuple[Number, ...]
 
     def __post_init__(self) -> None:
         _check_several(self.choice, "choice")
+        seen: set[float] = set()
         for i, value in enumerate(self.choice):
-            if value in self.choice[:i]:
-                raise wrong(
-                    f"{value:g} stands here twice: a choice is between different values", ("choice", i)
-                )
+            if value in seen:
+                raise invalid(f"duplicate value {value:g}: the values of a choice must differ", ("choice", i))
+            seen.add(value)
 
     @property
     def parts(self) -> dict[Loc, Range]:
@@ -224,16 +230,16 @@ KINDS: dict[str, type[_Distribution]] = {
 
 
 def _one_kind(raw: Any) -> Any:
-    """Turns a bare number into `fixed`, and refuses what does not name exactly one kind."""
+    """Turns a bare number into `fixed`, and refuses anything but exactly one known kind."""
     if isinstance(raw, int | float) and not isinstance(raw, bool):
         return {"fixed": raw}
     if not isinstance(raw, dict) or not raw:
-        raise wrong(f"a number or a distribution, as {{uniform: [1, 2]}}, is expected, not {describe(raw)}")
+        raise invalid(f"a number or a distribution, as {{uniform: [1, 2]}}, is expected, not {describe(raw)}")
     for key in raw:
         if key not in KINDS:
-            raise wrong(f"unknown distribution {key!r}: {nearest(key, KINDS)}", key=key)
+            raise invalid(f"unknown distribution {key!r}: {nearest(key, KINDS)}", key=key)
     if len(raw) > 1:
-        raise wrong(f"one distribution is expected, not {' and '.join(raw)}", key=list(raw)[1])
+        raise invalid(f"one distribution is expected, not {' and '.join(raw)}", key=list(raw)[1])
     return raw
 
 
@@ -251,14 +257,14 @@ Distribution = Annotated[
 
 def _check_several(entries: tuple[Any, ...], key: str) -> None:
     if len(entries) < 2:
-        raise wrong(f"{key!r} needs two or more entries", (key,))
+        raise invalid(f"{key!r} needs two or more entries", (key,))
 
 
 def _check_ascending(ends: Range, at: Loc) -> None:
     if not ends[0] < ends[1]:
-        raise wrong(f"low must be less than high, and {ends[0]:g} is not less than {ends[1]:g}", at)
+        raise invalid(f"low must be less than high, and {ends[0]:g} is not less than {ends[1]:g}", at)
 
 
 def _portable(values: Array) -> Array:
-    """Rounded to float32, so that the last bit of one machine's `exp` cannot make a different task of it."""
+    """Rounded to float32: the last bits of `exp` differ between machines, and tasks must not."""
     return values.astype(np.float32).astype(np.float64)

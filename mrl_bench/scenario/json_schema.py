@@ -1,7 +1,7 @@
-"""JSON Schemas (draft 2020-12) of the YAML files, for editors that complete and check while one types.
+"""JSON Schemas (draft 2020-12) of the YAML files, for completion and validation in editors.
 
-A schema knows the form of a file, and the names of what comes with mrl-bench. Whether the parts of a file fit
-together is for `scenario.load` and `suite.load_suite` to tell.
+A JSON Schema covers the structure of a file and the names of shipped families, agents and scenarios. Only
+`load_scenario` and `load_suite` check that the parts of a file are consistent.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from mrl_bench.scenario.scenario import list_scenarios
 from mrl_bench.scenario.schema import ID_PATTERN, Budget, Protocol, ScenarioSchema
 from mrl_bench.scenario.suite import REFERENCE_AGENTS, SuiteSchema
 
-Schema = dict[str, Any]
+JsonSchema = dict[str, Any]
 
 _DIALECT = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
 _MODULE_CLASS = {"type": "string", "pattern": "^[^:]+:[^:]+$"}
 
 
-def scenario_schema() -> Schema:
-    """The schema of a scenario file."""
+def scenario_schema() -> JsonSchema:
+    """The JSON Schema of a scenario file."""
     schema = TypeAdapter(ScenarioSchema).json_schema()
     properties, definitions = schema["properties"], schema["$defs"]
     kinds = properties["params"]["additionalProperties"]["oneOf"]
@@ -42,22 +42,22 @@ def scenario_schema() -> Schema:
     )
 
 
-def suite_schema() -> Schema:
-    """The schema of a suite file."""
+def suite_schema() -> JsonSchema:
+    """The JSON Schema of a suite file."""
     schema = TypeAdapter(SuiteSchema).json_schema()
     definitions = schema["$defs"]
     entry = definitions["EntrySchema"]["properties"]
     entry["scenario"]["examples"] = list_scenarios()
-    for name, form in {"budget": Budget, "protocol": Protocol}.items():
-        whole_form = TypeAdapter(form).json_schema()
-        entry[name] = {key: value for key, value in whole_form.items() if key != "required"}
+    for name, cls in {"budget": Budget, "protocol": Protocol}.items():
+        whole = TypeAdapter(cls).json_schema()
+        entry[name] = {key: value for key, value in whole.items() if key != "required"}
     agents = sorted(registry.names("agent").keys() - REFERENCE_AGENTS)
     definitions["AgentSchema"]["properties"]["agent"] = {"anyOf": [{"enum": agents}, _MODULE_CLASS]}
     return _DIALECT | schema | {"title": "mrl-bench suite"}
 
 
-def _family_rule(name: str) -> Schema:
-    """What a scenario of a family may say in `options` and in `params`."""
+def _family_rule(name: str) -> JsonSchema:
+    """Restricts `options` and `params` of a scenario to those of its family."""
     cls = registry.find("family", name)
     options = TypeAdapter(cls).json_schema()["properties"]
     del options["horizon"]
@@ -71,13 +71,13 @@ def _family_rule(name: str) -> Schema:
 
 
 def _parameters(cls: Any) -> list[str]:
-    """The parameters that a family has under some of its options, and patterns for those in brackets."""
+    """The parameters that a family has under any of its options, and the patterns for indexed ones."""
     options = {
         name: get_args(hint) for name, hint in get_type_hints(cls).items() if get_origin(hint) is Literal
     }
     names: set[str] = set()
     for values in product(*options.values()):
-        with suppress(UsageError):  # some options exclude each other
+        with suppress(UsageError):  # some options cannot be combined
             names |= cls(**dict(zip(options, values, strict=True))).params.keys()
     stems = {name.partition("[")[0] for name in names if "[" in name}
     return sorted(names | {stem + pattern for stem in stems for pattern in ("[*]", "[=]")})

@@ -2,7 +2,7 @@
 
     scenario.yaml -> ScenarioSchema -> Scenario -> TaskBatch
 
-Neither torch nor a simulator is imported here: a family declares its parameters without them.
+This module imports neither torch nor a simulator; a family declares its parameters without them.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from mrl_bench.types import TaskBatch
 
 Array = NDArray[np.float64]
 
-_BEHIND_LISTS = 2**31  # index of the first draw of a split's stream that no list reaches
+_BEYOND_LISTS = 2**31  # stream indices from here on belong to no task list
 
 
 @dataclass(frozen=True)
 class Draw:
-    """How one parameter is drawn. Parameters with the same address share their uniform draws."""
+    """How one parameter is drawn. Parameters with the same address share their uniform random numbers."""
 
     distribution: Distribution
     address: str
@@ -43,28 +43,27 @@ class Draw:
 
 @dataclass(frozen=True)
 class Split:
-    """The tasks of one split: a stream of independent draws, and with a `count` also a list.
+    """The tasks of one split: an endless stream of independent draws, or a list of `count` tasks.
 
-    A value depends on the split's name and seed, the parameter and the task's index alone; in a list, that of
-    a discrete parameter depends on the length of the list too.
+    A value depends only on the split's name and seed, the parameter, and the task's index. In a list, the value
+    of a discrete parameter also depends on the length of the list.
     """
 
     name: str  # "train", "test" or "ood"
     seed: int
-    count: int | None  # tasks in the list; None for a stream without end
-    draws: Mapping[str, Draw]  # for every parameter of the family, in its order
+    count: int | None  # tasks in the list; None for an endless stream
+    draws: Mapping[str, Draw]  # one for each parameter of the family, in the family's order
 
     def stream(self, indices: Array | NDArray[np.int64]) -> TaskBatch:
-        """The draws with these indices, each independent of all others."""
+        """The tasks of the stream with these indices (B,). All draws are independent."""
         return self._batch(indices, stratified=False)
 
     @cached_property
     def tasks(self) -> TaskBatch:
         """The `count` tasks of the list.
 
-        Discrete parameters are stratified: each of their values appears equally often, give or take one, so
-        that a short list is not 38 to 62 in the one parameter that matters. Which task gets which value is up
-        to the parameter's own uniform draws, so two parameters are independent of each other.
+        Discrete parameters are stratified: the counts of their values differ by at most one, so a short list is
+        balanced. The rank of a task's uniform number selects its value, so parameters stay independent.
         """
         return self._batch(np.arange(self.count or 0), stratified=True)
 
@@ -77,23 +76,29 @@ class Split:
             values[:, column] = draw.distribution.from_uniform(u)
         return TaskBatch(tuple(self.draws), values)
 
-    def may_draw(self, task: Array) -> bool:
-        """Whether a task (P,) is in the list, or comes up in the stream with more than probability zero."""
+    def may_draw(self, tasks: Array) -> NDArray[np.bool_]:
+        """Which of the tasks (B, P) are in the list, or can be drawn from the stream: (B,) bool.
+
+        A task that the stream draws with probability zero does not count.
+        """
         if self.count is not None:
-            return bool((self.tasks.values == task).all(1).any())
-        known = [draw.distribution.values for draw in self.draws.values()]
-        return all(values is not None and value in values for values, value in zip(known, task, strict=True))
+            listed = {*map(tuple, self.tasks.values.tolist())}
+            return np.array([tuple(task) in listed for task in tasks.tolist()], dtype=np.bool_)
+        drawn = np.ones(len(tasks), dtype=np.bool_)
+        for column, draw in zip(tasks.T, self.draws.values(), strict=True):
+            drawn &= np.isin(column, draw.distribution.values or ())
+        return drawn
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """What agents are compared on. Made by `load`; all of its parts fit together."""
+    """A task distribution with its splits, training budget and evaluation protocol. Made by `load_scenario`."""
 
     id: str
     doc: str
     family_name: str  # as in the file: a short name or "module:Class"
     family: TaskFamily
-    options: Mapping[str, Any]  # of the family, as in the file or given to `load`
+    options: Mapping[str, Any]  # of the family, from the file or from `load_scenario`
     horizon: int  # control steps of a full episode
     splits: Mapping[str, Split]  # "train", "test" and, if there is one, "ood"
     budget: Budget
@@ -101,11 +106,14 @@ class Scenario:
     path: Path
 
     def tasks(self, split: str, count: int | None = None) -> TaskBatch:
-        """The list of a split.
+        """The task list of a split; for an endless training stream, its first `count` tasks.
 
         Args:
             split: "train", "test" or "ood".
-            count: how many draws of an endless training stream; by default as many as there are test tasks.
+            count: used for an endless training stream only; by default the number of test tasks.
+
+        Raises:
+            UsageError: the scenario has no such split.
         """
         if split not in self.splits:
             raise UsageError(f"scenario {self.id} has no split {split!r}: {nearest(split, self.splits)}")
@@ -115,9 +123,9 @@ class Scenario:
         return self.stream(0, len(self.tasks("test")) if count is None else count)
 
     def stream(self, start: int, count: int) -> TaskBatch:
-        """Training tasks start, ..., start + count - 1 of a stream that never ends.
+        """Training tasks start, ..., start + count - 1 of an endless stream.
 
-        Fresh draws, or picks from the list of training tasks where that is finite.
+        These are new draws, or random picks from the training list if the split has a `count`.
         """
         train, indices = self.splits["train"], start + np.arange(count)
         if train.count is None:
@@ -125,41 +133,42 @@ class Scenario:
         picks = uniforms(("pick", train.name, train.seed), indices) * train.count
         return TaskBatch(train.tasks.names, train.tasks.values[picks.astype(np.int64)])
 
-    def oracle_stream(self, start: int, count: int) -> TaskBatch:
-        """The training stream, with every other task drawn out of distribution if the scenario has such a split.
+    def privileged_stream(self, start: int, count: int) -> TaskBatch:
+        """The oracle's training stream: every second task is drawn from the ood split, if there is one.
 
-        The oracle is the ceiling of both splits, so it must have met both. The listed tasks do not come up.
+        The oracle is the upper reference on test and ood tasks, so it trains on both distributions. The draws lie
+        beyond the index of every listed task, so the oracle does not train on the ood list.
         """
         tasks = self.stream(start, count)
         if "ood" in self.splits:
             indices = start + np.arange(count)
             odd = indices % 2 == 1
-            tasks.values[odd] = self.splits["ood"].stream(_BEHIND_LISTS + indices[odd]).values
+            tasks.values[odd] = self.splits["ood"].stream(_BEYOND_LISTS + indices[odd]).values
         return tasks
 
     def features(self, tasks: TaskBatch) -> Array:
-        """What distinguishes tasks, (B, F): each parameter that varies, scaled by its range.
+        """The features that distinguish tasks, (B, F): each parameter that varies in some split, scaled.
 
-        Training tasks lie within [-1, 1], others may not.
+        The range of the first split in which a parameter varies (train, test, ood) is mapped to [-1, 1]; values
+        of other splits may lie outside.
         """
         columns = []
         for name in self.splits["train"].draws:
             drawn = [split.draws[name].distribution for split in self.splits.values()]
-            # By the range of the first split in which it varies: training's, if it can be.
             varying = [d for d in drawn if d.values is None or len(d.values) > 1]
             if varying:
                 columns.append(varying[0].to_unit(tasks.column(name)))
         return np.stack(columns, 1) if columns else np.empty((len(tasks), 0))
 
     def with_overrides(self, budget: Budget | None = None, protocol: Protocol | None = None) -> Scenario:
-        """The same scenario on other terms, which give it another digest."""
+        """The scenario with another budget or protocol; its digest changes too."""
         return replace(self, budget=budget or self.budget, protocol=protocol or self.protocol)
 
     @cached_property
     def digest(self) -> str:
-        """16 hex digits that stand for everything that gives a result of this scenario its meaning.
+        """A hash (16 hex digits) of everything that defines what results of this scenario mean.
 
-        Comments, the order of keys and `doc` are no part of it; defaults that the file does not mention are.
+        It ignores comments, the order of keys, and `doc`. It includes defaults that the file leaves out.
         """
         meaning = {
             "id": self.id,
@@ -179,27 +188,27 @@ def _meaning(split: Split) -> dict[str, Any]:
 
 
 def scenarios_dir() -> Path:
-    """The folder of the scenarios that come with mrl-bench: packaged, or in the checkout."""
+    """The folder of the scenarios that ship with mrl-bench, in the installed package or in a checkout."""
     packaged = Path(__file__).resolve().parent.parent / "scenarios"
     return packaged if packaged.is_dir() else packaged.parent.parent / "scenarios"
 
 
 def list_scenarios() -> list[str]:
-    """The ids of the scenarios that come with mrl-bench."""
+    """The ids of the scenarios that ship with mrl-bench."""
     return sorted(path.stem for path in scenarios_dir().glob("*.yaml"))
 
 
 def find_scenario(name: str | Path) -> Scenario:
-    """The scenario with an id, or in a file.
+    """The scenario with this id, or in this file.
 
     Raises:
-        UsageError: there is no such id, or something is wrong with the file.
+        UsageError: the id is unknown, or the file is invalid.
     """
-    return load(find_file("scenario", name, scenarios_dir()))
+    return load_scenario(find_file("scenario", name, scenarios_dir()))
 
 
 def find_file(kind: str, name: str | Path, folder: Path) -> Path:
-    """`name` itself if it is a path to a YAML file, else the file of that id in a folder."""
+    """`name` itself if it is a path to a YAML file, else the file with that id in `folder`."""
     if Path(name).suffix in (".yaml", ".yml") or len(Path(name).parts) > 1:
         return Path(name)
     known = [path.stem for path in folder.glob("*.yaml")]
@@ -208,68 +217,71 @@ def find_file(kind: str, name: str | Path, folder: Path) -> Path:
     return folder / f"{name}.yaml"
 
 
-def load(path: Path | str, options: Mapping[str, Any] | None = None) -> Scenario:
-    """Reads a scenario and checks that its parts fit together.
+def load_scenario(path: Path | str, options: Mapping[str, Any] | None = None) -> Scenario:
+    """Reads a scenario and checks that its parts are consistent.
 
     Args:
-        options: of the family, in place of those in the file.
+        path: the YAML file.
+        options: options of the family; they override those in the file, key by key.
 
     Raises:
-        SourceError: something in the file is wrong; says where, and what is possible there.
-        MissingPart: the family needs a part that is not installed.
+        SourceError: the file is invalid; the message gives the position and the valid choices.
+        MissingPart: the family needs a package that is not installed.
     """
     document = read(path)
-    form = fill(ScenarioSchema, document)
-    check_file_name(document, form.id)
-    chosen = {**form.options, **(options or {})}
-    family = _family(document, form, chosen)
+    schema = fill(ScenarioSchema, document)
+    check_file_name(document, schema.id)
+    chosen = {**schema.options, **(options or {})}
+    family = _family(document, schema, chosen)
     return Scenario(
-        id=form.id,
-        doc=form.doc,
-        family_name=form.family,
+        id=schema.id,
+        doc=schema.doc,
+        family_name=schema.family,
         family=family,
         options=chosen,
-        horizon=form.horizon,
-        splits=_splits(document, form, family),
-        budget=form.budget,
-        protocol=form.protocol,
+        horizon=schema.horizon,
+        splits=_splits(document, schema, family),
+        budget=schema.budget,
+        protocol=schema.protocol,
         path=document.path,
     )
 
 
 def check_file_name(document: Document, id: str) -> None:
-    """A file bears the id of what it holds."""
+    """Refuses a file that is not named after the id in it."""
     if document.path.name != f"{id}.yaml":
         raise document.error(
             ("id",), f"the file is named {document.path.name!r} and must be named '{id}.yaml'"
         )
 
 
-def _family(document: Document, form: ScenarioSchema, options: Mapping[str, Any]) -> TaskFamily:
+def _family(document: Document, schema: ScenarioSchema, options: Mapping[str, Any]) -> TaskFamily:
     try:
-        cls = registry.find("family", form.family)
+        cls = registry.find("family", schema.family)
     except MissingPart:
         raise
     except UsageError as error:
         raise document.error(("family",), str(error)) from None
-    except Exception as error:  # the module is anyone's code, and may fail in any way
+    except Exception as error:  # importing third-party code may raise anything
         reason = f"{type(error).__name__}: {error}".replace("\n", " ")
-        raise document.error(("family",), f"family {form.family!r} cannot be imported: {reason}") from error
+        raise document.error(("family",), f"family {schema.family!r} cannot be imported: {reason}") from error
     if not (isinstance(cls, type) and is_dataclass(cls)) or not all(
         hasattr(cls, name) for name in ("horizon", "params", "make")
     ):
-        raise document.error(("family",), f"{form.family!r} is no task family: see mrl_bench/family.py")
+        raise document.error(("family",), f"{schema.family!r} is not a task family: see mrl_bench/family.py")
     if "horizon" in options:
-        raise document.error(("options", "horizon"), "'horizon' stands beside 'options', not in it", key=True)
-    data = {**options, "horizon": form.horizon}
+        raise document.error(
+            ("options", "horizon"), "'horizon' is a key of the scenario, not an option", key=True
+        )
+    data = {**options, "horizon": schema.horizon}
     return cast(TaskFamily, fill_dataclass(cls, document, ("options",), data))
 
 
-def _splits(document: Document, form: ScenarioSchema, family: TaskFamily) -> dict[str, Split]:
+def _splits(document: Document, schema: ScenarioSchema, family: TaskFamily) -> dict[str, Split]:
     known = family.params
     default = {name: Draw(Fixed(param.default), name) for name, param in known.items()}
-    base = default | _draws(document, ("params",), form.params, known)
-    train, test, ood = form.splits.train, form.splits.test, form.splits.ood
+    base = default | _draws(document, ("params",), schema.params, known)
+    train, test, ood = schema.splits.train, schema.splits.test, schema.splits.ood
     splits = {
         "train": Split("train", train.seed, train.count, base),
         "test": Split("test", test.seed, test.count, base),
@@ -286,9 +298,11 @@ def _splits(document: Document, form: ScenarioSchema, family: TaskFamily) -> dic
 def _draws(
     document: Document, at: Loc, params: Mapping[str, Distribution], known: Mapping[str, Param]
 ) -> dict[str, Draw]:
-    """The draws that `params` asks for, by the names of single parameters."""
+    """Expands `params`, whose keys may be patterns, to one draw per named parameter."""
     draws: dict[str, Draw] = {}
-    for key in sorted(params, key=lambda key: key in known):  # a parameter's own entry replaces a pattern's
+    for key in sorted(
+        params, key=lambda key: key in known
+    ):  # patterns first: a parameter's exact name overrides them
         distribution, (stem, pattern) = params[key], (key[:-3], key[-3:])
         names = [key] if key in known else []
         if pattern in ("[*]", "[=]"):
@@ -296,7 +310,7 @@ def _draws(
         if not names:
             raise document.error((*at, key), f"unknown parameter {key!r}: {nearest(key, known)}", key=True)
         if pattern == "[=]" and f"{stem}[*]" in params:
-            raise document.error((*at, key), f"{key!r} and '{stem}[*]' exclude each other", key=True)
+            raise document.error((*at, key), f"{key!r} and '{stem}[*]' cannot be combined", key=True)
         for name in names:
             _check_possible(document, (*at, key), name, known[name], distribution)
             draws[name] = Draw(distribution, key if pattern == "[=]" else name)
@@ -304,15 +318,16 @@ def _draws(
 
 
 def _check_possible(document: Document, at: Loc, name: str, param: Param, distribution: Distribution) -> None:
-    """Refuses values that the family cannot simulate."""
+    """Refuses a distribution with values that the family does not accept."""
     for loc, (low, high) in distribution.parts.items():
         if not param.low <= low <= high <= param.high:
             span = f"{param.low:g} to {param.high:g} {param.unit}"
-            raise document.error((*at, *loc), f"{name} lies within {span}, not at {_span(low, high)}")
+            raise document.error((*at, *loc), f"{name} must be within {span}, not {_span(low, high)}")
         if param.values is not None and (low != high or low not in param.values):
             values = ", ".join(f"{value:g}" for value in param.values)
             raise document.error(
-                (*at, *loc), f"{name} is one of {values}, not {_span(low, high)}: give a number or a choice"
+                (*at, *loc),
+                f"{name} must be one of {values}, not {_span(low, high)}: give a number or a choice",
             )
 
 
@@ -321,9 +336,11 @@ def _span(low: float, high: float) -> str:
 
 
 def _check_outside(document: Document, train: Mapping[str, Draw], moved: Mapping[str, Draw]) -> None:
-    """Refuses an out-of-distribution split unless some parameter's values never come up in training."""
+    """Refuses an ood split in which every parameter overlaps its training distribution."""
     if not moved:
-        raise document.error(("splits", "ood"), "ood is training again: it needs 'params' outside of it")
+        raise document.error(
+            ("splits", "ood"), "ood equals training: give it 'params' outside the training ranges"
+        )
     if all(draw.distribution.overlaps(train[name].distribution) for name, draw in moved.items()):
         raise document.error(
             ("splits", "ood", "params"),
@@ -332,10 +349,11 @@ def _check_outside(document: Document, train: Mapping[str, Draw], moved: Mapping
 
 
 def _check_held_out(document: Document, train: Split, test: Split) -> None:
-    """Refuses a list of test tasks some of which are training tasks."""
-    for i, task in enumerate(test.tasks.values):
-        if train.may_draw(task):
-            raise document.error(
-                ("splits", "test"),
-                f"test task {i} is a training task too; if that is meant, say 'may_repeat_train: true'",
-            )
+    """Refuses a list of test tasks that contains training tasks."""
+    repeated = np.flatnonzero(train.may_draw(test.tasks.values))
+    if len(repeated):
+        raise document.error(
+            ("splits", "test"),
+            f"test task {repeated[0]} is also a training task; "
+            "if this is intended, set 'may_repeat_train: true'",
+        )

@@ -1,4 +1,4 @@
-"""What a scenario's YAML file agent_styles like. What it means is in `scenario.py`."""
+"""The schema of a scenario's YAML file. `scenario.py` turns it into a `Scenario`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
 from mrl_bench.scenario.distributions import Distribution
-from mrl_bench.scenario.validation import Flag, Form, Text, between, wrong
+from mrl_bench.scenario.validation import Flag, Schema, Text, between, invalid
 
 ID_PATTERN = r"[a-z0-9]+(-[a-z0-9]+)*-v[0-9]+"
 MAX_ID = 80  # characters
@@ -18,20 +18,22 @@ MAX_STEPS = 10**12  # env steps of one meta-training run
 MAX_TASKS = 10_000  # tasks in a list
 MAX_EPISODES = 1_000  # of a task, in one round
 MAX_K = 10_000  # adaptation episodes of a task
-DEFAULT_ROUNDS = (0, 1, 2, 3, 5, 10)  # after which agents are scored unless `k` says otherwise
+DEFAULT_ROUNDS = (0, 1, 2, 3, 5, 10)  # adaptation rounds after which agents are scored, unless `k` is set
 MAX_HORIZON = 100_000  # control steps
 
 
 def _check_id(text: str) -> str:
     if not re.fullmatch(ID_PATTERN, text) or len(text) > MAX_ID:
-        raise wrong("an id is words in lower case that end in a version, as 'cartpole-wiring-v1'")
+        raise invalid(
+            "an id is lower-case words joined by '-' that end in a version, as 'cartpole-wiring-v1'"
+        )
     return text
 
 
 def one_line(text: str) -> str:
-    """A text without line breaks; refuses an empty one."""
+    """The text with each run of whitespace, line breaks included, made one space. Refuses an empty text."""
     if not text.strip():
-        raise wrong("'doc' must say something: one sentence")
+        raise invalid("'doc' must not be empty: describe the file in one sentence")
     return " ".join(text.split())
 
 
@@ -45,8 +47,8 @@ AdaptationEpisodes = Annotated[int, *between(0, MAX_K)]
 
 
 @dataclass(frozen=True)
-class Budget(Form):
-    """Env steps that meta-training may use: of each agent, and of the anchors that are trained too."""
+class Budget(Schema):
+    """Env steps of meta-training: for each agent, and for the two reference agents that are trained."""
 
     meta_train: Steps
     blind: Steps
@@ -54,13 +56,15 @@ class Budget(Form):
 
 
 @dataclass(frozen=True)
-class Protocol(Form):
-    """How adaptation is scored: on every task, after each of `k` adaptation episodes.
+class Protocol(Schema):
+    """How adaptation is scored.
 
-    The agent adapts after each round of `episodes_per_round` episodes, so every entry of `k` is a multiple of it.
+    An agent plays adaptation episodes on a task and adapts after each round of `episodes_per_round` of them. It is
+    scored, over `scored_episodes` further episodes, after each number of adaptation episodes in `k`. So every entry
+    of `k` is a multiple of `episodes_per_round`.
     """
 
-    k: tuple[AdaptationEpisodes, ...] = ()  # by default 0, 1, 2, 3, 5 and 10 rounds
+    k: tuple[AdaptationEpisodes, ...] = ()  # by default those of 0, 1, 2, 3, 5 and 10 rounds
     episodes_per_round: Episodes = 1
     scored_episodes: Episodes = 10
 
@@ -68,41 +72,41 @@ class Protocol(Form):
         if not self.k:
             object.__setattr__(self, "k", tuple(n * self.episodes_per_round for n in DEFAULT_ROUNDS))
         if self.k[0] != 0 or list(self.k) != sorted(set(self.k)):
-            raise wrong("'k' begins with 0 and ascends, as [0, 1, 3, 10]", ("k",))
+            raise invalid("'k' must begin with 0 and ascend, as [0, 1, 3, 10]", ("k",))
         for i, k in enumerate(self.k):
             if k % self.episodes_per_round:
-                raise wrong(
+                raise invalid(
                     f"{k} is not a multiple of 'episodes_per_round', which is {self.episodes_per_round}",
                     ("k", i),
                 )
 
     @property
     def rounds(self) -> tuple[int, ...]:
-        """Adaptation rounds played before each entry of `k`."""
+        """The number of adaptation rounds for each entry of `k`."""
         return tuple(k // self.episodes_per_round for k in self.k)
 
 
 @dataclass(frozen=True)
-class TrainSchema(Form):
-    """Training tasks: an endless stream of fresh draws, or with `count` a list that is drawn once."""
+class TrainSchema(Schema):
+    """Training tasks: an endless stream of new draws or, with `count`, a list that is drawn once."""
 
     count: Count | None = None
     seed: Seed = 0
 
 
 @dataclass(frozen=True)
-class TestSchema(Form):
-    """Held-out tasks: a list that is drawn once, from the scenario's distribution."""
+class TestSchema(Schema):
+    """Held-out tasks: a list that is drawn once from the training distribution."""
 
     count: Count
     seed: Seed = 0
-    # Published task sets such as cheetah-dir have only two tasks, and test on the ones that they train on.
+    # For published task sets, such as the two tasks of cheetah-dir, that test on their training tasks.
     may_repeat_train: Flag = False
 
 
 @dataclass(frozen=True)
-class OodSchema(Form):
-    """Held-out tasks out of the training distribution: `params` replaces the scenario's, name by name."""
+class OodSchema(Schema):
+    """Held-out tasks out of distribution (ood): `params` overrides the scenario's distributions, name by name."""
 
     count: Count
     params: dict[str, Distribution] = field(default_factory=dict)
@@ -110,15 +114,15 @@ class OodSchema(Form):
 
 
 @dataclass(frozen=True)
-class SplitsSchema(Form):
+class SplitsSchema(Schema):
     test: TestSchema
     train: TrainSchema = field(default_factory=TrainSchema)
     ood: OodSchema | None = None
 
 
 @dataclass(frozen=True)
-class ScenarioSchema(Form):
-    """A task family, how its parameters are distributed, and the terms under which agents are compared."""
+class ScenarioSchema(Schema):
+    """A task family, the distributions of its parameters, the splits, the budget and the protocol."""
 
     id: Annotated[Text, AfterValidator(_check_id)]
     doc: Doc

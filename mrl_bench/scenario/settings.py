@@ -15,21 +15,21 @@ from mrl_bench.scenario.yaml_reader import parse
 
 
 def make_config(agent: Any, settings: Mapping[str, Any]) -> Any:
-    """The agent's Config with its defaults, but for `settings`.
+    """The agent's Config: its defaults, overridden by `settings`.
 
     Args:
         agent: an agent class.
-        settings: name -> value of some of the Config's fields.
+        settings: field name -> value, for some fields of the Config.
 
     Raises:
-        UsageError: there is no such setting, the value does not fit it, or `agent` is no agent.
+        UsageError: a setting is unknown, a value is invalid, or `agent` is not an agent class.
     """
     config = getattr(agent, "Config", None)
     if not (isinstance(config, type) and dataclasses.is_dataclass(config)):
         raise UsageError(f"{getattr(agent, '__name__', agent)} is no agent: it has no dataclass 'Config'")
     defaults = dataclasses.asdict(config())
     _check_names(agent.__name__, "", defaults, settings)
-    try:  # as JSON, because strictness spares the containers there: a list still fills a tuple
+    try:  # as JSON: there, strict mode still converts a list to a tuple
         return TypeAdapter(config).validate_json(
             json.dumps(overlay(defaults, whole(dict(settings)))), strict=True
         )
@@ -42,7 +42,7 @@ def make_config(agent: Any, settings: Mapping[str, Any]) -> Any:
 
 
 def overlay(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The base with the changes in place of some entries; a mapping in place of a mapping changes part of it only."""
+    """`base` updated with `changes`; nested mappings are merged recursively."""
     both = {
         key for key in changes if isinstance(changes[key], Mapping) and isinstance(base.get(key), Mapping)
     }
@@ -58,10 +58,10 @@ def _check_names(agent: str, prefix: str, known: Mapping[str, Any], settings: Ma
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """`["inner_lr=0.1", "maml.hidden=[32, 32]"]` -> settings; values are read as YAML, a dot leads inside.
+    """`["inner_lr=0.1", "maml.hidden=[32, 32]"]` -> nested settings; values are parsed as YAML, a dot separates levels.
 
     Raises:
-        UsageError: not of the form name=value, or no YAML.
+        UsageError: a pair is not name=value, its value is not valid YAML, or two pairs conflict.
     """
     settings: dict[str, Any] = {}
     for pair in pairs:
@@ -73,6 +73,6 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
         for part in outer:
             inner = inner.setdefault(part, {})
             if not isinstance(inner, dict):
-                raise UsageError(f"--set {name}: {part!r} was set as a whole already")
+                raise UsageError(f"--set {name}: {part!r} is already set as a whole")
         inner[last] = parse(value, f"--set {name}").data
     return settings

@@ -1,7 +1,7 @@
-"""What a YAML file must look like, said as dataclasses: pydantic fills them, and its errors become ours.
+"""Validates YAML data against dataclasses with pydantic, and turns its errors into errors with file and line.
 
-A form is a frozen dataclass that inherits from `Form`. Containers are read leniently (a list fills a tuple),
-but values are not: "5" is not a number, and 1 is not true. 3.2e6 fills a whole number, because it is one.
+A schema is a frozen dataclass that inherits from `Schema`. Containers are converted (a list fills a tuple); scalars
+are checked strictly ("5" is not a number, 1 is not true), except that 3.2e6 is accepted as an integer.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from mrl_bench.scenario.yaml_reader import Document, Loc, short
 
 T = TypeVar("T")
 
-# What pydantic calls an error, and how it is said here. {name} is what is wrong, {got} what stands there.
+# pydantic's error type -> our message. {name} is the key, {got} the value in the file.
 _MESSAGES = {
-    "wrong": "{message}",
+    "invalid": "{message}",
     "missing": "{name} is missing",
     "string_type": "{name} must be text, not {got}",
     "int_type": "{name} must be a whole number, not {got}",
@@ -43,19 +43,19 @@ _MESSAGES = {
 }
 
 
-def wrong(message: str, at: Loc = (), key: str | None = None) -> PydanticCustomError:
+def invalid(message: str, at: Loc = (), key: str | None = None) -> PydanticCustomError:
     """An error for validators to raise.
 
     Args:
-        message: one line, shown as it is.
-        at: leads from the value that is validated to the one that is wrong.
-        key: names the entry whose key is wrong, if it is a key.
+        message: one line, shown unchanged.
+        at: the location of the error, relative to the value that is validated.
+        key: set it if a key is invalid, not its value: the error is reported at that key.
     """
-    return PydanticCustomError("wrong", "{message}", {"message": message, "at": at, "key": key})
+    return PydanticCustomError("invalid", "{message}", {"message": message, "at": at, "key": key})
 
 
 def whole(value: Any) -> Any:
-    """The same data, with whole numbers that are written as 3.2e6 turned into integers."""
+    """The data with each integral float, as 3.2e6, converted to an int."""
     if isinstance(value, dict):
         return {key: whole(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -69,13 +69,13 @@ Flag = Annotated[bool, Strict()]
 
 
 def between(low: int, high: int) -> tuple[Any, ...]:
-    """What makes `Annotated[int, *between(1, 9)]` a whole number in a range, ends included."""
+    """Metadata for an integer in [low, high]: `Annotated[int, *between(1, 9)]`."""
     return Field(strict=True, ge=low, le=high), BeforeValidator(whole)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Form:
-    """Base of all forms: knows its keys, and names the nearest to one that it does not know."""
+class Schema:
+    """Base class of all schemas. Refuses an unknown key and names the nearest known one."""
 
     @model_validator(mode="before")
     @classmethod
@@ -86,41 +86,47 @@ class Form:
 
 
 def check_keys(data: Mapping[str, Any], known: list[str]) -> None:
-    """Raises `wrong` for the first key that is not known."""
+    """Raises `invalid` at the first unknown key."""
     for key in data:
         if key not in known:
-            raise wrong(f"unknown key {key!r}: {nearest(key, known)}", key=key)
+            raise invalid(f"unknown key {key!r}: {nearest(key, known)}", key=key)
 
 
-def fill(form: type[T], document: Document, at: Loc = (), data: Any = None) -> T:
-    """The form, filled with a document, or with other data that come from its place `at`.
+def fill(schema: type[T], document: Document, at: Loc = (), data: Any = None) -> T:
+    """An instance of the schema with the data of a document.
+
+    Args:
+        schema: a dataclass that inherits from `Schema`.
+        document: the file; gives errors their position.
+        at: the location of `data` in the document.
+        data: used instead of the whole document's data, if given.
 
     Raises:
-        SourceError: at the first place in the file that does not fit.
+        SourceError: the data do not match; reports the first error in the file.
     """
     try:
-        return TypeAdapter(form).validate_python(document.data if data is None else data)
+        return TypeAdapter(schema).validate_python(document.data if data is None else data)
     except ValidationError as error:
         raise _first(document, at, error) from None
 
 
 def fill_dataclass(cls: type[T], document: Document, at: Loc, data: Mapping[str, Any]) -> T:
-    """A plain dataclass, such as a family or an agent's Config, filled as strictly as a form.
+    """An instance of a plain dataclass, such as a family, validated as strictly as a schema.
 
     Args:
         cls: the dataclass.
-        document: where the values come from.
-        at: the place of `data` in the document.
-        data: values of some or all of its fields.
+        document: the file; gives errors their position.
+        at: the location of `data` in the document.
+        data: values of some or all fields.
 
     Raises:
-        SourceError: at the first place in the file that does not fit.
+        SourceError: the data do not match; reports the first error in the file.
     """
     known = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
     for key in data:
         if key not in known:
             raise document.error((*at, key), f"unknown option {key!r}: {nearest(key, known)}", key=True)
-    try:  # as JSON, because strictness spares the containers there: a list still fills a tuple
+    try:  # as JSON: there, strict mode still converts a list to a tuple
         return TypeAdapter(cls).validate_json(json.dumps(whole(dict(data))), strict=True)
     except ValidationError as error:
         raise _first(document, at, error) from None
@@ -129,7 +135,7 @@ def fill_dataclass(cls: type[T], document: Document, at: Loc, data: Mapping[str,
 
 
 def _first(document: Document, at: Loc, error: ValidationError) -> SourceError:
-    """The error that stands first in the file."""
+    """The error with the first position in the file."""
     errors = [_translated(document, at, details) for details in error.errors(include_url=False)]
     return min(errors, key=lambda error: (error.line, error.column))
 
@@ -139,7 +145,7 @@ def _translated(document: Document, at: Loc, details: ErrorDetails) -> SourceErr
     loc: Loc = (*at, *details["loc"], *context.get("at", ()))
     if key := context.get("key"):
         return document.error((*loc, key), details["msg"], key=True)
-    if details["type"] == "value_error":  # a ValueError that a dataclass raised itself
+    if details["type"] == "value_error":  # a ValueError raised by a dataclass itself
         return document.error(loc, str(context["error"]))
     pattern = _MESSAGES.get(details["type"], "{name}: {message}")
     message = details["msg"][:1].lower() + details["msg"][1:]
@@ -148,7 +154,7 @@ def _translated(document: Document, at: Loc, details: ErrorDetails) -> SourceErr
 
 
 def _name(loc: Loc) -> str:
-    """What a place is called in a message: the last key, and which entry of it."""
+    """How a message names a location: by its last key."""
     names = [part for part in loc if isinstance(part, str)]
     if not names:
         return "the file"
@@ -156,7 +162,7 @@ def _name(loc: Loc) -> str:
 
 
 def describe(value: Any) -> str:
-    """A value of a file in a few words."""
+    """A short description of a value, for messages."""
     if isinstance(value, str):
         return f"the text {short(value)!r}"
     if isinstance(value, dict | list):

@@ -1,17 +1,16 @@
-"""Reads a YAML file as plain data that knows where in the file each value stands.
+"""Reads a YAML file as plain data, and records the line and column of every key and value.
 
-YAML is more than a configuration needs, and PyYAML reads its version 1.1, in which `no` is False, `1e3` is
-text and `12:30:45` is a number. So PyYAML's safe loader only takes the text apart into events here. What they
-mean follows the YAML 1.2 core schema; aliases, tags, merge keys, further documents and all that could grow
-without bound are refused, with a place and a reason.
+PyYAML's composer parses the text into nodes, each with its position. Three things differ from `yaml.safe_load`:
+scalars follow the YAML 1.2 core schema (in YAML 1.1, `no` is False and `1e3` is text); anchors, aliases, tags, merge
+keys and duplicate keys are refused; length, depth and digits are limited, so a hostile file cannot exhaust memory.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,42 +18,47 @@ import yaml
 
 from mrl_bench.errors import SourceError
 
-MAX_BYTES = 50_000  # a scenario has about 1,000; PyYAML reads the worst of this length in about a second
+MAX_BYTES = (
+    50_000  # a scenario has about 1,000; PyYAML needs about a second for the worst file of this length
+)
 MAX_DEPTH = 20
-MAX_DIGITS = 18  # whole numbers fit in 64 bits
+MAX_DIGITS = 18  # integers fit in 64 bits
 
 Loc = tuple[str | int, ...]  # the keys and list indices that lead to a value
 Place = tuple[int, int]  # line and column, from 1
 
-_NULL = re.compile(r"(null|Null|NULL|~|)\Z")
-_TRUE = re.compile(r"(true|True|TRUE)\Z")
-_FALSE = re.compile(r"(false|False|FALSE)\Z")
-_INT = re.compile(r"[-+]?[0-9]+\Z")
-_INT_BASE = re.compile(r"0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
-_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)\Z|\.(nan|NaN|NAN)\Z")
+# Plain scalars of the YAML 1.2 core schema.
+_CONSTANTS: dict[str, bool | None] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_DECIMAL = re.compile(r"[-+]?[0-9]+")
+_OCTAL_OR_HEX = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
-# What no text may hold: control characters, halves of surrogate pairs, and line breaks of YAML 1.1 alone,
-# after which its line numbers would differ from an editor's.
+# Refused in any text: control characters, surrogates, and the line breaks of YAML 1.1 alone, which would make
+# PyYAML's line numbers differ from an editor's.
 _UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 
-# How PyYAML's messages begin, and what its user needs to hear.
-_SAID_BETTER = {
-    "mapping values are not allowed": "a ': ' cannot stand here: look at the line above too, or use quotes",
+# The first words of PyYAML's message -> a message that says how to fix the file.
+_CLEARER = {
+    "mapping values are not allowed": "a ': ' is not allowed here: look at the line above too, or use quotes",
     "could not find expected ':'": "a key must be followed by ': ' on the same line",
     "expected ',' or ']'": "this list needs a ',' between its items and a ']' at its end",
     "expected ',' or '}'": "this mapping needs ',' between entries and '}' at its end; quote text with brackets",
-    "expected <block end>": "this does not fit what stands before it: check indentation and quotes",
+    "expected <block end>": "this does not fit the text before it: check indentation and quotes",
     "expected the node content, but found '<stream end>'": "the file ends where a value is expected",
     "expected the node content": "a value is expected here",
-    "expected '<document start>'": "the document has ended before: nothing may follow",
+    "expected '<document start>'": "the document has ended: nothing may follow",
     "found unexpected end of stream": "the file ends inside a quoted text: add the closing quote",
     "found unexpected document separator": "the document ends inside a quoted text: add the closing quote",
-    "block sequence entries are not allowed": "a '- ' cannot stand here: begin the list on a line of its own",
-    "sequence entries are not allowed": "a '- ' cannot stand here: begin the list on a line of its own",
-    "found unknown escape character": "this backslash means nothing in double quotes: use single quotes",
+    "block sequence entries are not allowed": "a '- ' is not allowed here: begin the list on a new line",
+    "sequence entries are not allowed": "a '- ' is not allowed here: begin the list on a new line",
+    "found unknown escape character": "unknown escape sequence in double quotes: use single quotes",
     "found character '\\t'": "a tab cannot indent or separate: use spaces",
     "found character": "text cannot begin with this character: put it in quotes",
 }
@@ -62,18 +66,18 @@ _SAID_BETTER = {
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML file: its data, made of dict, list, str, int, float, bool and None, and where they stand."""
+    """A YAML file: its data (dict, list, str, int, float, bool and None) and the position of each part."""
 
     path: Path
     data: Any
-    values: dict[Loc, Place] = field(repr=False)  # where each value begins; () is the whole
-    keys: dict[Loc, Place] = field(repr=False)  # where the key of each entry of a mapping begins
+    values: dict[Loc, Place] = field(repr=False)  # where each value begins; () is the whole document
+    keys: dict[Loc, Place] = field(repr=False)  # where the key of each mapping entry begins
 
     def where(self, loc: Sequence[str | int], key: bool = False) -> Place:
-        """The place of a value, or of its key.
+        """The position of a value, or of its key.
 
-        Parts of `loc` that lead nowhere are skipped: a missing key stands where its mapping does, and the
-        names of union members, which pydantic puts into its locations, stand nowhere.
+        Parts of `loc` that do not exist are skipped. So a missing key is reported at its mapping, and the names
+        of union members, which pydantic puts into its locations, do no harm.
         """
         at: Loc = ()
         for part in loc:
@@ -82,7 +86,7 @@ class Document:
         return self.keys.get(at, self.values[at]) if key else self.values[at]
 
     def error(self, loc: Sequence[str | int], message: str, key: bool = False) -> SourceError:
-        """An error to raise, at the place of a value or of its key."""
+        """An error to raise, at the position of a value or of its key."""
         return SourceError(self.path, *self.where(loc, key), message)
 
 
@@ -90,25 +94,26 @@ def read(path: Path | str) -> Document:
     """Reads a YAML file.
 
     Raises:
-        SourceError: the file cannot be read, or is not one document in the part of YAML that is allowed.
+        SourceError: the file cannot be read, or is not one document of the permitted subset of YAML.
     """
     path = Path(path)
     return parse(_text(path), path)
 
 
 def parse(text: str, name: Path | str) -> Document:
-    """Reads YAML that is no file; `name` stands for the path in errors.
+    """Reads YAML from a string; `name` takes the place of the path in errors.
 
     Raises:
-        SourceError: as of `read`.
+        SourceError: as for `read`.
     """
     if bad := _UNPRINTABLE.search(text):
         raise SourceError(name, *_end(text[: bad.start()]), _unprintable(bad[0]))
-    return _Reader(Path(name), text).document()
+    document = Document(Path(name), None, {}, {})
+    return replace(document, data=_build(_compose(text, str(name)), (), document))
 
 
 def _text(path: Path) -> str:
-    """The text of a file that is readable and small."""
+    """The text of a file, which must be a regular file of at most MAX_BYTES of UTF-8."""
     try:
         if path.exists() and not path.is_file():
             raise SourceError(path, 1, 1, "this is a folder or a device, not a YAML file")
@@ -128,125 +133,113 @@ def _text(path: Path) -> str:
 
 
 def _end(text: str) -> Place:
-    """The place just behind a text."""
+    """The position just after a text."""
     lines = re.split("\r\n|\r|\n", text)
     return len(lines), len(lines[-1]) + 1
 
 
-class _Reader:
-    """Builds the data from PyYAML's events, never deeper than MAX_DEPTH."""
+class _Loader(yaml.SafeLoader):
+    """Refuses anchors, aliases, tags, collections as keys and deep nesting, before they are composed."""
 
-    def __init__(self, path: Path, text: str) -> None:
-        self.path = path
-        self.loader = yaml.SafeLoader(text)
-        self.events = self._events()
-        self.values: dict[Loc, Place] = {}
-        self.keys: dict[Loc, Place] = {}
+    depth = 0  # of the node that is being composed; the document's own is 0
 
-    def document(self) -> Document:
-        next(self.events)  # the start of the stream
-        if isinstance(next(self.events), yaml.StreamEndEvent):
-            raise SourceError(self.path, 1, 1, "the file is empty")
-        data = self._value(next(self.events), ())
-        next(self.events)  # the end of the document
-        if not isinstance(rest := next(self.events), yaml.StreamEndEvent):
-            raise self._error(rest, "a second document begins here: a file holds one")
-        return Document(self.path, data, self.values, self.keys)
-
-    def _events(self) -> Iterator[Any]:
-        try:
-            while self.loader.check_event():
-                yield self.loader.get_event()  # type: ignore[no-untyped-call]
-        except yaml.MarkedYAMLError as error:
-            raise self._syntax_error(error) from None
-        except (ValueError, OverflowError):  # an escape beyond Unicode, a version with 5,000 digits
-            raise self._error(self.loader, "this number or escape sequence is out of range") from None
-
-    def _value(self, event: Any, loc: Loc) -> Any:
-        self._check_bare(event)
-        if len(loc) > MAX_DEPTH:
-            raise self._error(event, f"nested more than {MAX_DEPTH} levels deep")
-        self.values[loc] = _place(event.start_mark)
-        if isinstance(event, yaml.ScalarEvent):
-            return self._scalar(event)
-        return self._list(loc) if isinstance(event, yaml.SequenceStartEvent) else self._mapping(loc)
-
-    def _check_bare(self, event: Any) -> None:
-        """Refuses the decorations of YAML: aliases, anchors and tags."""
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
-            raise self._error(event, f"aliases are not allowed: write out what *{event.anchor} stands for")
+            raise _error(event, f"aliases are not allowed: write out the value of *{event.anchor}")
         if event.anchor is not None:
-            raise self._error(event, f"anchors are not allowed: remove &{event.anchor}")
+            raise _error(event, f"anchors are not allowed: remove &{event.anchor}")
         if event.tag is not None:
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            raise self._error(event, f"tags are not allowed: remove {short(tag)}")
+            raise _error(event, f"tags are not allowed: remove {short(tag)}")
+        is_key = parent is not None and index is None
+        if is_key and not isinstance(event, yaml.ScalarEvent):
+            raise _error(event, "a key must be text, not a list or a mapping")
+        if self.depth > MAX_DEPTH and not is_key:
+            raise _error(event, f"nested more than {MAX_DEPTH} levels deep")
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
-    def _list(self, loc: Loc) -> list[Any]:
-        items: list[Any] = []
-        while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
-            items.append(self._value(event, (*loc, len(items))))
-        return items
 
-    def _mapping(self, loc: Loc) -> dict[str, Any]:
-        entries: dict[str, Any] = {}
-        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
-            key = self._key(event)
-            if key in entries:
-                line, _ = self.keys[*loc, key]
-                raise self._error(
-                    event, f"key {short(key)!r} stands on line {line} already: keep one of them"
-                )
-            self.keys[*loc, key] = _place(event.start_mark)
-            entries[key] = self._value(next(self.events), (*loc, key))
-        return entries
+def _compose(text: str, name: str) -> Any:
+    """The root node of the only document in a text."""
+    loader = _Loader(text)
+    loader.name = name  # PyYAML copies it into every mark
+    try:
+        if not loader.check_node():
+            raise SourceError(name, 1, 1, "the file is empty")
+        node = loader.get_node()
+        if loader.check_node():
+            raise _error(loader.peek_event(), "a second document begins here: a file holds one")  # type: ignore[no-untyped-call]
+    except yaml.MarkedYAMLError as error:
+        raise _syntax_error(error, loader) from None
+    except (ValueError, OverflowError):  # an escape beyond Unicode, a version with 5,000 digits
+        message = "this number or escape sequence is out of range"
+        raise SourceError(name, *_place(loader.get_mark()), message) from None
+    return node
 
-    def _key(self, event: Any) -> str:
-        self._check_bare(event)
-        if not isinstance(event, yaml.ScalarEvent):
-            raise self._error(event, "a key must be text, not a list or a mapping")
-        if event.implicit[0] and event.value == "<<":
-            raise self._error(event, "merge keys are not allowed: write out the entries")
-        key = self._scalar(event)
-        if not isinstance(key, str):
-            raise self._error(
-                event, f"a key must be text: put {short(event.value)!r} in quotes if you mean it"
-            )
-        return key
 
-    def _scalar(self, event: Any) -> Any:
-        text: str = event.value
-        if bad := _UNPRINTABLE.search(text):  # by an escape sequence
-            raise self._error(event, _unprintable(bad[0]))
-        if not event.implicit[0]:  # in quotes or a block
-            return text
-        if _NULL.match(text):
-            return None
-        if _TRUE.match(text):
-            return True
-        if _FALSE.match(text):
-            return False
-        if _INT.match(text) or _INT_BASE.match(text):
-            if len(text) > MAX_DIGITS:
-                raise self._error(event, f"a whole number has at most {MAX_DIGITS} digits")
-            return int(text) if _INT.match(text) else int(text, 0)
-        if _FLOAT.match(text) and math.isfinite(number := float(text)):
-            return number
-        if _FLOAT.match(text) or _NOT_FINITE.match(text):
-            raise self._error(event, f"a number must be finite and below 1.8e308, not {short(text)}")
+def _build(node: Any, loc: Loc, document: Document) -> Any:
+    """The data of a node; records its position in the document."""
+    document.values[loc] = _place(node.start_mark)
+    if isinstance(node, yaml.ScalarNode):
+        return _scalar(node)
+    if isinstance(node, yaml.SequenceNode):
+        return [_build(item, (*loc, i), document) for i, item in enumerate(node.value)]
+    entries: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key = _key(key_node)
+        if key in entries:
+            line, _ = document.keys[*loc, key]
+            raise _error(key_node, f"duplicate key {short(key)!r}, first on line {line}: keep one of them")
+        document.keys[*loc, key] = _place(key_node.start_mark)
+        entries[key] = _build(value_node, (*loc, key), document)
+    return entries
+
+
+def _key(node: Any) -> str:
+    if node.style is None and node.value == "<<":
+        raise _error(node, "merge keys are not allowed: write out the entries")
+    key = _scalar(node)
+    if not isinstance(key, str):
+        raise _error(node, f"a key must be text: put {short(node.value)!r} in quotes")
+    return key
+
+
+def _scalar(node: Any) -> str | int | float | bool | None:
+    """The value of a scalar. `node.tag`, which PyYAML resolved by YAML 1.1, is ignored."""
+    text: str = node.value
+    if bad := _UNPRINTABLE.search(text):  # written as an escape sequence
+        raise _error(node, _unprintable(bad[0]))
+    if node.style is not None:  # quoted, or a block scalar
         return text
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    decimal = _DECIMAL.fullmatch(text)
+    if decimal or _OCTAL_OR_HEX.fullmatch(text):
+        if len(text) > MAX_DIGITS:
+            raise _error(node, f"an integer has at most {MAX_DIGITS} digits")
+        return int(text) if decimal else int(text, 0)
+    if _NOT_FINITE.fullmatch(text) or (_FLOAT.fullmatch(text) and math.isinf(float(text))):
+        raise _error(node, f"a number must be finite and below 1.8e308, not {short(text)}")
+    return float(text) if _FLOAT.fullmatch(text) else text
 
-    def _error(self, at: Any, message: str) -> SourceError:
-        mark = at.start_mark if isinstance(at, yaml.Event) else at.get_mark()
-        return SourceError(self.path, *_place(mark), message)
 
-    def _syntax_error(self, error: yaml.MarkedYAMLError) -> SourceError:
-        problem = (error.problem or "").replace("'\\x00'", "the end of the file")
-        said = (said for start, said in _SAID_BETTER.items() if problem.startswith(start))
-        message = next(said, f"not valid YAML: {problem}")
-        mark, begin = error.problem_mark or self.loader.get_mark(), error.context_mark
-        if begin and begin.line < mark.line:
-            message += f" (what is unfinished began on line {begin.line + 1})"
-        return SourceError(self.path, *_place(mark), message)
+def _syntax_error(error: yaml.MarkedYAMLError, loader: _Loader) -> SourceError:
+    problem = (error.problem or "").replace("'\\x00'", "the end of the file")
+    clearer = (message for start, message in _CLEARER.items() if problem.startswith(start))
+    message = next(clearer, f"not valid YAML: {problem}")
+    mark, begin = error.problem_mark or loader.get_mark(), error.context_mark
+    if begin and begin.line < mark.line:
+        message += f" (the unfinished part begins on line {begin.line + 1})"
+    return SourceError(loader.name, *_place(mark), message)
+
+
+def _error(at: Any, message: str) -> SourceError:
+    """An error at a node or an event."""
+    return SourceError(at.start_mark.name, *_place(at.start_mark), message)
 
 
 def _unprintable(character: str) -> str:

@@ -116,3 +116,18 @@ def test_the_last_bit_of_another_machines_exp_makes_no_other_task():
 def test_nonsense_is_refused(make):
     with pytest.raises(ValidationError):
         make()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "overlap"),
+    [
+        (Choice((1.0, 2.0)), Choice((2.0, 3.0)), True),
+        (Choice((1.0, 2.0)), Choice((3.0, 4.0)), False),
+        (Uniform((0.0, 2.0)), Choice((1.0, 3.0)), False),  # a uniform value is 1 with probability zero
+        (Uniform((0.0, 2.0)), Uniform((2.0, 3.0)), False),
+        (Uniform((0.0, 2.0)), Ranges(((-1.0, 0.0), (1.0, 3.0))), True),
+        (Choice(tuple(map(float, range(20_000)))), Choice(tuple(map(float, range(-20_000, 0)))), False),
+    ],
+)
+def test_supports_overlap_if_they_share_a_value_with_positive_probability(one, other, overlap):
+    assert one.overlaps(other) is other.overlaps(one) is overlap

@@ -10,7 +10,7 @@ from yaml_kit import edited, marked, mutant
 
 from mrl_bench.errors import SourceError, UsageError
 from mrl_bench.runs.run import Run
-from mrl_bench.scenario import find_scenario, load, scenarios_dir
+from mrl_bench.scenario import find_scenario, load_scenario, scenarios_dir
 from mrl_bench.scenario.json_schema import scenario_schema, suite_schema
 from mrl_bench.scenario.schema import ScenarioSchema
 from mrl_bench.scenario.settings import overlay
@@ -79,7 +79,7 @@ def test_overrides_change_what_they_name_and_the_digest(mine):
     assert target.digest != original.digest
 
 
-def test_a_scenario_may_have_no_agents_but_the_anchors(mine):
+def test_a_scenario_may_have_no_agents_but_the_reference_agents(mine):
     suite = mine({"{theirs: {agent: 'their.module:Agent'}}": "{}"})
     assert suite.entries[1].agents == ()
 
@@ -105,9 +105,9 @@ REFUSED = [
     ("'seeds' is missing", {"id: mine": "^^id: mine", "seeds: 3\n": ""}),
     ("'seeds' must be 1 or more", {"seeds: 3": "seeds: ^^0"}),
     ("'seeds' must be a whole number, not a list", {"seeds: 3": "seeds: ^^[0, 1, 2]"}),
-    ("the id of a suite is words in lower case", {"id: mine": "id: ^^My suite"}),
+    ("a suite id is lower-case words", {"id: mine": "id: ^^My suite"}),
     ("must be named 'yours.yaml'", {"id: mine": "id: ^^yours"}),
-    ("must say something", {"My suite.": "^^''"}),
+    ("must not be empty", {"My suite.": "^^''"}),
     ("'scenarios' needs one or more entries", {GOOD[GOOD.index("scenarios:") :]: "scenarios: ^^[]\n"}),
     ("'scenarios' must be a list", {GOOD[GOOD.index("scenarios:") :]: "scenarios: ^^{a: b}\n"}),
     (
@@ -125,16 +125,16 @@ REFUSED = [
     ),
     ("there is no file", {"cartpole-wiring-v1": "^^nowhere/toy-v1.yaml"}),
     (
-        "'cartpole-target-v1' is in this suite already",
+        "'cartpole-target-v1' is already in this suite",
         {"wiring-v1\n  - scenario: ": "target-v1\n  - scenario: ^^"},
     ),
     ("no agent 'mamml': did you mean 'maml'?", {"{maml: {}": "{^^mamml: {}"}),
     ("no agent 'mamll': did you mean 'maml'? (or give 'module:Class')", {"agent: maml": "agent: ^^mamll"}),
-    ("'oracle' is an anchor, which every scenario has", {"{maml: {}": "{^^oracle: {}"}),
-    ("'random' is an anchor, which every scenario has", {"{theirs:": "{^^random:"}),
-    ("'blind' is an anchor, which competes already", {"agent: maml": "agent: ^^blind"}),
-    ("a name on the board is up to 40 of a-z", {"{theirs:": "{^^Their Agent:"}),
-    ("a name on the board is up to 40 of a-z", {"{theirs:": "{^^" + "x" * 41 + ":"}),
+    ("'oracle' is a reference agent, which every scenario includes", {"{maml: {}": "{^^oracle: {}"}),
+    ("'random' is a reference agent, which every scenario includes", {"{theirs:": "{^^random:"}),
+    ("'blind' is a reference agent, which every scenario includes", {"agent: maml": "agent: ^^blind"}),
+    ("an agent's name has 1 to 40 characters of a-z", {"{theirs:": "{^^Their Agent:"}),
+    ("an agent's name has 1 to 40 characters of a-z", {"{theirs:": "{^^" + "x" * 41 + ":"}),
     ("'maml' must be a mapping, as {key: value}, not nothing", {"{maml: {}": "{maml:^^ "}),
     ("'agents' must be a mapping", {THEIRS: "^^[theirs]"}),
     (
@@ -147,7 +147,7 @@ REFUSED = [
     ("unknown key 'blnd': did you mean 'blind'?", {"{blind: 1e3}": "{^^blnd: 1e3}"}),
     ("'blind' must be a whole number, not 1000.5", {"1e3": "^^1000.5"}),
     ("'blind' must be 1 or more", {"1e3": "^^0"}),
-    ("'k' begins with 0 and ascends", {"[0, 4]": "^^[4]"}),
+    ("'k' must begin with 0 and ascend", {"[0, 4]": "^^[4]"}),
     ("an entry of 'k' must be a whole number", {"[0, 4]": "[0, ^^four]"}),
     ("unknown key 'kk': did you mean 'k'?", {"{k:": "{^^kk:"}),
     (
@@ -216,7 +216,7 @@ def test_the_examples_of_the_docs_load(tmp_path):
     docs = (Path(__file__).parents[2] / "docs" / "scenarios.md").read_text(encoding="utf-8")
     scenario, suite = re.findall(r"```yaml\n(.*?)```", docs, re.DOTALL)
     (tmp_path / "cartpole-wiring-v1.yaml").write_text(scenario, encoding="utf-8")
-    assert load(tmp_path / "cartpole-wiring-v1.yaml").splits.keys() == {"train", "test", "ood"}
+    assert load_scenario(tmp_path / "cartpole-wiring-v1.yaml").splits.keys() == {"train", "test", "ood"}
     mine = edited(scenario, {"id: cartpole-wiring-v1": "id: my-scenario-v1"})
     (tmp_path / "my-scenario-v1.yaml").write_text(mine, encoding="utf-8")
     (tmp_path / "mine.yaml").write_text(suite, encoding="utf-8")

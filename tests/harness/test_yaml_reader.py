@@ -72,11 +72,11 @@ def test_all_styles_of_collections_give_the_same_data(file):
 
 
 @pytest.mark.parametrize("text", ["\ufeffa: 1", "a: 1\r\n", "%YAML 1.2\n---\na: 1\n...\n", "# c\n\na: 1 # d"])
-def test_marks_directives_line_ends_and_comments_change_nothing(file, text):
+def test_byte_order_marks_directives_line_ends_and_comments_change_nothing(file, text):
     assert read(file(text)).data == {"a": 1}
 
 
-def test_places_are_those_of_values_and_keys(file):
+def test_positions_are_those_of_values_and_keys(file):
     document = read(file("a: 1\nb:\n  c: [x, yy,  z]\n  d: {e: }\n"))
     assert document.where(()) == (1, 1)
     assert document.where(("a",)) == (1, 4)
@@ -86,7 +86,7 @@ def test_places_are_those_of_values_and_keys(file):
     assert document.where(("b", "d", "e"), key=True) == (4, 7)
 
 
-def test_a_place_that_is_not_there_is_that_of_what_would_hold_it(file):
+def test_the_position_of_a_missing_value_is_that_of_its_container(file):
     document = read(file("a: 1\nb:\n  c: [x, y]\n"))
     assert document.where(("b", "missing")) == (3, 3)
     assert document.where(("b", "union-name", "c", "other-name", 1)) == (3, 10)
@@ -94,16 +94,16 @@ def test_a_place_that_is_not_there_is_that_of_what_would_hold_it(file):
     assert str(document.error(("b", "c"), "no good", key=True)).endswith("file.yaml:3:3: no good")
 
 
-# Each marks with ^^ where the error has to be reported.
+# In each text, ^^ marks the expected position of the error.
 BROKEN = [
     ("", "^^", "empty"),
     ("only a comment", "^^# nothing\n", "empty"),
-    ("duplicate key", "a: 1\nb: 2\n^^a: 3\n", "'a' stands on line 1 already"),
-    ("duplicate key, other quotes", "{a: 1, ^^'a': 2}", "'a' stands on line 1 already"),
+    ("duplicate key", "a: 1\nb: 2\n^^a: 3\n", "duplicate key 'a', first on line 1"),
+    ("duplicate key, other quotes", "{a: 1, ^^'a': 2}", "duplicate key 'a', first on line 1"),
     ("anchor", "a: ^^&x 1\n", "anchors are not allowed: remove &x"),
     ("anchor on a key", "^^&x a: 1\n", "anchors are not allowed"),
     ("anchor on a mapping", "a: ^^&x\n  b: 1\n", "anchors are not allowed"),
-    ("alias", "a: 1\nb: ^^*x\n", "aliases are not allowed: write out what *x stands for"),
+    ("alias", "a: 1\nb: ^^*x\n", "aliases are not allowed: write out the value of *x"),
     ("alias as a key", "^^*x : 1\n", "aliases are not allowed"),
     ("merge key", "a: 1\n^^<<: {b: 1}\n", "merge keys are not allowed: write out"),
     ("tag", "a: ^^!!str 1\n", "tags are not allowed: remove !!str"),
@@ -135,18 +135,18 @@ BROKEN = [
     ("tab as separator", "a:^^\t1\n", "use spaces"),
     ("two documents", "a: 1\n^^---\nb: 2\n", "a second document begins here"),
     ("text behind the end", "a: 1\n...\n^^b: 2\n", "nothing may follow"),
-    ("colon in plain text", "a: b^^: c\n", "a ': ' cannot stand here"),
+    ("colon in plain text", "a: b^^: c\n", "a ': ' is not allowed here"),
     ("missing space behind a colon", "a:b\nc^^: d\n", "look at the line above too"),
-    ("wrong indentation", "a: 1\n  b^^: 2\n", "a ': ' cannot stand here"),
+    ("wrong indentation", "a: 1\n  b^^: 2\n", "a ': ' is not allowed here"),
     ("item out of line", "a:\n   - 1\n  ^^- 2\n", "check indentation and quotes"),
     ("text behind quotes", "a: 'b' ^^c\n", "check indentation and quotes"),
-    ("list on the line of its key", "a: ^^- 1\n", "begin the list on a line of its own"),
-    ("list not closed", "a: [1, 2\nb^^: 3\n", "a ']' at its end (what is unfinished began on line 1)"),
+    ("list on the line of its key", "a: ^^- 1\n", "begin the list on a new line"),
+    ("list not closed", "a: [1, 2\nb^^: 3\n", "a ']' at its end (the unfinished part begins on line 1)"),
     ("list not closed at the end", "a: [1, 2\n^^", "a ']' at its end"),
     ("mapping not closed", "a: {b: 1\n^^", "'}' at its end"),
     ("list closed as a mapping", "a: [1^^}\n", "needs a ','"),
     ("brackets in braces", "a: {b^^[c]: 1}\n", "quote text with brackets"),
-    ("quotes not closed", "a: 'b\nc: 1\n^^", "add the closing quote (what is unfinished began on line 1)"),
+    ("quotes not closed", "a: 'b\nc: 1\n^^", "add the closing quote (the unfinished part begins on line 1)"),
     ("double quotes not closed", 'a: "b\n^^---\n', "add the closing quote"),
     ("unknown escape", 'a: "C:\\^^dir"\n', "use single quotes"),
     ("reserved character", "a: ^^@b\n", "put it in quotes"),
@@ -159,7 +159,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("text", "allowed"), [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
-def test_broken_files_are_refused_where_they_break(file, text, allowed):
+def test_invalid_files_are_refused_at_the_position_of_the_error(file, text, allowed):
     text, place = marked(text)
     error = refusal(file(text))
     assert (error.line, error.column) == place
@@ -170,20 +170,20 @@ def test_broken_files_are_refused_where_they_break(file, text, allowed):
     ("data", "place"),
     [(b"\xff\xfea\0", (1, 1)), (b"a: b\n\xc3\xa9: \xc3(", (2, 4)), (b"\xef\xbb\xbfa\n  \xff", (2, 3))],
 )
-def test_what_is_not_utf8_is_refused_where_it_stands(file, data, place):
+def test_bytes_that_are_not_utf8_are_refused_at_their_position(file, data, place):
     error = refusal(file(data))
     assert (error.line, error.column) == place
     assert "is not UTF-8 text" in error.message
 
 
-def test_what_is_no_file_is_refused_in_one_line(tmp_path):
+def test_paths_that_are_not_regular_files_are_refused_in_one_line(tmp_path):
     assert "no such file" in refusal(tmp_path / "none.yaml").message
     assert "folder" in refusal(tmp_path).message
     assert "device" in refusal("/dev/zero").message
     assert "cannot be read" in refusal("x" * 300).message
 
 
-def test_text_that_is_no_file_is_read_alike():
+def test_a_string_is_parsed_like_a_file():
     assert parse("[1e3, no]", "--set x").data == [1000.0, "no"]
     with pytest.raises(SourceError, match=r"^--set x:1:2: aliases are not allowed"):
         parse("[*a]", "--set x")
@@ -195,18 +195,18 @@ def test_a_long_file_is_refused_without_reading_it(file):
     assert f"{MAX_BYTES:,} bytes" in refusal(file("a: 1\n" + "# padding\n" * 200_000)).message
 
 
-# What PyYAML is slowest at, as long as a file may be. Most of them are good YAML; the limit is generous, because a
-# test machine may be busy.
+# The inputs that PyYAML is slowest at, of the maximal length. They take about 0.6 s; the bound leaves room for a
+# slow machine.
 HEAVY = ["1,", "[],", '"",', "[[[[]]]],", "{a: 1},", "\n", "'x' ,\n"]
 
 
 @pytest.mark.parametrize("piece", HEAVY)
-def test_no_file_takes_long(file, piece):
+def test_the_slowest_files_are_read_in_bounded_time(file, piece):
     path = file(("[" + piece * (MAX_BYTES // len(piece)))[: MAX_BYTES - 1] + "]")
     start = time.process_time()
     with suppress(SourceError):
         read(path)
-    assert time.process_time() - start < 4.0
+    assert time.process_time() - start < 2.0
 
 
 GOOD = "a: [1, 2.5, {b: null}]\nc:\n  - x: 'y'\n    z: \"w\\n\"\n  - |\n    text\nd: {e: {f: 1e3}}\n"
@@ -221,5 +221,5 @@ def test_mutated_files_are_read_or_refused(file):
             read(path)
         except SourceError as error:
             refused.append(str(error))
-    assert 100 < len(refused) < 400  # the mutations are neither harmless nor hopeless
+    assert 100 < len(refused) < 400  # some mutations are harmless, some are not
     assert all(len(line.splitlines()) == 1 for line in refused)

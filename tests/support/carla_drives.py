@@ -19,7 +19,7 @@ from mrl_tasks.driving.family import EVENTS, Driving
 from mrl_tasks.driving.vehicle import CarState
 
 from mrl_bench.errors import MrlBenchError
-from mrl_bench.scenario import find_scenario, load
+from mrl_bench.scenario import find_scenario, load_scenario
 from mrl_bench.types import TaskBatch
 
 CPU = torch.device("cpu")
@@ -162,7 +162,7 @@ def scenarios(port: int, names: list[str]) -> dict[str, Any]:
 
 def _scenario(name: str) -> dict[str, Any]:
     """On CARLA, as a suite asks for it."""
-    found = load(find_scenario(name).path, {"backend": "carla"})
+    found = load_scenario(find_scenario(name).path, {"backend": "carla"})
     tasks = found.tasks("test")
     few = TaskBatch(tasks.names, tasks.values[:2])
     env = found.family.make(few, 1, CPU)

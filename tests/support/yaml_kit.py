@@ -1,4 +1,4 @@
-"""What the tests of YAML files share: a place that is marked in the text, and mutations of good files."""
+"""Helpers for tests of YAML files: texts with a marked position, and random mutations."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ MARK = "^^"
 
 
 def marked(text: str) -> tuple[str, tuple[int, int]]:
-    """A text without its mark, and the line and column of the mark, from 1."""
+    """The text without its mark, and the line and column of the mark, from 1."""
     before, mark, after = text.partition(MARK)
-    assert mark, "no place is marked"
-    assert MARK not in after, "two places are marked"
+    assert mark, "no position is marked"
+    assert MARK not in after, "two positions are marked"
     return before + after, (before.count("\n") + 1, len(before.rpartition("\n")[2]) + 1)
 
 
 def edited(text: str, edits: dict[str, str]) -> str:
-    """A good text with replacements; one of them brings the mark."""
+    """A valid text with replacements, old -> new. Each old text must occur exactly once."""
     for old, new in edits.items():
-        assert text.count(old) == 1, f"{old!r} is not there once"
+        assert text.count(old) == 1, f"{old!r} does not occur exactly once"
         text = text.replace(old, new)
     return text
 

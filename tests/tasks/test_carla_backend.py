@@ -20,7 +20,7 @@ from mrl_tasks.driving.carla.map_tiling import side_by_side
 from mrl_tasks.driving.roads import xodr_path
 
 from mrl_bench.errors import SourceError
-from mrl_bench.scenario import list_scenarios, load
+from mrl_bench.scenario import list_scenarios, load_scenario
 
 DRIVING = [name for name in list_scenarios() if name.startswith("drive-")]
 
@@ -119,7 +119,7 @@ def test_a_town_without_a_server_or_with_traffic_is_refused_where_it_is_named(tm
         ("carla", "Town04", "in a town a car keeps to its lane, without traffic: 'keep_lane: true'"),
     ):
         with pytest.raises(SourceError, match=re.escape(reason)) as caught:
-            load(_scenario(tmp_path, backend=backend, road=road))
+            load_scenario(_scenario(tmp_path, backend=backend, road=road))
         assert (caught.value.line, caught.value.column) == (5, 10)
 
 
