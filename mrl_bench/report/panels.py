@@ -65,7 +65,7 @@ def _return_lines(split: SplitScores) -> list[Line]:
 
 
 def _learners(split: SplitScores) -> list[Line]:
-    """Learning curves that start after 0 env steps: a logarithmic axis cannot show 0."""
+    """The learning curves whose first point is not at 0 env steps, which a logarithmic axis cannot show."""
     found = [(row, row.learning) for row in ordered(split.rows) if row.learning]
     return [Line(row, curve.env_steps, curve.scores) for row, curve in found if curve.env_steps[0] > 0]
 
