@@ -233,7 +233,7 @@ def _draw_spread(
     agents = [row for row in ordered(split.rows) if not row.is_reference]
     left = max([_text_width(_short(row.agent)) for row in agents], default=0) + 0.2
     episodes = points(split)
-    title = f"Score of each task at k = {episodes[0]} (light), {episodes[-1]}"
+    title = f"Score of each task at k = {episodes[0]} (light) and {episodes[-1]}"
     axes = _axes(figure, corner, split, title, max(left, LEFT), 0.2)
     axes.grid(axis="x")
     for level, dashes in ((0, REFERENCE_DASHES["random"]), (1, REFERENCE_DASHES["oracle"])):
