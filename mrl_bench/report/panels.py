@@ -65,7 +65,7 @@ def _return_lines(split: SplitScores) -> list[Line]:
 
 
 def _learners(split: SplitScores) -> list[Line]:
-    """Learning curves that start after 0 env steps: a logarithmic axis cannot show 0."""
+    """The learning curves whose first point is not at 0 env steps, which a logarithmic axis cannot show."""
     found = [(row, row.learning) for row in ordered(split.rows) if row.learning]
     return [Line(row, curve.env_steps, curve.scores) for row, curve in found if curve.env_steps[0] > 0]
 
@@ -233,7 +233,7 @@ def _draw_spread(
     agents = [row for row in ordered(split.rows) if not row.is_reference]
     left = max([_text_width(_short(row.agent)) for row in agents], default=0) + 0.2
     episodes = points(split)
-    title = f"Score of each task at k = {episodes[0]} (light), {episodes[-1]}"
+    title = f"Score of each task at k = {episodes[0]} (light) and {episodes[-1]}"
     axes = _axes(figure, corner, split, title, max(left, LEFT), 0.2)
     axes.grid(axis="x")
     for level, dashes in ((0, REFERENCE_DASHES["random"]), (1, REFERENCE_DASHES["oracle"])):

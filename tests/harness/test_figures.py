@@ -1,4 +1,4 @@
-"""Figures of the scores of test_report: what is drawn, and that it can be told apart and read."""
+"""Figures of the scores of test_report: what is drawn, and whether it is legible."""
 
 from __future__ import annotations
 
