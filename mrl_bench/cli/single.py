@@ -128,15 +128,15 @@ def _failures(evaluation: Evaluation) -> str:
 def _score(store: Store, evaluation: Evaluation) -> str:
     """The test score at each k, where the reference agents were evaluated in the same folder."""
     keys = [run["evaluate"] for run in read_manifest(store.folder)["runs"]]
-    others = [found for key in keys if (found := store.evaluation(key))]
+    others = [other for key in keys if (other := store.evaluation(key))]
     same = [other for other in others if other.digest == evaluation.digest and other.is_reference]
     scored = [other for other in same if (other.agent, other.seed) != (evaluation.agent, evaluation.seed)]
     try:
-        scores = score_scenario([*scored, evaluation])
+        found = score_scenario([*scored, evaluation])
     except UsageError:
         return (
             f"none yet: first evaluate {', '.join(REFERENCE_AGENTS)} on this scenario in this results folder"
         )
-    rows = {row.agent: row for row in scores.splits["test"].rows}
+    rows = {row.agent: row for row in found.splits["test"].rows}
     scores = " ".join(f"{score.value:.2f}" for score in rows[evaluation.agent].scores)
     return f"{scores} (0 = random, 1 = oracle)"

@@ -22,13 +22,13 @@ from rich.console import Console
 from mrl_bench.cli import main as cli
 from mrl_bench.cli.main import main
 from mrl_bench.cli.single import single_run
-from mrl_bench.report import RunInfo
+from mrl_bench.report import BenchInfo
 from mrl_bench.report.formatting import DASH
 from mrl_bench.report.scores import score_scenario
-from mrl_bench.report.table import print_boards
+from mrl_bench.report.table import print_tables
 from mrl_bench.results import Curve, Evaluation, TrainingResult
 from mrl_bench.runs.cost import Cost, TimeLeft
-from mrl_bench.runs.executor import Bench, check, plan_runs
+from mrl_bench.runs.executor import ProcessExecutor, check, plan_runs
 from mrl_bench.runs.manifest import add_to_manifest, read_manifest, write_manifest
 from mrl_bench.runs.progress import BarProgress, PlainProgress, make_progress, summary
 from mrl_bench.runs.run import Run, failure
@@ -398,7 +398,7 @@ def test_a_single_run_gives_the_bytes_of_a_bench(single, tmp_path: Path) -> None
     suite = make_suite(tmp_path, {"learner": toy("Learner")})
     run = planned_run(suite, "learner")
     check([run])
-    Bench(Store(tmp_path / "bench"), PlainProgress(cost([run])), 1, 120).run([run])
+    ProcessExecutor(Store(tmp_path / "bench"), PlainProgress(cost([run])), 1, 120).run([run])
     assert single("train", "toy_agents:Learner") == 0
     assert single("evaluate", "toy_agents:Learner") == 0
     assert canonical(tmp_path / "run") == canonical(tmp_path / "bench")
@@ -452,7 +452,7 @@ def test_a_run_that_is_stopped_after_training_names_its_weights(
         raise KeyboardInterrupt
 
     assert single("train", "toy_agents:Learner") == 0
-    monkeypatch.setattr(Bench, "run", interrupted)
+    monkeypatch.setattr(ProcessExecutor, "run", interrupted)
     assert single("evaluate", "toy_agents:Learner") == 130
     (model,) = (tmp_path / "run" / "models").iterdir()
     stopped = f"stopped; weights so far: {model}; the same command continues from them\n"
@@ -652,7 +652,7 @@ def test_a_table_in_a_narrow_terminal_is_whole(width: int, monkeypatch) -> None:
         for name, value in (("random", 0.0), ("blind", 21.0), ("learner", 76.5), ("oracle", 100.0))
     ]
     terminal = Terminal()
-    print_boards([score_scenario(runs)], RunInfo("tiny"), file=terminal)
+    print_tables([score_scenario(runs)], BenchInfo("tiny"), file=terminal)
     text = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", terminal.getvalue())
     assert "…" not in text
     assert re.search(rf"1\*? +learner +0\.77 ±{DASH} +0\.77 ±{DASH}", text)
@@ -701,7 +701,7 @@ def test_a_bench_prints_its_cost_first_and_reports_carry_the_return(tmp_path: Pa
 
     run = planned_run(suite, "learner")
     check([run])
-    Bench(Store(tmp_path / "run"), Record(cost([run])), 1, 120).run([run])
+    ProcessExecutor(Store(tmp_path / "run"), Record(cost([run])), 1, 120).run([run])
     assert all(isinstance(value, float) for _, stage, value in returns if stage == "train")
     assert any(stage == "train" for _, stage, _ in returns)
     cli = Cli("bench", "--suite", suite, "--out", tmp_path / "run", "--workers", "1")

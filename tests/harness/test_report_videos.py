@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bench_kit import make_suite, planned_run, toy
 from test_executor import Record, bench, execute_runs
-from test_scores import RANDOM, anchors, crash, run
+from test_scores import RANDOM, crash, references, run
 
 from mrl_bench.cli.main import main
 from mrl_bench.report import bench_report as runs
@@ -30,15 +30,15 @@ def leader(*evaluations: Evaluation) -> str | None:
 def test_the_first_seed_of_the_best_agent_is_recorded() -> None:
     worse = run("worse", RANDOM + np.array(SOME))
     best = [run("best", 10 * np.array(SOME) + RANDOM, seed) for seed in (2, 1)]
-    assert leader(*anchors(), worse, *best, crash("best")) == "best 1"
-    assert leader(*anchors(), *(crash("best", seed) for seed in range(2))) is None
-    assert leader(*anchors()) is None
+    assert leader(*references(), worse, *best, crash("best")) == "best 1"
+    assert leader(*references(), *(crash("best", seed) for seed in range(2))) is None
+    assert leader(*references()) is None
 
 
 def test_no_agent_is_recorded_where_scores_mean_nothing() -> None:
     some = run("best", RANDOM + np.array(SOME))
-    assert leader(*anchors(), some) == "best 0"
-    assert leader(*anchors(blind=RANDOM + 9), some) is None
+    assert leader(*references(), some) == "best 0"
+    assert leader(*references(blind=RANDOM + 9), some) is None
 
 
 def test_a_bench_records_a_video_and_its_page_shows_it(
