@@ -199,12 +199,9 @@ class Mbml:
     # -- experience ---------------------------------------------------------------------------------------------
 
     def _gather(self, training: Training) -> dict[str, Tensor]:
-        """Plays new tasks, as many as the remaining env steps allow.
+        """Plays as many new tasks as the env steps allow; returns the model's errors on them before it learns, to log.
 
         In the first round there is no policy yet: each task is played for two episodes with z = 0, and no later ones.
-
-        Returns:
-            The model's errors on these tasks before it learns from them, to log.
         """
         config, blank = self.config, self.replay.seen == 0
         first, later = (2, 0) if blank else (1, config.episodes_per_task - 1)
