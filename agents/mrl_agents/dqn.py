@@ -41,9 +41,8 @@ class DqnConfig:
     batch_size: int = 64  # transitions in a gradient step
     learning_rate: float = 1e-3  # learning rate of Adam; in meta-training it falls linearly, to 5 %
     gamma: float = 0.99  # discount factor of one control step
-    tau: float = (
-        0.01  # share of the way that the target network moves to the network after each gradient step
-    )
+    # share of the way that the target network moves to the network after each gradient step
+    tau: float = 0.01
     epsilon: float = 0.05  # final share of random actions; the initial share is 1
     epsilon_steps: int = 5_000  # env steps over which the share of random actions falls
     from_scratch: bool = False  # whether to skip meta-training, so that each task is learned from scratch

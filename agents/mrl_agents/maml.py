@@ -41,9 +41,8 @@ class MamlConfig:
     episodes_per_task: int = 10  # episodes of each task before each inner step, and again after the last one
     inner_steps: int = 1  # policy-gradient steps on each task in meta-training; each has new data
     inner_lr: float = 0.1  # alpha, the learning rate of the inner step
-    learn_inner_lr: bool = (
-        False  # whether each weight's inner rate is meta-learned (Meta-SGD, Li et al. 2017)
-    )
+    # whether each weight's inner rate is meta-learned (Meta-SGD, Li et al. 2017)
+    learn_inner_lr: bool = False
     first_order: bool = False  # whether the derivative through the inner gradient is dropped
     gamma: float = 0.99  # discount factor of one control step
     gae_lambda: float = 1.0  # lambda of the advantage estimate; 1 gives the return minus the baseline

@@ -44,9 +44,9 @@ from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
 
 @dataclass(frozen=True)
 class MamlMbmlConfig:
-    mbml: MbmlConfig = field(
-        default_factory=lambda: MbmlConfig(adapt_updates=5, adapt_imagined_rollouts=16)
-    )  # settings of stage 1 and of imagination
+    # settings of stage 1 and of imagination
+    mbml: MbmlConfig = field(default_factory=lambda: MbmlConfig(adapt_updates=5, adapt_imagined_rollouts=16))
+    # settings of stage 3; hidden_sizes and action_std are taken from mbml
     maml: MamlConfig = field(
         default_factory=lambda: MamlConfig(
             meta_batch_size=40,
@@ -57,11 +57,9 @@ class MamlMbmlConfig:
             outer_lr=2e-4,
             gae_lambda=0.95,
         )
-    )  # settings of stage 3; hidden_sizes and action_std are taken from mbml
-    env_steps: int = 600_000  # largest number of env steps of meta-training, within the scenario's budget
-    imagination_weight: float = (
-        0.5  # initial beta, the weight of the imagined update; one is learned per layer
     )
+    env_steps: int = 600_000  # largest number of env steps of meta-training, within the scenario's budget
+    imagination_weight: float = 0.5  # initial beta, the weight of the imagined update; learned per layer
     imagination_weight_lr: float = 1e-2  # learning rate of Adam for the logarithms of beta
     model_inner_steps: int = 2  # gradient steps of the model on a task's data after each round
     model_inner_lr: float = 0.01  # initial rate of the model's inner steps; one is learned per weight

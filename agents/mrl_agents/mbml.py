@@ -48,7 +48,6 @@ _MAX_START_OBS, _MAX_START_OBS_NUMBERS = 4096, 2**16
 
 @dataclass(frozen=True)
 class MbmlConfig:
-    # experience
     env_steps: int = 80_000  # largest number of env steps of meta-training, within the scenario's budget
     rounds: int = 6  # rounds of gathering and learning; they only learn once env_steps are used up
     meta_batch_size: int = 60  # new tasks in a round
@@ -56,7 +55,6 @@ class MbmlConfig:
     initial_action_std: float = 0.75  # standard deviation of the actions in a task's first episode
     action_std: float = 0.3  # standard deviation of the actions in later and in imagined episodes
     buffer_size: int = 2000  # transitions of a task that an adapting agent keeps
-    # world model
     ensemble_size: int = 1  # members of the ensemble; must divide model_samples and imagined_rollouts
     model_hidden_size: int = 128  # width of the hidden layers of the dynamics and outcome networks
     context_dim: int = 8  # size of the context z
@@ -67,7 +65,6 @@ class MbmlConfig:
     model_tasks: int = 24  # tasks in a batch of the model
     model_samples: int = 64  # transitions of each task in a batch of the model
     model_lr: float = 2e-3  # learning rate of the model's Adam; it falls linearly, to a tenth
-    # policy
     hidden_sizes: tuple[int, ...] = (64, 64)  # widths of the hidden layers of policy and critic
     policy_iterations: int = 200  # gradient steps of the policy in a round
     policy_tasks: int = 64  # tasks in a batch of imagined rollouts
@@ -82,7 +79,6 @@ class MbmlConfig:
     critic_updates: int = 2  # gradient steps of the critic per policy update
     tau: float = 0.1  # share of the way that the target critic moves to the critic after each policy update
     max_grad_norm: float = 1.0  # largest norm of the model's and policy's gradients; longer ones are clipped
-    # adaptation
     adapt_updates: int = 0  # imagined policy updates on a new task after each adaptation round
     adapt_imagined_rollouts: int = 64  # imagined rollouts in such an update; divisible by ensemble_size
     adapt_lr: float = 1e-3  # learning rate of Adam in these updates
@@ -180,12 +176,7 @@ class Mbml:
         self.start_obs = tensors["start_obs"].clone()
 
     def _networks(self) -> dict[str, Weights]:
-        return {
-            "model": self.model,
-            "policy": self.policy,
-            "critic": self.critic,
-            "target_critic": self.target_critic,
-        }
+        return {key: getattr(self, key) for key in ("model", "policy", "critic", "target_critic")}
 
     def _sampled_start_obs(self) -> Tensor:
         """A sample of replayed observations, (S, O), where S is 0 if there are none.
@@ -208,12 +199,9 @@ class Mbml:
     # -- experience ---------------------------------------------------------------------------------------------
 
     def _gather(self, training: Training) -> dict[str, Tensor]:
-        """Plays new tasks, as many as the remaining env steps allow.
+        """Plays as many new tasks as the env steps allow; returns the model's errors on them before it learns, to log.
 
         In the first round there is no policy yet: each task is played for two episodes with z = 0, and no later ones.
-
-        Returns:
-            The model's errors on these tasks before it learns from them, to log.
         """
         config, blank = self.config, self.replay.seen == 0
         first, later = (2, 0) if blank else (1, config.episodes_per_task - 1)
