@@ -111,7 +111,7 @@ def test_every_scenario_can_be_described(name: str, capsys) -> None:
 
 def test_a_class_elsewhere_is_described(capsys) -> None:
     assert main(["info", "toy_agents:Learner"]) == 0
-    assert "where an agent leaves a note, for those that do" in capsys.readouterr().out
+    assert "seconds before each collection" in capsys.readouterr().out
     assert main(["info", "toy_family:Toy"]) == 0
     assert "gain" in capsys.readouterr().out
 
@@ -150,7 +150,7 @@ def test_check_takes_classes(capsys) -> None:
     assert capsys.readouterr().out == "toy_agents:Learner: an agent that keeps its contract\n"
     assert main(["check", "toy_agents:WrongShape", "toy_agents:Learner"]) == 1
     out, err = capsys.readouterr()
-    assert "- shapes_and_finiteness: ValueError: act gave actions of shape" in err
+    assert "- shapes_and_finiteness: ValueError: act " in err
     assert "Learner: an agent" in out
     assert main(["check", "toy_agents:Lerner"]) == 2
     assert "did you mean 'Learner'?" in capsys.readouterr().err
