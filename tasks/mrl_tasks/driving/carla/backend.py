@@ -26,7 +26,7 @@ from mrl_tasks.driving.carla.client import CarlaWorld, drivable_lanes
 from mrl_tasks.driving.carla.map_tiling import Area, offsets, side_by_side
 from mrl_tasks.driving.carla.slot import BLUEPRINTS, CAR, Slot
 from mrl_tasks.driving.carla.town import length_for, one_behind_the_other, stretches
-from mrl_tasks.driving.environment import DrivingEnv, Slots
+from mrl_tasks.driving.environment import DrivingEnv, Instances
 from mrl_tasks.driving.family import Driving
 from mrl_tasks.driving.geometry import Route, read_route
 from mrl_tasks.driving.road_users import Others, bodies
@@ -150,7 +150,7 @@ class CarlaCars(DrivingEnv):
         self._in_world = slots
 
     def _drive(
-        self, slots: Slots, command: Command, others: Others, push_x: Array, push_y: Array
+        self, slots: Instances, command: Command, others: Others, push_x: Array, push_y: Array
     ) -> tuple[CarState, Array]:
         """A tick of the world: where our cars are after it, and whom their sensors say that they touched."""
         active = list(range(len(self._moves))) if self._which is None else self._which.tolist()
