@@ -3,8 +3,8 @@
 A developer tool. Run it from the root of the repository, with `scenariogeneration` and `carla` installed:
 
     python -m tools.write_roads
- OpenDRIVE is right-handed, as
-our simulation is; CARLA's frame is the same with y and yaw negated.
+
+OpenDRIVE is right-handed, like the simulation; CARLA's frame has y and yaw negated.
 """
 
 from __future__ import annotations

@@ -176,9 +176,9 @@ class Driving:
         """
         require_listed_values(self.params, tasks)
         if self.backend == "carla":
-            from mrl_tasks.driving.carla.backend import CarlaCars
+            from mrl_tasks.driving.carla.backend import CarlaDrivingEnv
 
-            return CarlaCars(self, tasks, episodes, device, dtype)
+            return CarlaDrivingEnv(self, tasks, episodes, device, dtype)
         from mrl_tasks.driving.environment import DrivingEnv
 
         return DrivingEnv(self, tasks, episodes, device, dtype)
