@@ -1,9 +1,10 @@
-"""Writes the OpenDRIVE maps of this folder, and the routes along them that the simulator reads.
+"""Writes the OpenDRIVE maps in `tasks/mrl_tasks/driving/roads` and the routes that the simulator reads.
+
+A developer tool. Run it from the root of the repository, with `scenariogeneration` and `carla` installed:
 
     python -m tools.write_roads
 
-A tool for developers: it needs `scenariogeneration` and `carla`, and nothing else does. OpenDRIVE is right-handed, as
-our simulation is; CARLA's frame is the same with y and yaw negated.
+OpenDRIVE is right-handed, like the simulation; CARLA's frame has y and yaw negated.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The promises that every family keeps, as checks that anyone can hold a family to.
+"""Checks of what every task family must guarantee.
 
-    from mrl_bench.checks.family import check
-    check(MyFamily())
+    from mrl_bench.checks.family import check_family
+    check_family(MyFamily())
 
-A check raises AssertionError, saying which promise is broken and where. The checks see what the harness sees,
-the numbers of living slots, in probes: episodes of at most `STEPS` steps of pseudo-random actions.
+Each check raises AssertionError with the broken guarantee and where it broke. The checks compare what the harness
+reads, the numbers of running environment instances, over episodes of at most `STEPS` pseudo-random actions.
 """
 
 from __future__ import annotations
@@ -240,8 +240,12 @@ CHECKS: tuple[Callable[[TaskFamily], None], ...] = (
 )
 
 
-def check(family: TaskFamily) -> None:
-    """Holds a family, under the options that it has, to every promise."""
+def check_family(family: TaskFamily) -> None:
+    """Runs every check on a family with its present options.
+
+    Raises:
+        AssertionError: the first check that fails.
+    """
     for promise in CHECKS:
         promise(family)
 

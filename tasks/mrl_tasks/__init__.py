@@ -1,4 +1,4 @@
-"""Task families. To add one: a package of its own beside `cartpole`, and a line here."""
+"""Task families. To add one, write a package like `cartpole` and add a line to `TABLE`."""
 
 TABLE = {
     "cartpole": "mrl_tasks.cartpole:CartPole",

@@ -261,7 +261,7 @@ def _scenario(
         f"options: {{road: {road}, backend: {backend}}}\n"
         "params: {mass: {uniform: [1200, 2000]}}\nsplits: {test: {count: 2, seed: 1}}\n"
         "budget: {meta_train: 40, blind: 40, oracle: 40}\n"
-        "protocol: {rounds: [0, 1], episodes_per_round: 1, scored_episodes: 1}\n"
+        "protocol: {k: [0, 1], episodes_per_round: 1, scored_episodes: 1}\n"
     )
     return path
 

@@ -24,7 +24,10 @@ DRIVING = [name for name in list_scenarios() if name.startswith("drive-")]
 @pytest.mark.parametrize("name", DRIVING)
 def test_a_scenario_is_played_and_measured(name: str, privileged: bool) -> None:
     scenario = find_scenario(name)
-    scenario = replace(scenario, protocol=replace(scenario.protocol, rounds=(0, 1), scored_episodes=2))
+    scenario = replace(
+        scenario,
+        protocol=replace(scenario.protocol, k=(0, scenario.protocol.episodes_per_round), scored_episodes=2),
+    )
     agent: MetaAgent = RandomAgent(agent_spec(scenario, privileged), RandomAgent.Config(), 0, CPU)
     curve = evaluate(agent, scenario, "ood", seed=0, device=CPU, privileged=privileged)
     assert (curve.failed == 0).all()
@@ -41,7 +44,7 @@ def test_a_scenario_is_played_and_measured(name: str, privileged: bool) -> None:
 
 def test_families_without_meters_measure_nothing() -> None:
     scenario = find_scenario("cartpole-wiring-v1")
-    scenario = replace(scenario, protocol=replace(scenario.protocol, rounds=(0,), scored_episodes=2))
+    scenario = replace(scenario, protocol=replace(scenario.protocol, k=(0,), scored_episodes=2))
     agent: MetaAgent = RandomAgent(scenario.family.spec, RandomAgent.Config(), 0, CPU)
     assert evaluate(agent, scenario, "test", seed=0, device=CPU).metrics == {}
 

@@ -38,7 +38,7 @@ _COMMANDS = {
 }
 
 
-class Calls:
+class RpcHandlers:
     """What clients may ask of one world."""
 
     def __init__(self, world: World, maps: Mapping[str, RoadMap], stream_port: int) -> None:

@@ -1,4 +1,4 @@
-"""Runs the light server: a port for calls, one for streams, and a clock while no client keeps it."""
+"""Runs the light server: an RPC port, a streaming port, and a clock when no client drives the world."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mrl_bench.errors import MrlBenchError, UsageError
 from mrl_tasks.carla_light import protocol
 from mrl_tasks.carla_light.maps import RoadMap, read_maps
 from mrl_tasks.carla_light.rpc import Connection
-from mrl_tasks.carla_light.rpc_handlers import Calls
+from mrl_tasks.carla_light.rpc_handlers import RpcHandlers
 from mrl_tasks.carla_light.streaming import StreamConnection, Streams
 from mrl_tasks.carla_light.world import DEFAULT_DELTA, World
 
@@ -23,7 +23,7 @@ def serve(files: Sequence[Path], port: int) -> None:
 
     Args:
         files: OpenDRIVE maps; the first one is loaded.
-        port: for calls; 0 for any that is free. Streams get one that is free.
+        port: for RPC; 0 picks a free port. Streams always get a free port.
 
     Raises:
         UsageError: a file is no map, or the port no port.
@@ -47,8 +47,8 @@ async def _serve(maps: dict[str, RoadMap], port: int) -> None:
     stream_server = await loop.create_server(lambda: StreamConnection(streams), protocol.HOST, 0)
     stream_port = stream_server.sockets[0].getsockname()[1]
     world = World(next(iter(maps.values())), streams.send, stream_port)
-    calls = Calls(world, maps, stream_port)
-    call_server = await loop.create_server(lambda: Connection(calls), protocol.HOST, port)
+    handlers = RpcHandlers(world, maps, stream_port)
+    call_server = await loop.create_server(lambda: Connection(handlers), protocol.HOST, port)
     port = call_server.sockets[0].getsockname()[1]
     print(
         f"light CARLA server {protocol.VERSION} on {protocol.HOST}:{port}, map {world.map.name}", flush=True

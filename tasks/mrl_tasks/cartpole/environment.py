@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrl_bench.errors import UsageError
 from mrl_bench.keyed_random import uniforms
 from mrl_bench.types import Step, TaskBatch
 from mrl_tasks.cartpole.family import DT, CartPole
+from mrl_tasks.validation import require_listed_values
 
 TRACK_LIMIT = 2.4  # [m] from the middle of the track
 ANGLE_LIMIT = 12 * 2 * math.pi / 360  # [rad] from upright
@@ -149,10 +149,8 @@ class CartPoleEnv:
         compile: bool = False,
     ) -> None:
         """`compile` fuses a step into one kernel. It is opt-in, because that kernel rounds differently."""
+        require_listed_values(family.params, tasks)
         delay = tasks.column("actuator_delay")
-        legal = family.params["actuator_delay"].values or ()
-        if not np.isin(delay, legal).all():
-            raise UsageError(f"actuator_delay {delay.tolist()}: each must be one of {legal}")
         self._options = family.control, family.reward
         self._physics = torch.stack(Physics.of(tasks, device, dtype or torch.float32))  # (10, B, 1)
         self._advance = torch.compile(advance) if compile else advance

@@ -1,4 +1,4 @@
-"""What may vary in CartPole. Imports no simulator: `make` does."""
+"""Parameters and options of CartPole. Imports no simulator: `make` does."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _PARAMS: Mapping[str, Param] = {
     "gravity": Param(9.8, 0.1, 50.0, "m/s^2", "acceleration of free fall"),
     "cart_mass": Param(1.0, 0.05, 20.0, "kg", "mass of the cart"),
     "pole_mass": Param(0.1, 0.005, 5.0, "kg", "mass of the pole, spread evenly along it"),
-    "pole_half_length": Param(0.5, 0.05, 5.0, "m", "from the hinge to the middle of the pole"),
+    "pole_half_length": Param(0.5, 0.05, 5.0, "m", "distance from the hinge to the middle of the pole"),
     "force_magnitude": Param(10.0, 0.1, 100.0, "N", "force on the cart at a full action"),
-    "wiring": Param(1.0, -1.0, 1.0, "1", "-1 if the motor is wired backwards", values=(-1.0, 1.0)),
+    "wiring": Param(1.0, -1.0, 1.0, "1", "-1 if the motor is reversed, else 1", values=(-1.0, 1.0)),
     "cart_friction": Param(0.0, 0.0, 10.0, "N", "Coulomb friction between cart and track"),
     "pole_friction": Param(0.0, 0.0, 0.1, "N m s", "viscous friction in the hinge"),
     "actuator_delay": Param(
@@ -32,13 +32,13 @@ _PARAMS: Mapping[str, Param] = {
         low=0.0,
         high=10.0,
         unit="control steps",
-        doc="from an action to its force; until the first action arrives the motor gets 0",
+        doc="delay from an action to its force; the motor gets 0 until the first action arrives",
         values=tuple(map(float, range(11))),
     ),
     "wind_force": Param(0.0, -20.0, 20.0, "N", "constant force on the cart, to the right if positive"),
 }
 _TARGET: Mapping[str, Param] = {
-    "target_position": Param(0.0, -2.0, 2.0, "m", "where on the track the reward is highest"),
+    "target_position": Param(0.0, -2.0, 2.0, "m", "position on the track where the reward is highest"),
 }
 
 
@@ -53,9 +53,9 @@ class CartPole:
 
     # Control steps of a full episode.
     horizon: int = 500
-    # "force" scales the action to newtons; "bang_bang" always gives full force, to the right if it is > 0.
+    # "force" scales the action to newtons; "bang_bang" always gives full force, to the right if the action is > 0.
     control: Literal["force", "bang_bang"] = "force"
-    # "balance" gives 1 a step; "target" gives max(0, 1 - |x - target_position| / 2 m), so the cart has to go.
+    # "balance" gives 1 a step; "target" gives max(0, 1 - |x - target_position| / 2 m), so the cart must move there.
     reward: Literal["balance", "target"] = "balance"
 
     @property

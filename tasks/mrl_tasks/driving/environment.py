@@ -6,7 +6,6 @@ and the same to the last bit, so that a slot's numbers do not depend on how many
 
 from __future__ import annotations
 
-import math
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from mrl_bench.types import Step, TaskBatch
 from mrl_tasks.driving import scalars, vehicle
-from mrl_tasks.driving.actuation import Line, command
+from mrl_tasks.driving.actuation import DelayLine, command
 from mrl_tasks.driving.family import Driving
 from mrl_tasks.driving.geometry import Route, read_route
 from mrl_tasks.driving.initial_state import first_scene, hidden
@@ -40,12 +39,12 @@ class Outcome(NamedTuple):
     failed: Array  # (N,) bool: it ended because a number was not finite
 
 
-class Slots(NamedTuple):
+class Instances(NamedTuple):
     """What a number of slots consist of; each array ends with the axis of the slots."""
 
     task: Task
     scene: Scene
-    line: Line
+    line: DelayLine
     verdict: Verdict  # of the last control step
     outcome: Outcome
 
@@ -63,7 +62,7 @@ class Given(NamedTuple):
 class DrivingEnv:
     """B tasks x E episodes of driving; a `BatchEnv` that is `Renderable` and `HasMetrics`.
 
-    Slots that have ended are put aside once they are more than half of those that are simulated.
+    Instances that have ended are put aside once they are more than half of those that are simulated.
     """
 
     reported = REPORTED
@@ -89,7 +88,7 @@ class DrivingEnv:
         self._host_route = route or read_route(family.road, family.keep_lane)
         self._host_task = hidden(family, self._host_route, tasks, episodes)
         self._route, self._task = each(self._array, self._host_route), each(self._array, self._host_task)
-        self._longest_delay = int(self._host_task.wiring.delay.max())
+        self._longest_delay = int(self._host_task.actuation.delay.max())
 
     def reset(self, seed: int) -> Tensor:
         with np.errstate(all="ignore"):
@@ -97,12 +96,13 @@ class DrivingEnv:
                 self._family, self._host_route, self._host_task, self._tasks, self._shape[1], seed
             )
             scene: Scene = each(self._array, first)
-            zero, nobody = scene.start * 0.0, scene.start < -math.inf
+            zero = self._xp.zeros_like(scene.start)
+            nobody = self._xp.zeros_like(scene.start, dtype=bool if self._xp is np else torch.bool)
             sent = self._xp.stack([zero] * (self._longest_delay + 1))
-            self._all = Slots(
+            self._all = Instances(
                 task=self._task,
                 scene=scene,
-                line=Line(sent, sent),
+                line=DelayLine(sent, sent),
                 verdict=Verdict(zero, nobody, nobody, nobody, nobody),
                 outcome=Outcome(
                     obs=observe(self._xp, self._route, self._task, scene, self._shown),
@@ -131,7 +131,7 @@ class DrivingEnv:
 
     def metrics(self) -> dict[str, Tensor]:
         """See `mrl_bench.family.HasMetrics`, and `mrl_tasks.driving.metrics.DrivingScore` for what they are."""
-        slots: Slots = self._among_all(self._all, self._active)
+        slots: Instances = self._among_all(self._all, self._active)
         length = ROUTE_SHARE * slots.task.target_speed * self._family.horizon * DT
         score = driving_score(self._xp, slots.scene.place.s - slots.scene.start, length, slots.verdict)
         broke = slots.outcome.failed
@@ -144,7 +144,7 @@ class DrivingEnv:
         from mrl_tasks.driving.rendering import draw
 
         slot = task * self._shape[1] + episode
-        slots: Slots = each(
+        slots: Instances = each(
             lambda leaf: np.asarray(leaf[..., slot].tolist()), self._among_all(self._all, self._active)
         )
         return draw(self._host_route, slots.task, slots.scene, width, height)
@@ -153,7 +153,7 @@ class DrivingEnv:
         pass
 
     def _drive(
-        self, slots: Slots, command: Command, others: Others, push_x: Array, push_y: Array
+        self, slots: Instances, command: Command, others: Others, push_x: Array, push_y: Array
     ) -> tuple[CarState, Array | None]:
         """See `Drive`. A CARLA server takes the place of it."""
         given = Given(slots.scene.car, slots.task.car, command, push_x, push_y)
@@ -210,13 +210,15 @@ class Drive(Protocol):
     """Moves our cars by a control step, in which the others come to where they are told."""
 
     def __call__(
-        self, slots: Slots, command: Command, others: Others, push_x: Array, push_y: Array
+        self, slots: Instances, command: Command, others: Others, push_x: Array, push_y: Array
     ) -> tuple[CarState, Array | None]:
         """Our cars after it; and whom they touched, (K, N) bool, where a sensor says so. See `vehicle.step`."""
         ...
 
 
-def advance(xp: Namespace, route: Route, slots: Slots, action: Array, turn: int, drive: Drive) -> Slots:
+def advance(
+    xp: Namespace, route: Route, slots: Instances, action: Array, turn: int, drive: Drive
+) -> Instances:
     """One control step of every slot; those that had ended stay as they are.
 
     Args:
@@ -225,9 +227,9 @@ def advance(xp: Namespace, route: Route, slots: Slots, action: Array, turn: int,
     """
     task, before = slots.task, slots.scene
     steer, pedal = clip(xp, action, -1.0, 1.0)
-    line, *arriving = slots.line.send(xp, steer, pedal, task.wiring.delay)
+    line, *arriving = slots.line.send(xp, steer, pedal, task.actuation.delay)
     others, lane, clock = act_others(xp, route, task, before, turn)
-    car, contacts = drive(slots, command(xp, task.wiring, *arriving), others, *push(task, before.place))
+    car, contacts = drive(slots, command(xp, task.actuation, *arriving), others, *push(task, before.place))
     after = arrange(xp, route, before, car, others, lane, clock)
     verdict = judge(xp, route, task, before, after, steer, contacts)
     obs = observe(xp, route, task, after, slots.outcome.obs.dtype)
@@ -244,7 +246,7 @@ def advance(xp: Namespace, route: Route, slots: Slots, action: Array, turn: int,
             failed=broke,
         ),
     )
-    kept: Slots = _keep(xp, slots.outcome.ended, next_slots, slots)
+    kept: Instances = _keep(xp, slots.outcome.ended, next_slots, slots)
     return kept
 
 

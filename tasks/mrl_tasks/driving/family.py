@@ -1,4 +1,4 @@
-"""What may vary in driving. Imports no simulator: `make` does."""
+"""Parameters and options of the driving family. Imports no simulator: `make` does."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from mrl_bench.errors import UsageError, nearest
 from mrl_bench.family import BatchEnv, Param
 from mrl_bench.types import EnvSpec, TaskBatch
 from mrl_tasks.driving.roads import ROADS
+from mrl_tasks.validation import require_listed_values
 
 if TYPE_CHECKING:
     import torch
@@ -32,37 +33,39 @@ EVENTS = (
 _CAR: Mapping[str, Param] = {
     "friction_front": Param(1.0, 0.05, 2.0, "1", "friction coefficient of the front tyres on dry asphalt"),
     "friction_rear": Param(1.0, 0.05, 2.0, "1", "friction coefficient of the rear tyres on dry asphalt"),
-    "road_friction": Param(1.0, 0.05, 1.5, "1", "of the road, scales that of both; ice has about 0.15"),
-    "road_wetness": Param(0.0, 0.0, 1.0, "1", "0 is dry and 1 standing water, by a table of ours"),
+    "road_friction": Param(1.0, 0.05, 1.5, "1", "scale of all tyres' friction; about 0.15 on ice"),
+    "road_wetness": Param(0.0, 0.0, 1.0, "1", "water on the road: 0 is dry, 1 is standing water"),
     "mass": Param(1500.0, 800.0, 4000.0, "kg", "mass of the car with its load"),
-    "mass_offset": Param(
-        0.0, -0.6, 0.6, "m", "of the centre of mass, forward of the middle between the axles"
-    ),
+    "mass_offset": Param(0.0, -0.6, 0.6, "m", "centre of mass ahead of the midpoint between the axles"),
     "engine_gain": Param(1.0, 0.2, 2.0, "1", "scale of the driving force"),
     "brake_gain": Param(1.0, 0.2, 2.0, "1", "scale of the braking force"),
     "steering_ratio": Param(1.0, 0.2, 2.0, "1", "scale of the steering angle"),
-    "steering_offset": Param(0.0, -0.2, 0.2, "rad", "where the front wheels point when told to go straight"),
+    "steering_offset": Param(0.0, -0.2, 0.2, "rad", "angle of the front wheels at a steering command of 0"),
     "steering_sign": Param(1.0, -1.0, 1.0, "1", "-1 if the steering is reversed", values=(-1.0, 1.0)),
     "actuator_delay": Param(
         default=0.0,
         low=0.0,
         high=float(MAX_DELAY),
         unit="control steps",
-        doc="from an action to the actuators; until the first one arrives they get 0",
+        doc="delay from an action to the actuators; they get 0 until the first action arrives",
         values=tuple(map(float, range(MAX_DELAY + 1))),
     ),
-    "wind_speed": Param(0.0, -40.0, 40.0, "m/s", "of a steady wind towards +y of the map"),
-    "grade": Param(0.0, -0.2, 0.2, "1", "rise of the road over its run, along the route"),
-    "target_speed": Param(12.0, 3.0, 35.0, "m/s", "the speed that is asked for"),
+    "wind_speed": Param(0.0, -40.0, 40.0, "m/s", "speed of a steady wind towards +y of the map"),
+    "grade": Param(
+        0.0, -0.2, 0.2, "1", "slope of the road along the route: rise divided by horizontal distance"
+    ),
+    "target_speed": Param(12.0, 3.0, 35.0, "m/s", "speed that the reward asks for"),
 }
 _OTHERS: Mapping[str, Param] = {
-    "visibility": Param(200.0, 5.0, 200.0, "m", "how far others and lights are seen; less in fog"),
+    "visibility": Param(
+        200.0, 5.0, 200.0, "m", "distance within which other road users and traffic lights are observed"
+    ),
 }
 _TRAFFIC: Mapping[str, Param] = {
-    "traffic_density": Param(25.0, 5.0, 60.0, "1/km", "cars on a kilometre of the route at the start"),
-    "aggressiveness": Param(
-        0.5, 0.0, 1.0, "1", "of other drivers: faster, closer, and sooner in another lane"
+    "traffic_density": Param(
+        25.0, 5.0, 60.0, "1/km", "cars per kilometre of the route at the start of an episode"
     ),
+    "aggressiveness": Param(0.5, 0.0, 1.0, "1", "of other drivers: faster, closer, sooner to change lanes"),
 }
 _EVENTS: Mapping[str, Param] = {
     "event_kind": Param(
@@ -73,14 +76,18 @@ _EVENTS: Mapping[str, Param] = {
         doc=", ".join(f"{code} {name}" for code, name in enumerate(EVENTS)),
         values=tuple(map(float, range(len(EVENTS)))),
     ),
-    "event_severity": Param(0.5, 0.0, 1.0, "1", "how near the event begins and how late it shows"),
-    "event_distance": Param(0.0, 0.0, 100.0, "m", "how much later the event begins, at the target speed"),
+    "event_severity": Param(
+        0.5, 0.0, 1.0, "1", "higher means that the event begins closer and becomes visible later"
+    ),
+    "event_distance": Param(
+        0.0, 0.0, 100.0, "m", "distance driven at the target speed before the event begins"
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Driving:
-    """A car on a road of its own, with other cars and an unforeseen event if asked for.
+    """A car on a road, optionally with other cars and an unforeseen event.
 
     Observation: vx, vy [m/s], yaw rate [rad/s] and steering angle [rad] of the car; lateral error [m] and heading error
     [rad] from the lane's centre, both positive to the left; target speed [m/s], 0 if it is hidden; x and y [m] of the
@@ -95,19 +102,19 @@ class Driving:
 
     # Control steps of a full episode, each of 0.05 s.
     horizon: int = 200
-    # straight, curve, s_bends, highway, crossing or loop; or a town of a CARLA server, as Town04.
+    # straight, curve, s_bends, highway, crossing or loop; or a town of a CARLA server, such as Town04.
     road: str = "s_bends"
     # Other cars on the route, 0 to 6.
     traffic: int = 0
     # Whether an event of the kind `event_kind` happens in each episode.
     events: bool = False
-    # Share of the target speed that a car has at the start.
+    # Speed at the start, as a fraction of the target speed.
     start_speed: float = 0.8
-    # Whether the target speed is observed, or 0 in its place. Unless `start_speed` is 0, the first speed tells it too.
+    # Whether the target speed is observed; if not, 0 is. Unless `start_speed` is 0, the first speed reveals it.
     show_target: bool = True
-    # Whether an episode ends where the car's middle leaves its lane, rather than where it leaves the asphalt.
+    # Whether an episode ends when the car's middle leaves its lane rather than the asphalt.
     keep_lane: bool = False
-    # "embedded" simulates here; "carla" drives the cars of a CARLA server.
+    # "embedded" uses the built-in simulator; "carla" drives cars on a CARLA server.
     backend: Literal["embedded", "carla"] = "embedded"
 
     def __post_init__(self) -> None:
@@ -167,13 +174,11 @@ class Driving:
             MissingPart: the backend "carla" without the carla package, or without a server.
             UsageError: a parameter of few values is not one of them.
         """
-        for name, param in self.params.items():
-            if param.values and not set(tasks.column(name).tolist()) <= set(param.values):
-                raise UsageError(f"{name} must be one of {param.values}")
+        require_listed_values(self.params, tasks)
         if self.backend == "carla":
-            from mrl_tasks.driving.carla.backend import CarlaCars
+            from mrl_tasks.driving.carla.backend import CarlaDrivingEnv
 
-            return CarlaCars(self, tasks, episodes, device, dtype)
+            return CarlaDrivingEnv(self, tasks, episodes, device, dtype)
         from mrl_tasks.driving.environment import DrivingEnv
 
         return DrivingEnv(self, tasks, episodes, device, dtype)

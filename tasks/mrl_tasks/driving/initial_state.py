@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mrl_bench.keyed_random import uniforms
 from mrl_bench.types import TaskBatch
 from mrl_tasks.driving import events
-from mrl_tasks.driving.actuation import Wiring
+from mrl_tasks.driving.actuation import Actuation
 from mrl_tasks.driving.family import Driving
 from mrl_tasks.driving.geometry import Route, point, project
 from mrl_tasks.driving.road_users import VEHICLE, Others, bodies
@@ -48,7 +48,7 @@ def hidden(family: Driving, route: Route, tasks: TaskBatch, episodes: int) -> Ta
         drive_force=STANDARD.drive_force * column("engine_gain"),
         brake_force=STANDARD.brake_force * column("brake_gain"),
     )
-    wiring = Wiring(
+    actuation = Actuation(
         gain=column("steering_sign") * column("steering_ratio"),
         offset=column("steering_offset") / STANDARD.max_steer,
         delay=column("actuator_delay"),
@@ -64,7 +64,7 @@ def hidden(family: Driving, route: Route, tasks: TaskBatch, episodes: int) -> Ta
         )
     return Task(
         car=car,
-        wiring=wiring,
+        actuation=actuation,
         wind_force=WIND_LOAD * wind * np.abs(wind),
         slope_force=mass * GRAVITY * np.sin(np.arctan(column("grade"))),
         target_speed=target,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mrl_tasks.driving import events, traffic
-from mrl_tasks.driving.actuation import Wiring
+from mrl_tasks.driving.actuation import Actuation
 from mrl_tasks.driving.events import Part, Script
 from mrl_tasks.driving.family import PREVIEW
 from mrl_tasks.driving.geometry import Box, Place, Route, overlap, point, project
@@ -28,7 +28,7 @@ class Task(NamedTuple):
     """What is hidden from the agent, or asked of it; each (N,), drivers (K, N)."""
 
     car: Car
-    wiring: Wiring
+    actuation: Actuation
     wind_force: Array  # [N] towards +y of the map
     slope_force: Array  # [N] against the direction of the route
     target_speed: Array  # [m/s]
@@ -144,7 +144,7 @@ def judge(
     off = (place.lateral > route.left_edge) | (place.lateral < -route.right_edge)
     # Who has turned round, or gone beyond the end of the route, has left it too.
     left_road = off | (xp.abs(place.heading_error) > 1.6) | (place.s > task.begin + route.length)
-    hit_vehicle = hit_pedestrian = ran = off & ~off
+    hit_vehicle = hit_pedestrian = ran = xp.zeros_like(off)
     if len(after.others.kind):
         hit = _hit(xp, task, after)
         hit = hit if contacts is None else hit | contacts
@@ -200,7 +200,10 @@ def observe(xp: Namespace, route: Route, task: Task, scene: Scene, dtype: Any) -
     obs[actors + 3 :: 5] = vy * cos - vx * sin - car.vy
     obs[actors + 4 :: 5] = others.kind
     beyond = dx * dx + dy * dy - task.visibility * task.visibility
-    there, nothing = (others.kind > ABSENT) & (beyond < 0.0), 0.0 * beyond  # NaN must show
+    there = (others.kind > ABSENT) & (beyond < 0.0)
+    nothing = (
+        0.0 * beyond
+    )  # not `zeros_like`: a NaN position must reach the observation, so that it is flagged
     seen = xp.reshape(obs[actors:], (len(others.kind), 5, len(car.x)))
     seen[...] = xp.where(there[:, None], seen, nothing[:, None])
     if task.script is not None:

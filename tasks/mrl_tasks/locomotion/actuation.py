@@ -1,4 +1,4 @@
-"""From the commands of an agent to the controls of a robot's actuators: late, crossed, or cut."""
+"""From an agent's commands to a robot's actuators: delayed, permuted or disabled."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from mrl_tasks.locomotion.physics import dead_actuators
 from mrl_tasks.locomotion.robots import Robot
 
 
-class Wiring:
-    """Of N = B x E robots with A actuators each. What no task asks for costs nothing."""
+class Actuation:
+    """For N = B x E robots with A actuators each. Effects that no task uses are skipped."""
 
     def __init__(
         self, robot: Robot, tasks: TaskBatch, episodes: int, constant: Callable[[NDArray[Any]], Any]
@@ -38,7 +38,7 @@ class Wiring:
         self._sent = constant(np.zeros((int(delay.max()) + 1, slots, actuators)))
 
     def reset(self) -> None:
-        """Empties the lines: until a command arrives the controls are 0."""
+        """Empties the delay lines: until a command arrives the controls are 0."""
         self._sent[:] = 0.0
         self._t = 0
 

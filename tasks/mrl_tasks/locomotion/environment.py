@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mrl_bench.keyed_random import uniforms
 from mrl_bench.types import Step, TaskBatch
-from mrl_tasks.locomotion.actuation import Wiring
+from mrl_tasks.locomotion.actuation import Actuation
 from mrl_tasks.locomotion.family import Locomotion
 from mrl_tasks.locomotion.robots import Robot
 from mrl_tasks.locomotion.simulation import Simulation
@@ -55,7 +55,7 @@ class LocomotionEnv:
             tensor = torch.from_numpy(values).to(like.device)
             return _native(tensor.to(like.dtype) if tensor.is_floating_point() else tensor)
 
-        self._wiring = Wiring(self.robot, tasks, episodes, constant)
+        self._actuation = Actuation(self.robot, tasks, episodes, constant)
         self._goal = constant(_goals(family.task, tasks).repeat(episodes, 0))  # (N, ...)
         low, high = _healthy_states(self.robot)
         bounded = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
@@ -76,12 +76,12 @@ class LocomotionEnv:
             noise[:, robot.positions :] = ndtri(draws[:, robot.positions :])
         rest = self.simulation.rest
         self.simulation.start(rest + rest.new_tensor(robot.reset_noise * noise))
-        self._wiring.reset()
+        self._actuation.reset()
         self._place, self._alive = self.place(), self._everyone
         return self.observation()
 
     def step(self, action: Tensor) -> Step:
-        control = self._wiring.control(_native(action.flatten(0, 1)))
+        control = self._actuation.control(_native(action.flatten(0, 1)))
         advanced = self.simulation.advance(torch.as_tensor(control), torch.as_tensor(self._alive))
         failed = _native(advanced) | self._impossible
         before, self._place = self._place, self.place()

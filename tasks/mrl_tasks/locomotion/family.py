@@ -13,6 +13,7 @@ from mrl_bench.family import Param
 from mrl_bench.types import EnvSpec, TaskBatch
 from mrl_tasks.locomotion.parameters import Task, parameters
 from mrl_tasks.locomotion.robots import ROBOTS, Cone, Integrator, Robot, Solver
+from mrl_tasks.validation import require_listed_values
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,7 @@ INSTALL = "locomotion needs MuJoCo and the models of Gymnasium: pip install mujo
 
 @dataclass(frozen=True)
 class Locomotion:
-    """A robot of MuJoCo that is to run, turn or go somewhere.
+    """A MuJoCo robot that must run, turn or reach a goal.
 
     An option that is left None is as in Gymnasium's v5 environment of the robot, with
     `include_cfrc_ext_in_observation=False` and no contact cost. The reward of a control step is
@@ -39,27 +40,33 @@ class Locomotion:
     inertia and velocity of its bodies and the forces in its joints; neither goal nor physics.
     """
 
+    # The MuJoCo robot.
     robot: Literal["half_cheetah", "ant", "walker2d", "hopper", "humanoid", "swimmer"] = "half_cheetah"
+    # What the reward asks for: forward, velocity, direction, heading or goal.
     task: Task = "forward"
     # Control steps of a full episode.
     horizon: int = 1000
-    # Seconds a time step of the simulator, and time steps a control step.
+    # Duration of a simulator step [s].
     timestep: float | None = None
+    # Simulator steps per control step.
     frame_skip: int | None = None
-    # "Euler" computes a robot that is built for "RK4" some 3.5 times faster, and is another task.
+    # "Euler" simulates a robot built for "RK4" about 3.5 times faster, with different dynamics.
     integrator: Integrator | None = None
-    # The solver and its friction cones. A GPU has only "Newton", and agrees with the CPU on "elliptic" cones.
+    # Constraint solver; a GPU supports only "Newton".
     solver: Solver | None = None
+    # Friction cones; GPU and CPU agree on "elliptic" ones.
     cone: Cone | None = None
-    # Weights of the reward.
+    # Weight of progress in the reward.
     forward_reward: float | None = None
+    # Weight of the squared controls that the reward subtracts.
     control_cost: float | None = None
+    # Reward of a control step in which the robot is healthy.
     healthy_reward: float | None = None
-    # Heights of the torso [m] between which the robot is healthy.
+    # Range of torso heights [m] in which the robot is healthy.
     healthy_height: tuple[float, float] | None = None
     # Whether an episode terminates when the robot is not healthy.
     terminates: bool = True
-    # Of the first positions [m, rad] and velocities.
+    # Scale of the noise on the initial positions [m, rad] and velocities.
     reset_noise: float | None = None
     # Puts x (and y) in front of the observation, as `exclude_current_positions_from_observation=False` does.
     observe_place: bool = False
@@ -140,9 +147,7 @@ class Locomotion:
         from mrl_tasks.locomotion.physics import within_bounds
         from mrl_tasks.locomotion.simulation import simulate
 
-        for name, param in self.params.items():
-            if param.values and not set(tasks.column(name).tolist()) <= set(param.values):
-                raise UsageError(f"{name} must be one of {param.values}")
+        require_listed_values(self.params, tasks)
         tasks, possible = within_bounds(tasks, self.params)
         simulation = simulate(self.body, tasks, episodes, device)
         return LocomotionEnv(self, tasks, possible, episodes, simulation, dtype or torch.float32)

@@ -20,23 +20,25 @@ Task = Literal["forward", "velocity", "direction", "heading", "goal"]
 MAX_DELAY = 10  # control steps
 _GOALS: Mapping[Task, Mapping[str, Param]] = {
     "forward": {},
-    "velocity": {"target_velocity": Param(1.0, -10.0, 10.0, "m/s", "the velocity along x that is asked for")},
-    "direction": {
-        "direction": Param(1.0, -1.0, 1.0, "1", "which way along x is rewarded", values=(-1.0, 1.0)),
+    "velocity": {
+        "target_velocity": Param(1.0, -10.0, 10.0, "m/s", "velocity along x that the reward asks for")
     },
-    "heading": {"heading": Param(0.0, -2 * pi, 2 * pi, "rad", "which way is rewarded, from +x towards +y")},
+    "direction": {
+        "direction": Param(1.0, -1.0, 1.0, "1", "rewarded direction along x", values=(-1.0, 1.0)),
+    },
+    "heading": {"heading": Param(0.0, -2 * pi, 2 * pi, "rad", "rewarded direction, from +x towards +y")},
     "goal": {
-        "goal_x": Param(2.0, -20.0, 20.0, "m", "where the reward is highest"),
-        "goal_y": Param(0.0, -20.0, 20.0, "m", "where the reward is highest"),
+        "goal_x": Param(2.0, -20.0, 20.0, "m", "x coordinate of the goal"),
+        "goal_y": Param(0.0, -20.0, 20.0, "m", "y coordinate of the goal"),
     },
 }
 
 
 @lru_cache
 def parameters(robot_name: str, task: Task) -> Mapping[str, Param]:
-    """All that may vary of a robot at a task."""
+    """All parameters of a robot at a task."""
     robot = ROBOTS[robot_name]
-    return MappingProxyType({**_world(robot), **_build(robot), **_wiring(robot), **_GOALS[task]})
+    return MappingProxyType({**_world(robot), **_build(robot), **_actuation(robot), **_GOALS[task]})
 
 
 def _world(robot: Robot) -> dict[str, Param]:
@@ -46,10 +48,10 @@ def _world(robot: Robot) -> dict[str, Param]:
     friction = Param(1.0, 0.01, 10.0, "1", "scale of the geom's friction")
     world = {
         "gravity": Param(9.81, 0.5, 30.0, "m/s^2", "acceleration of free fall"),
-        "terrain_slope": Param(0.0, -0.7, 0.7, "rad", "how steeply the ground rises along +x"),
+        "terrain_slope": Param(0.0, -0.7, 0.7, "rad", "slope of the ground along +x"),
     }
     if robot.root.place == 2:
-        world["gravity_tilt"] = Param(0.0, -0.7, 0.7, "rad", "how far gravity leans sideways, towards +y")
+        world["gravity_tilt"] = Param(0.0, -0.7, 0.7, "rad", "tilt of gravity towards +y")
     return world | _each("geom_friction", robot.soles, friction)
 
 
@@ -67,22 +69,26 @@ def _build(robot: Robot) -> dict[str, Param]:
     }
 
 
-def _wiring(robot: Robot) -> dict[str, Param]:
+def _actuation(robot: Robot) -> dict[str, Param]:
     """How a command becomes torques."""
     count = len(robot.actuators)
-    gear = Param(1.0, -3.0, 3.0, "1", "scale of the actuator's torque, negative if wired backwards")
-    disabled = Param(0.0, 0.0, 1.0, "1", "1 if the joint's actuator is dead", values=(0.0, 1.0))
-    wiring = {
+    gear = Param(1.0, -3.0, 3.0, "1", "scale of the actuator's torque, negative if reversed")
+    disabled = Param(0.0, 0.0, 1.0, "1", "1 if the joint's actuator is disabled", values=(0.0, 1.0))
+    actuation = {
         **_each("actuator_gear", robot.actuators, gear),
         **_each("joint_disabled", robot.actuators, disabled),
-        "crippled_joint": _number(count, "actuator", "the n-th actuator is dead; 0: none"),
-        "actuator_shift": _number(count - 1, "actuators", "command i drives actuator i + shift, in a ring"),
-        "action_delay": _number(MAX_DELAY, "control steps", "from an action to its torques"),
+        "crippled_joint": _number(
+            count, "actuator", "number of the actuator that is disabled; 0 disables none"
+        ),
+        "actuator_shift": _number(
+            count - 1, "actuators", "command i drives actuator i + shift, modulo their number"
+        ),
+        "action_delay": _number(MAX_DELAY, "control steps", "delay from an action to its torques"),
     }
     if robot.legs:
-        doc = "the n-th leg is shrunk and its actuators are dead; 0: none"
-        wiring["crippled_leg"] = _number(len(robot.legs), "leg", doc)
-    return wiring
+        doc = "number of the leg that is shrunk and whose actuators are disabled; 0 selects none"
+        actuation["crippled_leg"] = _number(len(robot.legs), "leg", doc)
+    return actuation
 
 
 def _each(name: str, entries: Iterable[str], param: Param) -> dict[str, Param]:

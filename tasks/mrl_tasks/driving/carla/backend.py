@@ -26,7 +26,7 @@ from mrl_tasks.driving.carla.client import CarlaWorld, drivable_lanes
 from mrl_tasks.driving.carla.map_tiling import Area, offsets, side_by_side
 from mrl_tasks.driving.carla.slot import BLUEPRINTS, CAR, Slot
 from mrl_tasks.driving.carla.town import length_for, one_behind_the_other, stretches
-from mrl_tasks.driving.environment import DrivingEnv, Slots
+from mrl_tasks.driving.environment import DrivingEnv, Instances
 from mrl_tasks.driving.family import Driving
 from mrl_tasks.driving.geometry import Route, read_route
 from mrl_tasks.driving.road_users import Others, bodies
@@ -76,7 +76,7 @@ def _town(world: CarlaWorld, family: Driving, slots: int) -> Ground:
     """A town of the server's, which is loaded for it. Raises: UsageError: it has fewer stretches than slots."""
     load = partial(world.load_town, family.road)
     load()
-    CarlaCars._present = None  # whoever had cars in the world has them no longer
+    CarlaDrivingEnv._present = None  # whoever had cars in the world has them no longer
     length = length_for(family.horizon)
     found = stretches(world.road_network(), length)
     if slots > len(found):
@@ -88,10 +88,10 @@ def _town(world: CarlaWorld, family: Driving, slots: int) -> Ground:
     return Ground(load, moves, one_behind_the_other(found))
 
 
-class CarlaCars(DrivingEnv):
+class CarlaDrivingEnv(DrivingEnv):
     """A `BatchEnv` on the server that the environment names. Computes on the host, whatever the device."""
 
-    _present: CarlaCars | None = None  # whose actors are in the world
+    _present: CarlaDrivingEnv | None = None  # whose actors are in the world
 
     def __init__(
         self,
@@ -112,11 +112,11 @@ class CarlaCars(DrivingEnv):
         obs = super().reset(seed)
         self._load()
         self._spawn(self._all.scene)
-        CarlaCars._present = self
+        CarlaDrivingEnv._present = self
         return obs.to(self._where)
 
     def step(self, action: Tensor) -> Step:
-        if CarlaCars._present is not self:
+        if CarlaDrivingEnv._present is not self:
             raise MrlBenchError("another environment has put its cars into CARLA's world: reset this one")
         return Step(*(tensor.to(self._where) for tensor in super().step(action.cpu())))
 
@@ -124,8 +124,8 @@ class CarlaCars(DrivingEnv):
         return {name: value.to(self._where) for name, value in super().metrics().items()}
 
     def close(self) -> None:
-        if CarlaCars._present is self:
-            CarlaCars._present = None
+        if CarlaDrivingEnv._present is self:
+            CarlaDrivingEnv._present = None
             with suppress(MrlBenchError):  # a server that died needs no cleaning up
                 self._world.clear()
 
@@ -150,7 +150,7 @@ class CarlaCars(DrivingEnv):
         self._in_world = slots
 
     def _drive(
-        self, slots: Slots, command: Command, others: Others, push_x: Array, push_y: Array
+        self, slots: Instances, command: Command, others: Others, push_x: Array, push_y: Array
     ) -> tuple[CarState, Array]:
         """A tick of the world: where our cars are after it, and whom their sensors say that they touched."""
         active = list(range(len(self._moves))) if self._which is None else self._which.tolist()
