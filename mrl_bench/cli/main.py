@@ -292,7 +292,7 @@ def _doctor(options: argparse.Namespace) -> int:
     found = package_versions()
     print(f"machine  {machine()}")
     print(f"commit   {git_commit() or 'none: not a git checkout'}")
-    for name in ("python", "mrl-bench", *PACKAGES):
+    for name in ("python", *PACKAGES):
         print(f"{name:<12} {found.get(name, 'not installed')}")
     import torch
 

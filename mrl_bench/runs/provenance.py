@@ -9,10 +9,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import mrl_bench
-
 # Packages that results can depend on; optional ones may be missing.
-PACKAGES = ("torch", "numpy", "scipy", "mujoco", "gymnasium", "mujoco-warp", "carla")
+PACKAGES = ("mrl-bench", "torch", "numpy", "scipy", "mujoco", "gymnasium", "mujoco-warp", "carla")
 
 
 def package_versions() -> dict[str, str]:
@@ -22,7 +20,7 @@ def package_versions() -> dict[str, str]:
 
 @cache
 def _package_versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "mrl-bench": mrl_bench.__version__}
+    found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = version(name)
@@ -52,7 +50,7 @@ def machine() -> str:
 
 def git_commit() -> str:
     """Commit of the checkout that this code runs from, with "+" if files were changed; empty outside a checkout."""
-    folder = Path(mrl_bench.__file__).parent
+    folder = Path(__file__).parent
     try:
         ask = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
         answer = subprocess.run(ask, capture_output=True, text=True, timeout=10, check=False)

@@ -19,7 +19,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import mrl_bench
 from mrl_bench import registry
 from mrl_bench.errors import BudgetSpent, UsageError
 from mrl_bench.results import Evaluation, TrainingResult, canonical_json
@@ -133,7 +132,7 @@ def _config(agent: Any, settings: str) -> Any:
 @cache
 def code_digest(family: str, agent: str) -> str:
     """A hash of the source code of the harness (`_HARNESS`), the family's package and the agent's package."""
-    harness = Path(mrl_bench.__file__).parent
+    harness = Path(__file__).parents[1]
     parts = (harness / name for name in _HARNESS)
     sources = [path for part in parts for path in (part.rglob("*.py") if part.is_dir() else [part])]
     files = {f"mrl_bench/{path.relative_to(harness)}": path for path in sources}

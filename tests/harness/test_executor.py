@@ -164,7 +164,7 @@ def test_a_bench_whose_oracle_failed_ends_with_1_and_says_why_there_is_no_table(
     Store(folder).put_evaluation(oracle.key("evaluate"), failure(oracle, "it broke"))
     assert bench(suite, folder) == 1
     why, count = capsys.readouterr().err.splitlines()
-    assert why == "mrl-bench: tiny-v1: no scores without the anchor 'oracle' (every seed failed)"
+    assert why == "mrl-bench: tiny-v1: no scores without the reference agent 'oracle' (every seed failed)"
     assert count.startswith("mrl-bench: 2 of 6 runs failed")
 
 
@@ -178,16 +178,17 @@ def test_a_report_of_an_unfinished_run_says_so(
     assert main(["report", str(folder), "--split", "test", "--split", "ood"]) == 0
     out, err = capsys.readouterr()
     assert "learner" in out
-    assert err == "mrl-bench: 1 of 6 runs are not finished: run the bench again to go on\n"
+    assert err == "mrl-bench: 1 of 6 runs are not finished: run the same command again to resume\n"
     Store(folder).forget(planned_run(suite, "oracle").key("evaluate"))
     assert main(["report", str(folder)]) == 0
     out, err = capsys.readouterr()
     assert "tiny-v1 learner 0: return " in out  # there are no scores, but there are returns
-    assert err.startswith("mrl-bench: tiny-v1: no scores without the anchor 'oracle' (missing)")
+    assert err.startswith("mrl-bench: tiny-v1: no scores without the reference agent 'oracle' (missing)")
     shutil.rmtree(folder / "results")
     assert main(["report", str(folder)]) == 1
     assert (
-        capsys.readouterr().err == "mrl-bench: 6 of 6 runs are not finished: run the bench again to go on\n"
+        capsys.readouterr().err
+        == "mrl-bench: 6 of 6 runs are not finished: run the same command again to resume\n"
     )
 
 

@@ -85,7 +85,7 @@ def test_what_was_measured_otherwise_does_not_belong_together():
 
 
 def test_a_report_of_what_is_not_measured_is_refused():
-    with pytest.raises(ValueError, match="reports what it does not measure: km"):
+    with pytest.raises(ValueError, match="reports metrics that it does not measure: km"):
         dataclasses.replace(
             curve(RANDOM),
             metrics={"hits": np.zeros((4, 3, 2))},

@@ -26,7 +26,7 @@ ARROWS = {
     "report": ("runs", "protocol", "scenario", "contracts"),
     "leaderboard": ("report", "runs", "protocol", "scenario", "contracts"),
     "front door": ("checks", "protocol", "scenario", "contracts"),
-    "cli": ("leaderboard", "report", "runs", "checks", "protocol", "scenario", "contracts"),
+    "cli": ("front door", "leaderboard", "report", "runs", "checks", "protocol", "scenario", "contracts"),
 }
 
 # A family's declaration imports its simulation when it makes an environment, and the simulation the declaration.

@@ -90,8 +90,9 @@ ENGLISH = (
     ("others", r"."),  # a pronoun of everyday
     ("display", r"(?i)screen|headless"),
     ("stream", r"(?i)task stream|training stream|stream of|byte stream|sensor stream|streaming"),
-    ("versions", r"(?i)versions? of|package versions|CARLA versions|pinned|, versions"),
-    ("copies", r"(?i)copies of|copies (it|the)"),
+    ("versions", r"."),  # of packages
+    ("copies", r"."),  # a verb and a noun of everyday
+    ("anchor", r"(?i)aliases|YAML"),  # of a YAML file
     ("picture", r"(?i)the picture|whole picture"),
 )
 
