@@ -80,8 +80,8 @@ CONCEPTS = {
 ENGLISH = (
     (
         "unit",
-        r"(?i)bounds|metre|second|per unit|physical|in units? of|units? (of|in)|SI units?|, unit|unit\b.*\b(meaning|doc)|Param\(",
-    ),
+        r"(?i)bounds|metre|second|physical|units? (of|in)|SI units?|, unit|\| unit \||Param\(",
+    ),  # of measurement
     ("last", r"."),  # an adjective
     ("form", r"."),  # a verb and a noun of everyday
     ("look", r"."),  # a verb of everyday
