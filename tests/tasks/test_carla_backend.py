@@ -275,7 +275,7 @@ def test_a_bench_drives_on_the_server_and_says_which_it_was(tmp_path: Path, port
 
 
 @needs_carla
-def test_a_server_that_is_killed_in_a_bench_fails_its_units_alone(tmp_path: Path) -> None:
+def test_a_server_that_is_killed_in_a_bench_fails_its_runs_alone(tmp_path: Path) -> None:
     for id in ("drive-little-v1", "drive-small-v1"):
         _scenario(tmp_path, id, backend="embedded")
     suite, out = tmp_path / "little.yaml", tmp_path / "run"
@@ -293,15 +293,15 @@ def test_a_server_that_is_killed_in_a_bench_fails_its_units_alone(tmp_path: Path
         assert ask("kill_while_cars_drive", port, server.pid) > 1.0
         code, output, errors = bench.end()
     assert code == 1
-    assert errors.splitlines()[-1].startswith("mrl-bench: 3 of 6 units failed")
+    assert errors.splitlines()[-1].startswith("mrl-bench: 3 of 6 runs failed")
     assert bench.is_gone()
     ends = dict(re.findall(r"^\[\d/6\]  (\S+ \w+) 0 in \d+ s: (.*)$", output, re.MULTILINE))
     assert len(ends) == 6
-    little = sorted(reason for unit, reason in ends.items() if unit.startswith("drive-little-v1"))
+    little = sorted(reason for run, reason in ends.items() if run.startswith("drive-little-v1"))
     nobody = f"FAILED: MissingPart: no CARLA server at 127.0.0.1:{port}: Connection refused"
     assert little[:2] == [nobody] * 2, "one waited for the server, one came when it was gone"
     assert little[2].startswith(f"FAILED: MrlBenchError: the CARLA server at 127.0.0.1:{port}: time-out")
-    small = [result for unit, result in ends.items() if unit.startswith("drive-small-v1")]
+    small = [result for run, result in ends.items() if run.startswith("drive-small-v1")]
     assert all(result.startswith("return ") for result in small)
 
 
