@@ -30,7 +30,7 @@ from mrl_bench.scenario.suite import AgentSpec
 
 DRIVING = [name for name in list_scenarios() if name.startswith("drive-")]
 
-# CARLA tells positions in float32, which up to 512 m from the origin is to 0.03 mm.
+# CARLA reports positions in float32, which up to 512 m from the origin is to 0.03 mm.
 PLACE, REWARD = 1e-4, 1e-5  # [m], 1
 
 
@@ -74,9 +74,9 @@ def test_every_event_happens_in_the_same_step_on_both_backends(port: int) -> Non
     assert here.keys() == there.keys()
     assert here["collisions"] == there["collisions"]
     assert here["driving_score"] == pytest.approx(there["driving_score"], rel=1e-4)
-    ended = [slot for _, embedded, carla in found["ends"] for slot in embedded]
+    ended = [instance for _, embedded, carla in found["ends"] for instance in embedded]
     assert all(embedded == carla for _, embedded, carla in found["ends"])
-    assert len(ended) >= 3, "hardly anyone met their event, so this compares little"
+    assert len(ended) >= 3, "hardly any car met its event, so this compares little"
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_every_driving_scenario_is_played(played: Any, name: str) -> None:
 
 
 @needs_carla
-def test_in_a_town_every_slot_has_a_stretch_of_lane_of_its_own(tmp_path: Path) -> None:
+def test_in_a_town_every_instance_has_a_separate_stretch_of_lane(tmp_path: Path) -> None:
     road = xodr_path("curve").read_text()
     hill = '<elevationProfile><elevation s="0" a="5" b="0" c="0" d="0"/></elevationProfile>'
     town = side_by_side(road.replace("<elevationProfile/>", hill), [(0.0, 0.0), (100.0, 500.0)])
@@ -104,12 +104,10 @@ def test_in_a_town_every_slot_has_a_stretch_of_lane_of_its_own(tmp_path: Path) -
     assert found["place"] < PLACE
     assert found["reward"] < REWARD
     assert all(embedded == carla for _, embedded, carla in found["ends"])
-    assert found["ends"], "nobody met their event, so this compares little"
+    assert found["ends"], "no car met its event, so this compares little"
     apart = [math.dist(*pair) for pair in combinations(found["places"], 2)]
     assert len(apart) == 28
-    assert (
-        min(apart) > 18.0
-    )  # of the 20 m between stretches; a car starts up to 0.8 m beside its lane's middle
+    assert min(apart) > 18.0  # of the 20 m between stretches; a car starts up to 0.8 m off its lane's middle
     assert found["heights"] == pytest.approx([5.3] * 8)
     (other, unknown), (small, reason) = found["refused"]
     assert small == "UsageError"
@@ -130,7 +128,7 @@ def test_a_town_without_a_server_or_with_traffic_is_refused_where_it_is_named(tm
 
 
 @needs_carla
-def test_environments_take_turns_on_a_server_and_a_slot_does_not_depend_on_others(port: int) -> None:
+def test_environments_take_turns_on_a_server_and_instances_are_independent(port: int) -> None:
     found = ask("taking_turns", port)
     assert "reset this one" in found["refused"]
     assert found["same"]
@@ -295,11 +293,13 @@ def test_a_server_that_is_killed_in_a_bench_fails_its_runs_alone(tmp_path: Path)
     assert code == 1
     assert errors.splitlines()[-1].startswith("mrl-bench: 3 of 6 runs failed")
     assert bench.is_gone()
-    ends = dict(re.findall(r"^\[\d/6\]  (\S+ \w+) 0 in \d+ s: (.*)$", output, re.MULTILINE))
+    ends = dict(
+        re.findall(r"^\[\d/6\]  (\S+ \w+) 0 in \d+ s: (.*?)(?:; [^;]* left in total)?$", output, re.MULTILINE)
+    )
     assert len(ends) == 6
     little = sorted(reason for run, reason in ends.items() if run.startswith("drive-little-v1"))
-    nobody = f"FAILED: MissingPart: no CARLA server at 127.0.0.1:{port}: Connection refused"
-    assert little[:2] == [nobody] * 2, "one waited for the server, one came when it was gone"
+    refused = f"FAILED: MissingPart: no CARLA server at 127.0.0.1:{port}: Connection refused"
+    assert little[:2] == [refused] * 2, "one waited for the server, one came when it was gone"
     assert little[2].startswith(f"FAILED: MrlBenchError: the CARLA server at 127.0.0.1:{port}: time-out")
     small = [result for run, result in ends.items() if run.startswith("drive-small-v1")]
     assert all(result.startswith("return ") for result in small)
