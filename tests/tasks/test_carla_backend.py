@@ -23,10 +23,12 @@ from mrl_tasks.driving.carla.map_tiling import side_by_side
 from mrl_tasks.driving.family import Driving
 from mrl_tasks.driving.roads import xodr_path
 
+from mrl_bench.cli.bench import entries_with_options
+from mrl_bench.cli.main import _parser
 from mrl_bench.errors import MissingPart, SourceError
 from mrl_bench.runs.run import Run
 from mrl_bench.scenario import list_scenarios, load_scenario
-from mrl_bench.scenario.suite import AgentSpec
+from mrl_bench.scenario.suite import AgentSpec, load_suite
 
 DRIVING = [name for name in list_scenarios() if name.startswith("drive-")]
 
@@ -217,6 +219,21 @@ def test_the_address_of_the_server_is_not_in_the_environment() -> None:
     package = Path(mrl_tasks.__file__).parent
     readers = [path.relative_to(package) for path in package.rglob("*.py") if "environ" in names_in(path)]
     assert {path.parts[0] for path in readers} <= {"locomotion"}
+
+
+def test_bench_puts_the_address_into_the_options_of_driving_scenarios_alone(tmp_path: Path) -> None:
+    suite = tmp_path / "both.yaml"
+    suite.write_text(
+        "id: both\ndoc: Two families.\nseeds: 1\nscenarios:\n"
+        "  - {scenario: drive-steering-v1, options: {backend: carla}}\n  - {scenario: cartpole-wiring-v1}\n"
+    )
+    planned = load_suite(suite)
+    options = _parser().parse_args(["bench", "--suite", str(suite), "--carla-port", "2010"])
+    driving, cartpole = entries_with_options(planned, options)
+    assert driving.scenario.options == {**planned.entries[0].scenario.options, "carla_port": 2010}
+    assert (driving.scenario.family.carla_host, driving.scenario.family.carla_port) == ("127.0.0.1", 2010)
+    assert driving.scenario.budget == planned.entries[0].scenario.budget
+    assert cartpole == planned.entries[1]
 
 
 def test_a_digest_does_not_depend_on_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

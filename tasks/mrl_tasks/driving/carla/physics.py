@@ -1,9 +1,9 @@
 """Conversion of our car's parameters to CARLA's `VehiclePhysicsControl`, and back.
 
-CARLA's values are those of PhysX, such as a tyre friction of 3.5 and a torque curve over the engine's speed. So parameters
-are scaled in proportion: the stock car of a server stands for `STANDARD`, and a car with 1.2 times the mass of `STANDARD`
-gets 1.2 times the mass of the stock car. `mrl-bench carla-calibrate` measures how well the stock car stands for it; on
-the light server it does exactly.
+CARLA's values are those of PhysX, such as a tyre friction of 3.5 and a torque curve over the engine's speed. So
+parameters are scaled in proportion: the stock car of a server stands for `STANDARD`, and a car with 1.2 times the mass
+of `STANDARD` gets 1.2 times the mass of the stock car. `mrl-bench carla-calibrate` measures how well the stock car
+stands for it; on the light server it does exactly.
 """
 
 from __future__ import annotations
