@@ -1,6 +1,6 @@
-"""From tasks to what is hidden in each slot, and to the scenes that episodes start with. In numpy, in float64.
+"""Hidden parameters of each environment instance, and the scenes that episodes start with. In numpy, in float64.
 
-N = B x E slots, task by task. On every backend an episode starts with the scene that is computed here.
+N = B x E environment instances, task by task. Episodes of every backend start with these scenes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mrl_tasks.driving import events
 from mrl_tasks.driving.actuation import Actuation
 from mrl_tasks.driving.family import Driving
 from mrl_tasks.driving.geometry import Route, point, project
-from mrl_tasks.driving.road_users import VEHICLE, Others, bodies
+from mrl_tasks.driving.road_users import VEHICLE, RoadUsers, bodies
 from mrl_tasks.driving.roads import SPACING
 from mrl_tasks.driving.scene import Scene, Task
 from mrl_tasks.driving.traffic import Drivers
@@ -22,16 +22,16 @@ from mrl_tasks.driving.vehicle import DT, GRAVITY, STANDARD, Car, CarState, cos_
 
 Column = NDArray[np.float64]
 
-# What is left of the friction on asphalt that is so wet. The table is ours: in CARLA weather changes pictures alone.
+# Share of the friction that is left on wet asphalt. The table is ours: in CARLA, weather changes only the rendering.
 WETNESS, GRIP_LEFT = (0.0, 0.1, 0.3, 0.6, 1.0), (1.0, 0.85, 0.7, 0.6, 0.45)
 WIND_LOAD = 6.0  # [kg/m] half of air density times area times coefficient of the car's side
-LATERAL, HEADING = 0.8, 0.05  # [m], [rad] a car starts within it of the lane's centre
-TRAFFIC_GAP = 14.0  # [m] from our car to the first of the traffic, at least
-END_MARGIN = 60.0  # [m] of the route that stay ahead of a car at the target speed
+LATERAL, HEADING = 0.8, 0.05  # [m], [rad] largest initial errors from the lane's centre
+TRAFFIC_GAP = 14.0  # [m] least distance from our car to the first car of the traffic
+END_MARGIN = 60.0  # [m] of the route left at the end, for a car at the target speed
 
 
 def hidden(family: Driving, route: Route, tasks: TaskBatch, episodes: int) -> Task:
-    """What is hidden, or asked, in each slot."""
+    """The hidden parameters and the target speed of each instance."""
 
     def column(name: str) -> Column:
         return tasks.column(name).repeat(episodes)
@@ -84,7 +84,7 @@ def spread(count: int) -> Column:
 def first_scene(
     family: Driving, route: Route, task: Task, tasks: TaskBatch, episodes: int, seed: int
 ) -> Scene:
-    """The scene that an episode starts with: a function of the seed, the slot (b, e) and its task alone."""
+    """The scene that an episode starts with: a function of the seed, the instance (b, e) and its task alone."""
     draw = uniforms(("reset", seed), len(tasks), episodes, 4).reshape(-1, 4).T  # (4, N)
     target = task.target_speed
     room = route.length - target * family.horizon * DT - END_MARGIN
@@ -102,7 +102,7 @@ def first_scene(
         pedal=zero,
     )
     cos, sin = cos_sin(np, car.yaw)
-    others, lane = _first_others(family, route, task, tasks, episodes, s, draw[3])
+    road_users, lane = _first_road_users(family, route, task, tasks, episodes, s, draw[3])
     place = project(np, route, car.x, car.y, car.yaw, s)
     return Scene(
         car=car,
@@ -110,17 +110,17 @@ def first_scene(
         sin=sin,
         place=place,
         start=place.s,
-        others=others,
-        bodies=bodies(np, route, others),
+        road_users=road_users,
+        bodies=bodies(np, route, road_users),
         lane=lane,
         clock=zero,
     )
 
 
-def _first_others(
+def _first_road_users(
     family: Driving, route: Route, task: Task, tasks: TaskBatch, episodes: int, s: Column, jitter: Column
-) -> tuple[Others, Column]:
-    """Traffic ahead of our car, lane by lane; with an event it comes from behind, out of its way."""
+) -> tuple[RoadUsers, Column]:
+    """Traffic starts ahead of our car, lane by lane; with an event, behind it, so that it does not block the event."""
     rows: list[tuple[Column, ...]] = []
     lane = np.zeros((0, len(s)))
     if task.drivers is not None:
@@ -139,5 +139,5 @@ def _first_others(
             )
         )
     if not rows:
-        return Others(*(np.zeros((0, len(s))) for _ in range(5))), lane
-    return Others(*(np.concatenate(columns) for columns in zip(*rows, strict=True))), lane
+        return RoadUsers(*(np.zeros((0, len(s))) for _ in range(5))), lane
+    return RoadUsers(*(np.concatenate(columns) for columns in zip(*rows, strict=True))), lane

@@ -1,16 +1,19 @@
-"""Five manoeuvres of a server's car, and the parameters with which the embedded car does the same."""
+"""Five manoeuvres of a server's car, and the parameters with which the embedded car matches them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
 
-from mrl_tasks.driving.carla.backend import connect, named_server
-from mrl_tasks.driving.carla.slot import CAR, Slot
+from mrl_tasks.driving.carla import Address
+from mrl_tasks.driving.carla.backend import connect
+from mrl_tasks.driving.carla.client import CarlaWorld
+from mrl_tasks.driving.carla.instance import CAR, Instance
 from mrl_tasks.driving.vehicle import DT, STANDARD, Car, CarState, Command, step
 
 # A straight road to drive on: 40 lanes of 4 m on either side, so that a circle fits on it.
@@ -25,7 +28,7 @@ Drive = Callable[[float, list[Command]], Trace]  # from a speed [m/s] under comm
 
 
 class Manoeuvre(NamedTuple):
-    """What is driven, what is measured, and which parameter that tells most about."""
+    """What is driven, what is measured, and the parameter that it identifies."""
 
     name: str
     speed: float  # [m/s] at the start
@@ -39,7 +42,7 @@ class Manoeuvre(NamedTuple):
 
 
 class Match(NamedTuple):
-    """Of a manoeuvre on a server."""
+    """Result of a manoeuvre on a server."""
 
     manoeuvre: Manoeuvre
     server: float  # what the server's car did
@@ -69,7 +72,7 @@ def _radius(trace: Trace) -> float:
     return path / max(abs(turn), 1e-6)
 
 
-# In an order in which each parameter hardly depends on those that come after it.
+# Ordered so that each parameter hardly depends on those after it.
 MANOEUVRES = (
     Manoeuvre("coast down", 25.0, Command(0.0, 0.0), 8.0, _speed, "m/s", ("drag",), 0.0, 5.0),
     Manoeuvre("pull away", 0.0, Command(0.0, 0.5), 5.0, _speed, "m/s", ("drive_force",), 500.0, 30000.0),
@@ -83,17 +86,17 @@ MANOEUVRES = (
 )
 
 
-def calibrate() -> list[Match]:
-    """Drives on the server that is named.
+def calibrate(server: Address) -> list[Match]:
+    """Drives on the server.
 
     Raises:
-        MissingPart: none is named, or it does not answer.
+        MissingPart: it does not answer.
     """
-    return match(_on_server)
+    return match(partial(_on_server, connect(server)))
 
 
 def match(drive: Drive) -> list[Match]:
-    """For each manoeuvre the value with which the embedded car does what `drive` did, those before it being matched."""
+    """For each manoeuvre the value with which the embedded car does what `drive` did, given the matches before it."""
     matched, found = STANDARD, list[Match]()
     for manoeuvre in MANOEUVRES:
         commands = [manoeuvre.command] * round(manoeuvre.seconds / DT)
@@ -122,23 +125,22 @@ def embedded(car: Car, speed: float, commands: list[Command]) -> Trace:
     return trace
 
 
-def _on_server(speed: float, commands: list[Command]) -> Trace:
+def _on_server(world: CarlaWorld, speed: float, commands: list[Command]) -> Trace:
     """The server's own car."""
-    world = connect(named_server())
     lanes = "".join(
         f'<lane id="{{}}{i}" type="driving"><width sOffset="0" a="4" b="0" c="0" d="0"/></lane>'
         for i in range(1, 41)
     )
     world.load(_PLANE.format(left=lanes.replace("{}", ""), right=lanes.replace("{}", "-")))
-    slot = Slot(world, (0.0, 0.0, 0.0), STANDARD)
+    instance = Instance(world, (0.0, 0.0, 0.0), STANDARD)
     state, trace = CarState(0.0, 0.0, 0.0, speed, 0.0, 0.0, 0.0, 0.0), []
-    slot.car = world.spawn(CAR, [slot.place(state)])[0]
-    slot.dress(world.physics(slot.car))
+    instance.car = world.spawn(CAR, [instance.place(state)])[0]
+    instance.dress(world.physics(instance.car))
     world.tick()
     for command in commands:
-        slot.drive(state, command, (0.0, 0.0))
+        instance.drive(state, command, (0.0, 0.0))
         world.tick()
-        state = slot.state(state, command)
+        state = instance.state(state, command)
         trace.append(state)
     world.clear()
     return trace

@@ -1,9 +1,9 @@
-"""Which numbers of CARLA's `VehiclePhysicsControl` make a car of ours.
+"""Conversion of our car's parameters to CARLA's `VehiclePhysicsControl`, and back.
 
-CARLA's numbers are those of PhysX, and mean what they mean there: a tyre friction of 3.5, a torque curve over the
-engine's speed. So a car is told by proportion: the stock car of a server stands for `STANDARD`, and a car with 1.2
-times the mass of `STANDARD` gets 1.2 times the mass of the stock car. How well a stock car stands for it is what
-`mrl-bench carla-calibrate` measures; on the light server it does exactly.
+CARLA's values are those of PhysX, such as a tyre friction of 3.5 and a torque curve over the engine's speed. So
+parameters are scaled in proportion: the stock car of a server stands for `STANDARD`, and a car with 1.2 times the mass
+of `STANDARD` gets 1.2 times the mass of the stock car. `mrl-bench carla-calibrate` measures how well the stock car
+stands for it; on the light server it does exactly.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mrl_tasks.driving.vehicle import STANDARD, Car
 
 
 class Physics(NamedTuple):
-    """The entries of a `VehiclePhysicsControl` that tell one car from another, in CARLA's units."""
+    """The entries of a `VehiclePhysicsControl` that differ between our cars, in CARLA's units."""
 
     mass: float  # [kg]
     mass_x: float  # [m] of the centre of mass, forward
@@ -27,7 +27,7 @@ class Physics(NamedTuple):
 
 
 def physics_of(car: Car, stock: Physics) -> Physics:
-    """What to ask of a server whose own car is `stock`."""
+    """The physics to set on a server whose stock car has `stock`."""
     return Physics(
         mass=stock.mass * car.mass / STANDARD.mass,
         mass_x=stock.mass_x + car.mass_offset - STANDARD.mass_offset,
