@@ -12,10 +12,10 @@ from torch import Tensor
 
 from mrl_bench.keyed_random import uniforms
 from mrl_bench.types import Step, TaskBatch
-from mrl_tasks.cartpole.family import DT, CartPole
+from mrl_tasks.cartpole.family import DT, TRACK_LIMIT, CartPole
+from mrl_tasks.delay import DelayLine
 from mrl_tasks.validation import require_listed_values
 
-TRACK_LIMIT = 2.4  # [m] from the middle of the track
 ANGLE_LIMIT = 12 * 2 * math.pi / 360  # [rad] from upright
 START_LIMIT = 0.05  # [m, m/s, rad, rad/s] each entry of the first state is uniform within it
 TARGET_REACH = 2.0  # [m] from the target, where the reward has fallen to 0
@@ -150,26 +150,24 @@ class CartPoleEnv:
     ) -> None:
         """`compile` fuses a step into one kernel. It is opt-in, because that kernel rounds differently."""
         require_listed_values(family.params, tasks)
-        delay = tasks.column("actuator_delay")
         self._options = family.control, family.reward
         self._physics = torch.stack(Physics.of(tasks, device, dtype or torch.float32))  # (10, B, 1)
         self._advance = torch.compile(advance) if compile else advance
         self._shape = (len(tasks), episodes)
-        self._delay = torch.tensor(delay, dtype=torch.int64, device=device)  # (B,)
-        self._rows = torch.arange(len(tasks), device=device)
-        self._longest_delay = int(delay.max())
+        no_action = self._physics.new_zeros(*self._shape, 1)
+        self._delay_line = DelayLine(tasks.column("actuator_delay"), no_action)
 
     def reset(self, seed: int) -> Tensor:
         start = START_LIMIT * (2.0 * uniforms(("reset", seed), *self._shape, 4) - 1.0)  # (B, E, 4)
         self.state = torch.from_numpy(start).permute(2, 0, 1).contiguous().to(self._physics)
         self.ended = self.state.new_zeros(2, *self._shape)
-        self._sent = self.state.new_zeros(self._longest_delay + 1, *self._shape, 1)  # a ring of actions
-        self._t = 0
+        self._delay_line.reset()
         return self.state.clone().permute(1, 2, 0)
 
     def step(self, action: Tensor) -> Step:
+        arriving = self._delay_line.send(action)
         self.state, self.ended, obs, reward, ended = self._advance(
-            self.state, self.ended, self._delayed(action), self._physics, *self._options
+            self.state, self.ended, arriving, self._physics, *self._options
         )
         terminated, failed = ended.view(torch.bool).unbind(0)
         return Step(obs, reward, terminated, failed)
@@ -185,12 +183,3 @@ class CartPoleEnv:
 
     def close(self) -> None:
         pass
-
-    def _delayed(self, action: Tensor) -> Tensor:
-        """Sends an action on its way and gives the one that arrives, both (B, E, 1)."""
-        if self._longest_delay == 0:
-            return action
-        newest = self._t % len(self._sent)
-        self._sent[newest] = action
-        self._t += 1
-        return self._sent[(newest - self._delay) % len(self._sent), self._rows]

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from mrl_tasks.cartpole.environment import CartPoleEnv
 
-DT = 0.02  # [s] a control step, and the integrator's
+DT = 0.02  # [s] per control step, which is one integration step
+TRACK_LIMIT = 2.4  # [m] largest distance of the cart from the middle of the track
 
 # Defaults are those of Gymnasium's CartPole-v1, which knows the first five and none of the others. Bounds say
 # what is still a cart with a pole; that some corners of the box cannot be balanced is up to the scenario.
@@ -64,7 +65,7 @@ class CartPole:
 
     @property
     def spec(self) -> EnvSpec:
-        return EnvSpec(obs_dim=4, act_dim=1, horizon=self.horizon, dt=0.02, obs_scale=(1.0, 1.0, 0.125, 1.0))
+        return EnvSpec(obs_dim=4, act_dim=1, horizon=self.horizon, dt=DT, obs_scale=(1.0, 1.0, 0.125, 1.0))
 
     @property
     def simulator(self) -> str:

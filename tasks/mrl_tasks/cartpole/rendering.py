@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from mrl_tasks.cartpole.environment import TRACK_LIMIT
+from mrl_tasks.cartpole.family import TRACK_LIMIT
 
 _VIEW = 5.6  # [m] that the picture is wide
 _CART = (0.5, 0.3)  # [m] width and height

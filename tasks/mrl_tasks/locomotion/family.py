@@ -12,15 +12,13 @@ from mrl_bench.errors import MissingPart, UsageError
 from mrl_bench.family import Param
 from mrl_bench.types import EnvSpec, TaskBatch
 from mrl_tasks.locomotion.parameters import Task, parameters
-from mrl_tasks.locomotion.robots import ROBOTS, Cone, Integrator, Robot, Solver
+from mrl_tasks.locomotion.robots import INSTALL, ROBOTS, Cone, Integrator, Robot, Solver
 from mrl_tasks.validation import require_listed_values
 
 if TYPE_CHECKING:
     import torch
 
     from mrl_tasks.locomotion.environment import LocomotionEnv
-
-INSTALL = "locomotion needs MuJoCo and the models of Gymnasium: pip install mujoco gymnasium"
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_bench.errors import MissingPart
-from mrl_tasks.locomotion.family import INSTALL
-from mrl_tasks.locomotion.robots import Robot
+from mrl_tasks.locomotion.robots import INSTALL, Robot
 
 Limbs = Mapping[str, float]  # body -> scale of its length
 

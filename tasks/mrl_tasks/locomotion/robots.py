@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+INSTALL = "locomotion needs MuJoCo and the models of Gymnasium: pip install mujoco gymnasium"
+
 Integrator = Literal["Euler", "RK4", "implicitfast"]
 Solver = Literal["Newton", "PGS"]
 Cone = Literal["pyramidal", "elliptic"]
