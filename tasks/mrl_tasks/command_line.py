@@ -1,4 +1,4 @@
-"""What families add to the command line. Nothing of a family is imported before one of its commands runs."""
+"""What families add to the command line. Simulators are imported only when one of their commands runs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-# Where a CARLA server listens; for a bench, an option of it puts these into the environment.
-HOST_VARIABLE, PORT_VARIABLE = "MRL_BENCH_CARLA_HOST", "MRL_BENCH_CARLA_PORT"
+from mrl_tasks.driving.carla.server import HOST_VARIABLE, PORT_VARIABLE
 
 
 def extend(commands: Any, bench: argparse.ArgumentParser) -> None:
@@ -40,7 +39,7 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
 
 
 class _Environment(argparse.Action):
-    """Puts an option into the environment, where worker processes find it too."""
+    """Stores an option in an environment variable, which worker processes inherit."""
 
     def __call__(self, parser: Any, namespace: Any, value: Any, option: str | None = None) -> None:
         os.environ[self.dest] = str(value)

@@ -19,11 +19,10 @@ from torch import Tensor
 
 from mrl_bench.errors import MissingPart, MrlBenchError, UsageError
 from mrl_bench.types import Step, TaskBatch
-from mrl_tasks.command_line import HOST_VARIABLE
-from mrl_tasks.driving.carla import Address, address
 from mrl_tasks.driving.carla.axes import from_carla
 from mrl_tasks.driving.carla.client import CarlaWorld, drivable_lanes
 from mrl_tasks.driving.carla.map_tiling import Area, offsets, side_by_side
+from mrl_tasks.driving.carla.server import HOST_VARIABLE, Address, address
 from mrl_tasks.driving.carla.slot import BLUEPRINTS, CAR, Slot
 from mrl_tasks.driving.carla.town import length_for, one_behind_the_other, stretches
 from mrl_tasks.driving.environment import DrivingEnv, Instances
