@@ -19,8 +19,16 @@ def names(kind: str) -> dict[str, str]:
     return table
 
 
+def target(kind: str, name: str) -> str:
+    """The "module:Class" of a short name; any other name as it is."""
+    return names(kind).get(name, name)
+
+
 def extend_command_line(commands: Any, bench: Any) -> None:
-    """Lets families add sub-commands to argparse's `commands`, and options to the parser of `bench`."""
+    """Lets families add sub-commands to argparse's `commands`, and options to the parser of `bench`.
+
+    An option of `bench` whose `dest` is "FAMILY.OPTION" overrides that option in the scenarios of the family.
+    """
     import_module(_PACKAGES["family"] + ".command_line").extend(commands, bench)
 
 
@@ -31,8 +39,7 @@ def find(kind: str, name: str) -> Any:
         UsageError: the name, module or class does not exist; the message suggests the nearest name.
     """
     table = names(kind)
-    target = table.get(name, name)
-    module, colon, attribute = target.partition(":")
+    module, colon, attribute = target(kind, name).partition(":")
     if not (colon and module and attribute) or module.startswith("."):
         raise UsageError(f"no {kind} {name!r}: {nearest(name, table)} (or give 'module:Class')")
     try:

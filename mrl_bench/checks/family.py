@@ -1,6 +1,6 @@
 """Checks of what every task family must guarantee.
 
-    from mrl_bench.checks.family import check_family
+    from mrl_bench import check_family
     check_family(MyFamily())
 
 Each check raises AssertionError with the broken guarantee and where it broke. The checks compare what the harness
@@ -240,7 +240,7 @@ CHECKS: tuple[Callable[[TaskFamily], None], ...] = (
 )
 
 
-def check_family(family: TaskFamily) -> None:
+def check(family: TaskFamily) -> None:
     """Runs every check on a family with its present options.
 
     Raises:

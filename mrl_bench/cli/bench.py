@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from mrl_bench import registry
 from mrl_bench.cli.terminal import fail
 from mrl_bench.errors import MrlBenchError, printable
 from mrl_bench.report.bench_report import BenchReport, read_report, write_report
@@ -19,14 +21,14 @@ from mrl_bench.runs.manifest import write_manifest
 from mrl_bench.runs.progress import make_progress, summary
 from mrl_bench.runs.provenance import cores
 from mrl_bench.runs.store import Store
-from mrl_bench.scenario.suite import find_suite
+from mrl_bench.scenario.suite import Entry, Suite, find_suite
 
 
 def bench(options: argparse.Namespace) -> int:
     """Runs a suite and reports it; skips finished runs."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as cleanly as Ctrl-C
     suite = find_suite(options.suite)
-    suite = replace(suite, seeds=options.seeds or suite.seeds)
+    suite = replace(suite, seeds=options.seeds or suite.seeds, entries=_entries(suite, options))
     store = Store(options.out or Path("runs") / suite.id)
     runs = plan_runs(suite, pick_device(options.device))
     check(runs)
@@ -57,6 +59,21 @@ def bench(options: argparse.Namespace) -> int:
             f"{failed} of {len(runs)} runs failed; their output is in {store.folder / 'logs'}"
         )
     return 0
+
+
+def _entries(suite: Suite, options: argparse.Namespace) -> tuple[Entry, ...]:
+    """The suite's entries. The command line's options named "FAMILY.OPTION" override those of their scenarios."""
+    given: dict[str, dict[str, Any]] = {}
+    for name, value in vars(options).items():
+        family, dot, option = name.partition(".")
+        if dot and value is not None:
+            given.setdefault(registry.target("family", family), {})[option] = value
+    return tuple(_override(entry, given) for entry in suite.entries)
+
+
+def _override(entry: Entry, given: Mapping[str, Mapping[str, Any]]) -> Entry:
+    chosen = given.get(registry.target("family", entry.scenario.family_name))
+    return replace(entry, scenario=entry.scenario.with_options(chosen)) if chosen else entry
 
 
 def report(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -85,7 +85,7 @@ class Run:
         packages = package_versions()
         return {
             "scenario": self.scenario.digest,
-            "agent": registry.names("agent").get(self.agent.agent, self.agent.agent),
+            "agent": registry.target("agent", self.agent.agent),
             "name": self.agent.name,
             "settings": asdict(self.config),
             "seed": self.seed,
@@ -108,6 +108,7 @@ class Run:
             "budget": asdict(self.scenario.budget),
             "protocol": asdict(self.scenario.protocol),
             "digest": self.scenario.digest,
+            "simulator": self.scenario.simulator,
             "agent": asdict(self.agent),
             "seed": self.seed,
             "device": self.device,
@@ -119,6 +120,7 @@ class Run:
         budget = Budget(**data["budget"])
         protocol = Protocol(**{**data["protocol"], "k": tuple(data["protocol"]["k"])})
         scenario = load_scenario(data["scenario"], data.get("options")).with_overrides(budget, protocol)
+        scenario = replace(scenario, planned_simulator=data.get("simulator"))
         if scenario.digest != data["digest"]:
             raise UsageError(f"{data['scenario']} has changed since this run was planned")
         return Run(scenario, AgentSpec(**data["agent"]), data["seed"], data["device"])

@@ -8,7 +8,7 @@ This module imports neither torch nor a simulator; a family declares its paramet
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -104,6 +104,7 @@ class Scenario:
     budget: Budget
     protocol: Protocol
     path: Path
+    planned_simulator: str | None = None  # stands in where the family cannot name it now: its server has died
 
     def tasks(self, split: str, count: int | None = None) -> TaskBatch:
         """The task list of a split; for an endless training stream, its first `count` tasks.
@@ -164,22 +165,47 @@ class Scenario:
         """The scenario with another budget or protocol; its digest changes too."""
         return replace(self, budget=budget or self.budget, protocol=protocol or self.protocol)
 
+    def with_options(self, options: Mapping[str, Any]) -> Scenario:
+        """The scenario with other options of its family, which override its own key by key.
+
+        Raises:
+            SourceError: an option is unknown or its value is invalid.
+        """
+        changed = load_scenario(self.path, {**self.options, **options})
+        return changed.with_overrides(self.budget, self.protocol)
+
+    @cached_property
+    def simulator(self) -> str:
+        """Name and version of the simulator. Raises: MissingPart: it is not installed, or does not answer."""
+        try:
+            return self.family.simulator
+        except MissingPart:
+            if self.planned_simulator is None:
+                raise
+            return self.planned_simulator
+
     @cached_property
     def digest(self) -> str:
         """A hash (16 hex digits) of everything that defines what results of this scenario mean.
 
-        It ignores comments, the order of keys, and `doc`. It includes defaults that the file leaves out.
+        It ignores comments, the order of keys, `doc`, and options of the family whose dataclass field has the
+        metadata {"in_digest": False}. It includes defaults that the file leaves out.
         """
         meaning = {
             "id": self.id,
-            "family": registry.names("family").get(self.family_name, self.family_name),
-            "options": asdict(self.family),  # type: ignore[call-overload]
-            "simulator": self.family.simulator,
+            "family": registry.target("family", self.family_name),
+            "options": _options_in_digest(self.family),
+            "simulator": self.simulator,
             "splits": {name: _meaning(split) for name, split in self.splits.items()},
             "budget": asdict(self.budget),
             "protocol": asdict(self.protocol),
         }
         return sha256(canonical_json(meaning)).hexdigest()[:16]
+
+
+def _options_in_digest(family: Any) -> dict[str, Any]:
+    counted = [field.name for field in fields(family) if field.metadata.get("in_digest", True)]
+    return {name: value for name, value in asdict(family).items() if name in counted}
 
 
 def _meaning(split: Split) -> dict[str, Any]:

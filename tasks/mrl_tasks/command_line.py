@@ -1,18 +1,15 @@
-"""What families add to the command line. Simulators are imported only when one of their commands runs."""
+"""What families add to the command line. Nothing of a family is imported before one of its commands runs."""
 
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
-
-from mrl_tasks.driving.carla.server import HOST_VARIABLE, PORT_VARIABLE
 
 
 def extend(commands: Any, bench: argparse.ArgumentParser) -> None:
     """Adds to the sub-commands of `mrl-bench`, and to the options of `mrl-bench bench`."""
-    _add_server(bench)
+    _add_server(bench, "driving.")
 
     serve = commands.add_parser(
         "carla-serve", help="serve maps to CARLA clients, on this machine alone, without CARLA"
@@ -28,21 +25,26 @@ def extend(commands: Any, bench: argparse.ArgumentParser) -> None:
     calibrate.set_defaults(command=_calibrate)
 
 
-def _add_server(parser: argparse.ArgumentParser) -> None:
-    for name, variable, text in (
-        ("host", HOST_VARIABLE, "CARLA server (default: 127.0.0.1)"),
-        ("port", PORT_VARIABLE, "its port (default: 2000)"),
-    ):
-        parser.add_argument(
-            f"--carla-{name}", dest=variable, action=_Environment, metavar=name.upper(), help=text
-        )
+def _add_server(parser: argparse.ArgumentParser, family: str = "") -> None:
+    parser.add_argument(
+        "--carla-host",
+        dest=f"{family}carla_host",
+        metavar="HOST",
+        help="host of the CARLA server (default: 127.0.0.1)",
+    )
+    parser.add_argument(
+        "--carla-port",
+        dest=f"{family}carla_port",
+        metavar="PORT",
+        type=_port,
+        help="its port (default: 2000)",
+    )
 
 
-class _Environment(argparse.Action):
-    """Stores an option in an environment variable, which worker processes inherit."""
-
-    def __call__(self, parser: Any, namespace: Any, value: Any, option: str | None = None) -> None:
-        os.environ[self.dest] = str(value)
+def _port(text: str) -> int:
+    if not (text.isdecimal() and 0 < int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 1 to 65535")
+    return int(text)
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -54,6 +56,9 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _calibrate(options: argparse.Namespace) -> int:
     from mrl_tasks.driving.carla.calibrate import calibrate, report
+    from mrl_tasks.driving.carla.server import Address
+    from mrl_tasks.driving.family import Driving
 
-    print(report(calibrate()))
+    server = Address(options.carla_host or Driving.carla_host, options.carla_port or Driving.carla_port)
+    print(report(calibrate(server)))
     return 0

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from mrl_tasks.driving.carla import client as carla_world
-from mrl_tasks.driving.carla.backend import connect, named_server
-from mrl_tasks.driving.carla.server import HOST_VARIABLE, PORT_VARIABLE
+from mrl_tasks.driving.carla.backend import connect
+from mrl_tasks.driving.carla.server import Address
 from mrl_tasks.driving.environment import DrivingEnv
 from mrl_tasks.driving.family import EVENTS, Driving
 from mrl_tasks.driving.vehicle import CarState
@@ -24,11 +24,6 @@ from mrl_bench.types import TaskBatch
 
 CPU = torch.device("cpu")
 SEED = 11
-
-
-def use(port: int) -> None:
-    """Names the server, as the options of `bench` do."""
-    os.environ |= {HOST_VARIABLE: "127.0.0.1", PORT_VARIABLE: str(port)}
 
 
 def _tasks(family: Driving, *changes: Mapping[str, float]) -> TaskBatch:
@@ -98,8 +93,7 @@ def _compare(here: Any, there: Any, horizon: int, late: bool = False) -> dict[st
 
 def parity(port: int, road: str, late: bool = False) -> dict[str, Any]:
     """200 steps without others: an ordinary car, and one that is laden, misaligned, late, in wind and uphill."""
-    use(port)
-    family = Driving(road=road, horizon=200)
+    family = Driving(road=road, horizon=200, carla_port=port)
     odd = {
         "mass": 2600.0,
         "mass_offset": -0.3,
@@ -118,16 +112,14 @@ def parity(port: int, road: str, late: bool = False) -> dict[str, Any]:
 
 def events(port: int) -> dict[str, Any]:
     """Each kind of event once, with traffic, to a driver who sees nobody."""
-    use(port)
-    family = Driving(road="crossing", traffic=2, events=True, horizon=200)
+    family = Driving(road="crossing", traffic=2, events=True, horizon=200, carla_port=port)
     changes = [{"event_kind": float(code), "mass_offset": 0.2} for code in range(len(EVENTS))]
     return _both(family, _tasks(family, *changes))
 
 
 def town(port: int, name: str) -> dict[str, Any]:
     """Three cars in a town, each with an event; then a town that there is not, and more cars than there is room for."""
-    use(port)
-    family = Driving(road=name, keep_lane=True, events=True, horizon=100, backend="carla")
+    family = Driving(road=name, keep_lane=True, events=True, horizon=100, backend="carla", carla_port=port)
     kinds = (EVENTS.index(kind) for kind in ("none", "jaywalking_pedestrian", "stalled_vehicle"))
     tasks = _tasks(family, *({"event_kind": float(kind)} for kind in kinds))
     there = family.make(tasks, 1, CPU, torch.float64)
@@ -136,7 +128,7 @@ def town(port: int, name: str) -> dict[str, Any]:
     full = family.make(_tasks(family, {}), 8, CPU)
     full.reset(SEED)
     first = _car(full)
-    world = connect(named_server())
+    world = connect(Address("127.0.0.1", port))
     places = [world.motion(slot.car).transform for slot in full._in_world]
     refused = []
     for road, cars in (("Nowhere", 1), (name, 100)):
@@ -156,13 +148,12 @@ def town(port: int, name: str) -> dict[str, Any]:
 
 def scenarios(port: int, names: list[str]) -> dict[str, Any]:
     """An episode of each scenario."""
-    use(port)
-    return {name: _scenario(name) for name in names}
+    return {name: _scenario(name, port) for name in names}
 
 
-def _scenario(name: str) -> dict[str, Any]:
+def _scenario(name: str, port: int) -> dict[str, Any]:
     """On CARLA, as a suite asks for it."""
-    found = load_scenario(find_scenario(name).path, {"backend": "carla"})
+    found = load_scenario(find_scenario(name).path, {"backend": "carla", "carla_port": port})
     tasks = found.tasks("test")
     few = TaskBatch(tasks.names, tasks.values[:2])
     env = found.family.make(few, 1, CPU)
@@ -187,8 +178,7 @@ def _scenario(name: str) -> dict[str, Any]:
 
 def taking_turns(port: int) -> dict[str, Any]:
     """Two environments in one process: one is reset while the other has its cars in the world."""
-    use(port)
-    family = Driving(road="straight", horizon=20, backend="carla")
+    family = Driving(road="straight", horizon=20, backend="carla", carla_port=port)
     one, other = (family.make(_tasks(family, {}), episodes, CPU) for episodes in (1, 2))
     first = _drive_a_little(one)
     second = _drive_a_little(other)
@@ -225,8 +215,7 @@ def leaves_nothing(port: int) -> dict[str, Any]:
     """What a client finds after an environment was closed, and the process's connection with it."""
     import carla
 
-    use(port)
-    family = Driving(road="straight", traffic=3, horizon=20, backend="carla")
+    family = Driving(road="straight", traffic=3, horizon=20, backend="carla", carla_port=port)
     env = family.make(_tasks(family, {}), 2, CPU)
     _drive_a_little(env)
     client = carla.Client("127.0.0.1", port, 1)
@@ -235,7 +224,7 @@ def leaves_nothing(port: int) -> dict[str, Any]:
     env.step(torch.zeros(1, 2, 2))  # so that this client is told as well
     during = len(_seen_by(world, 8))
     env.close()
-    connect(named_server()).close()
+    connect(Address("127.0.0.1", port)).close()
     world.wait_for_tick(5.0)
     return {
         "during": during,
@@ -247,9 +236,8 @@ def leaves_nothing(port: int) -> dict[str, Any]:
 
 def server_fails(port: int, server: int, number: int) -> dict[str, Any]:
     """The server gets a signal between two steps."""
-    use(port)
     carla_world.TIMEOUT = 2.0
-    family = Driving(road="straight", horizon=50, backend="carla")
+    family = Driving(road="straight", horizon=50, backend="carla", carla_port=port)
     env = family.make(_tasks(family, {}), 1, CPU)
     obs = env.reset(SEED)
     obs = env.step(follow(obs)).obs
@@ -283,8 +271,7 @@ def occupied(port: int) -> dict[str, Any]:
     """Somebody else's car stands where ours is to start; and what is there after that was refused."""
     import carla
 
-    use(port)
-    family = Driving(road="straight", horizon=20, backend="carla")
+    family = Driving(road="straight", horizon=20, backend="carla", carla_port=port)
     env = family.make(_tasks(family, {}), 2, CPU)
     env.reset(SEED)
     client = carla.Client("127.0.0.1", port, 1)
@@ -311,8 +298,7 @@ def occupied(port: int) -> dict[str, Any]:
 
 def ended_cars_stand(port: int) -> float:
     """How far a car goes after its episode has ended, at full throttle, while another drives on [m]."""
-    use(port)
-    family = Driving(road="straight", horizon=100, backend="carla")
+    family = Driving(road="straight", horizon=100, backend="carla", carla_port=port)
     env = family.make(_tasks(family, {}, {"steering_offset": 0.2}, {"steering_offset": 0.2}), 1, CPU)
     obs = env.reset(SEED)
     ended, places = torch.zeros(3, 1, dtype=torch.bool), []

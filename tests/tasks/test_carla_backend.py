@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
 import signal
 import subprocess
 import sys
+import tokenize
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import mrl_tasks
 import pytest
 from bench_kit import Cli
 from carla_kit import light_server, needs_carla, run_in_another_process
 from mrl_tasks.driving.carla.map_tiling import side_by_side
+from mrl_tasks.driving.family import Driving
 from mrl_tasks.driving.roads import xodr_path
 
-from mrl_bench.errors import SourceError
+from mrl_bench.errors import MissingPart, SourceError
+from mrl_bench.runs.run import Run
 from mrl_bench.scenario import list_scenarios, load_scenario
+from mrl_bench.scenario.suite import AgentSpec
 
 DRIVING = [name for name in list_scenarios() if name.startswith("drive-")]
 
@@ -162,9 +168,7 @@ def test_a_server_that_dies_or_hangs_in_an_episode_is_one_clear_error(tmp_path: 
     assert found["seconds"] < 5.0  # the client waits for 2 there
 
 
-def _mrl_bench(
-    *arguments: str, without_carla: bool = False, **variables: str
-) -> subprocess.CompletedProcess[str]:
+def _mrl_bench(*arguments: str, without_carla: bool = False) -> subprocess.CompletedProcess[str]:
     code = "import sys; from mrl_bench.cli.main import main; sys.exit(main())"
     if without_carla:  # None in `sys.modules` is how Python says that a module cannot be imported
         code = "import sys; sys.modules['carla'] = None; " + code.partition("; ")[2]
@@ -173,7 +177,7 @@ def _mrl_bench(
         capture_output=True,
         text=True,
         timeout=60,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | variables,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
 
 
@@ -190,17 +194,67 @@ def test_without_the_carla_package_one_line_says_what_to_install(tmp_path: Path)
 
 @needs_carla
 def test_without_a_server_one_line_says_so(tmp_path: Path) -> None:
-    scenario = _scenario(tmp_path)
-    for arguments in (["check", str(scenario)], ["bench", "--suite", "drive-carla"]):
-        nobody = _mrl_bench(*arguments, MRL_BENCH_CARLA_PORT="9")
-        assert nobody.returncode == 3
-        assert nobody.stderr.splitlines() == ["mrl-bench: no CARLA server at 127.0.0.1:9: Connection refused"]
-    wrong = _mrl_bench("check", str(scenario), MRL_BENCH_CARLA_PORT="70000")
-    assert wrong.returncode == 2
-    assert "no port" in wrong.stderr
-    unnamed = _mrl_bench("carla-calibrate")
-    assert unnamed.returncode == 3
-    assert "--carla-host" in unnamed.stderr
+    scenario = _scenario(tmp_path, options="carla_port: 9")
+    for arguments in (
+        ["check", str(scenario)],
+        ["bench", "--suite", "drive-carla", "--carla-port", "9"],
+        ["carla-calibrate", "--carla-port", "9"],
+    ):
+        run = _mrl_bench(*arguments)
+        assert run.returncode == 3
+        assert run.stderr.splitlines() == ["mrl-bench: no CARLA server at 127.0.0.1:9: Connection refused"]
+
+
+def test_a_wrong_port_is_refused_where_it_is_named(tmp_path: Path) -> None:
+    for command in ("bench", "carla-calibrate"):
+        run = _mrl_bench(command, "--carla-port", "70000")
+        assert run.returncode == 2
+        assert "'70000' is no port: a number from 1 to 65535" in run.stderr
+    with pytest.raises(SourceError, match="carla_port must be from 1 to 65535, not 70000"):
+        load_scenario(_scenario(tmp_path, options="carla_port: 70000"))
+
+
+def test_the_address_of_the_server_is_not_in_the_environment() -> None:
+    """Options hand it over. MuJoCo reads its renderer from the environment, so locomotion alone may use it."""
+    package = Path(mrl_tasks.__file__).parent
+    readers = [path.relative_to(package) for path in package.rglob("*.py") if "environ" in names_in(path)]
+    assert {path.parts[0] for path in readers} <= {"locomotion"}
+
+
+def test_a_digest_does_not_depend_on_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Driving, "simulator", "carla 0.9.16, server: light")
+    scenario = load_scenario(_scenario(tmp_path))
+    elsewhere = scenario.with_options({"carla_host": "localhost", "carla_port": 2001})
+    assert (elsewhere.family.carla_host, elsewhere.family.carla_port) == ("localhost", 2001)
+    assert elsewhere.digest == scenario.digest
+    assert scenario.with_options({"traffic": 1}).digest != scenario.digest
+
+
+def test_the_address_reaches_workers_and_a_dead_server_does_not_undo_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dead(family: Driving) -> str:
+        raise MissingPart("no CARLA server")
+
+    scenario = load_scenario(_scenario(tmp_path, options="carla_port: 9"))
+    run = Run(scenario, AgentSpec("random", "random", {}), 0, "cpu")
+    with monkeypatch.context() as patched:
+        patched.setattr(Driving, "simulator", "carla 0.9.16, server: light")
+        data = json.loads(json.dumps(run.to_json()))
+    monkeypatch.setattr(Driving, "simulator", property(dead))
+    again = Run.from_json(data)
+    assert again.scenario.family == scenario.family
+    assert again.key("evaluate") == run.key("evaluate")
+    del data["simulator"]
+    with pytest.raises(MissingPart):
+        Run.from_json(data)
+
+
+def names_in(path: Path) -> set[str]:
+    """The names and attributes in a module's code, without comments and strings."""
+    with tokenize.open(path) as file:
+        tokens = tokenize.generate_tokens(file.readline)
+        return {token.string for token in tokens if token.type == tokenize.NAME}
 
 
 @needs_carla
@@ -252,13 +306,17 @@ def test_a_server_that_is_killed_in_a_bench_fails_its_units_alone(tmp_path: Path
 
 
 def _scenario(
-    folder: Path, id: str = "drive-little-v1", backend: str = "carla", road: str = "straight"
+    folder: Path,
+    id: str = "drive-little-v1",
+    backend: str = "carla",
+    road: str = "straight",
+    options: str = "traffic: 0",
 ) -> Path:
     """A scenario of 5 steps that costs next to nothing."""
     path = folder / f"{id}.yaml"
     path.write_text(
         f"id: {id}\ndoc: A little drive.\nfamily: driving\nhorizon: 5\n"
-        f"options: {{road: {road}, backend: {backend}}}\n"
+        f"options: {{road: {road}, backend: {backend}, {options}}}\n"
         "params: {mass: {uniform: [1200, 2000]}}\nsplits: {test: {count: 2, seed: 1}}\n"
         "budget: {meta_train: 40, blind: 40, oracle: 40}\n"
         "protocol: {k: [0, 1], episodes_per_round: 1, scored_episodes: 1}\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from mrl_bench.errors import UsageError, nearest
@@ -116,12 +116,18 @@ class Driving:
     keep_lane: bool = False
     # "embedded" uses the built-in simulator; "carla" drives cars on a CARLA server.
     backend: Literal["embedded", "carla"] = "embedded"
+    # Host of the CARLA server. Results do not depend on it.
+    carla_host: str = field(default="127.0.0.1", metadata={"in_digest": False})
+    # Port of the CARLA server. Results do not depend on it.
+    carla_port: int = field(default=2000, metadata={"in_digest": False})
 
     def __post_init__(self) -> None:
         if not 0 <= self.traffic <= MOST_TRAFFIC:
             raise UsageError(f"traffic must be from 0 to {MOST_TRAFFIC}, not {self.traffic}")
         if not 0.0 <= self.start_speed <= 1.5:
             raise UsageError(f"start_speed must be from 0 to 1.5, not {self.start_speed}")
+        if not 0 < self.carla_port < 65536:
+            raise UsageError(f"carla_port must be from 1 to 65535, not {self.carla_port}")
         if self.road not in ROADS:
             if self.backend == "embedded":
                 known = nearest(self.road, ROADS)
@@ -161,8 +167,9 @@ class Driving:
     def simulator(self) -> str:
         if self.backend == "carla":
             from mrl_tasks.driving.carla import simulator_name
+            from mrl_tasks.driving.carla.server import Address
 
-            return simulator_name()
+            return simulator_name(Address(self.carla_host, self.carla_port))
         return "driving 3"
 
     def make(
@@ -171,7 +178,7 @@ class Driving:
         """B x E cars: in numpy and float64 on the CPU, in torch elsewhere, in float32 unless `dtype` is given.
 
         Raises:
-            MissingPart: the backend "carla" without the carla package, or without a server.
+            MissingPart: the backend "carla" without the carla package, or its server does not answer.
             UsageError: a parameter of few values is not one of them.
         """
         require_listed_values(self.params, tasks)

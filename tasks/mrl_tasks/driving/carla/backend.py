@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrl_bench.errors import MissingPart, MrlBenchError, UsageError
+from mrl_bench.errors import MrlBenchError, UsageError
 from mrl_bench.types import Step, TaskBatch
 from mrl_tasks.driving.carla.axes import from_carla
 from mrl_tasks.driving.carla.client import CarlaWorld, drivable_lanes
 from mrl_tasks.driving.carla.map_tiling import Area, offsets, side_by_side
-from mrl_tasks.driving.carla.server import HOST_VARIABLE, Address, address
+from mrl_tasks.driving.carla.server import Address
 from mrl_tasks.driving.carla.slot import BLUEPRINTS, CAR, Slot
 from mrl_tasks.driving.carla.town import length_for, one_behind_the_other, stretches
 from mrl_tasks.driving.environment import DrivingEnv, Instances
@@ -45,14 +45,6 @@ def connect(server: Address) -> CarlaWorld:
     world = CarlaWorld(server, DT)
     atexit.register(world.close)
     return world
-
-
-def named_server() -> Address:
-    """Raises: MissingPart: no server is named."""
-    server = address()
-    if server is None:
-        raise MissingPart(f"name a CARLA server: --carla-host and --carla-port, or {HOST_VARIABLE}")
-    return server
 
 
 class Ground(NamedTuple):
@@ -88,7 +80,7 @@ def _town(world: CarlaWorld, family: Driving, slots: int) -> Ground:
 
 
 class CarlaDrivingEnv(DrivingEnv):
-    """A `BatchEnv` on the server that the environment names. Computes on the host, whatever the device."""
+    """A `BatchEnv` on the CARLA server that the family's options name. Computes on the host, whatever the device."""
 
     _present: CarlaDrivingEnv | None = None  # whose actors are in the world
 
@@ -100,9 +92,9 @@ class CarlaDrivingEnv(DrivingEnv):
         device: torch.device,
         dtype: torch.dtype | None = None,
     ) -> None:
-        """Raises: MissingPart: no server is named, or it does not answer; UsageError: a town is too small."""
+        """Raises: MissingPart: the server does not answer; UsageError: a town is too small."""
         self._where = device
-        self._world = connect(named_server())
+        self._world = connect(Address(family.carla_host, family.carla_port))
         ground = _copies if family.road in ROADS else _town
         self._load, self._moves, route = ground(self._world, family, len(tasks) * episodes)
         super().__init__(family, tasks, episodes, torch.device("cpu"), dtype, route=route)

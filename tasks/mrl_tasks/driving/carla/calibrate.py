@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
 
-from mrl_tasks.driving.carla.backend import connect, named_server
+from mrl_tasks.driving.carla.backend import connect
+from mrl_tasks.driving.carla.client import CarlaWorld
+from mrl_tasks.driving.carla.server import Address
 from mrl_tasks.driving.carla.slot import CAR, Slot
 from mrl_tasks.driving.vehicle import DT, STANDARD, Car, CarState, Command, step
 
@@ -83,13 +86,13 @@ MANOEUVRES = (
 )
 
 
-def calibrate() -> list[Match]:
-    """Drives on the server that is named.
+def calibrate(server: Address) -> list[Match]:
+    """Drives on the server.
 
     Raises:
-        MissingPart: none is named, or it does not answer.
+        MissingPart: it does not answer.
     """
-    return match(_on_server)
+    return match(partial(_on_server, connect(server)))
 
 
 def match(drive: Drive) -> list[Match]:
@@ -122,9 +125,8 @@ def embedded(car: Car, speed: float, commands: list[Command]) -> Trace:
     return trace
 
 
-def _on_server(speed: float, commands: list[Command]) -> Trace:
+def _on_server(world: CarlaWorld, speed: float, commands: list[Command]) -> Trace:
     """The server's own car."""
-    world = connect(named_server())
     lanes = "".join(
         f'<lane id="{{}}{i}" type="driving"><width sOffset="0" a="4" b="0" c="0" d="0"/></lane>'
         for i in range(1, 41)
