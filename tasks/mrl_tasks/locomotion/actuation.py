@@ -1,4 +1,4 @@
-"""From an agent's commands to a robot's actuators: delayed, permuted or disabled."""
+"""Turns actions into the controls of actuators: with delay, permutation and disabled joints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mrl_bench.types import TaskBatch
 from mrl_tasks.delay import DelayLine
-from mrl_tasks.locomotion.physics import dead_actuators
+from mrl_tasks.locomotion.physics import disabled_actuators
 from mrl_tasks.locomotion.robots import Robot
 
 
@@ -23,15 +23,15 @@ class Actuation:
         """`constant` turns a numpy array into an array on the device of the controls, in their precision."""
         actuators, instances = len(robot.actuators), len(tasks) * episodes
         shift = tasks.column("actuator_shift").astype(int)[:, None]
-        dead = dead_actuators(robot, tasks)
+        disabled = disabled_actuators(robot, tasks)
 
         def of_instances(values: NDArray[Any]) -> Any:
             return constant(values.repeat(episodes, 0))
 
         self._limit = constant(np.array([robot.control_limit]))
-        # (N, A) which command drives each actuator, and 0 for the actuators that give no torque
+        # (N, A) the command that drives each actuator; and 0 for disabled actuators, else 1
         self._source = of_instances((np.arange(actuators) - shift) % actuators) if shift.any() else None
-        self._force = of_instances(1.0 - dead) if dead.any() else None
+        self._force = of_instances(1.0 - disabled) if disabled.any() else None
         self._rows = constant(np.arange(instances))
         delay = tasks.column("action_delay").repeat(episodes)
         self._delay_line = DelayLine(delay, constant(np.zeros((instances, actuators))))
