@@ -31,6 +31,7 @@ class TaskFamily(Protocol):
     """A simulation with task parameters.
 
     A family is a frozen dataclass. Its fields are `horizon` and the options that a scenario may set under `options`.
+    An option that does not affect results, such as a server's address, has the metadata {"in_digest": False}.
     Import torch and the simulator in `make`, not at module level: `mrl-bench list` and `check` need neither.
     """
 

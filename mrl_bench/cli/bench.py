@@ -28,7 +28,7 @@ def bench(options: argparse.Namespace) -> int:
     """Runs a suite and reports it; skips finished runs."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as cleanly as Ctrl-C
     suite = find_suite(options.suite)
-    suite = replace(suite, seeds=options.seeds or suite.seeds, entries=_entries(suite, options))
+    suite = replace(suite, seeds=options.seeds or suite.seeds, entries=entries_with_options(suite, options))
     store = Store(options.out or Path("runs") / suite.id)
     runs = plan_runs(suite, pick_device(options.device))
     check(runs)
@@ -61,7 +61,7 @@ def bench(options: argparse.Namespace) -> int:
     return 0
 
 
-def _entries(suite: Suite, options: argparse.Namespace) -> tuple[Entry, ...]:
+def entries_with_options(suite: Suite, options: argparse.Namespace) -> tuple[Entry, ...]:
     """The suite's entries. The command line's options named "FAMILY.OPTION" override those of their scenarios."""
     given: dict[str, dict[str, Any]] = {}
     for name, value in vars(options).items():

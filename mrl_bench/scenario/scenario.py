@@ -104,7 +104,7 @@ class Scenario:
     budget: Budget
     protocol: Protocol
     path: Path
-    planned_simulator: str | None = None  # stands in where the family cannot name it now: its server has died
+    planned_simulator: str | None = None  # used if the simulator's server has died since the run was planned
 
     def tasks(self, split: str, count: int | None = None) -> TaskBatch:
         """The task list of a split; for an endless training stream, its first `count` tasks.
@@ -166,7 +166,7 @@ class Scenario:
         return replace(self, budget=budget or self.budget, protocol=protocol or self.protocol)
 
     def with_options(self, options: Mapping[str, Any]) -> Scenario:
-        """The scenario with other options of its family, which override its own key by key.
+        """The scenario with options of the family overridden, key by key.
 
         Raises:
             SourceError: an option is unknown or its value is invalid.
@@ -176,7 +176,7 @@ class Scenario:
 
     @cached_property
     def simulator(self) -> str:
-        """Name and version of the simulator. Raises: MissingPart: it is not installed, or does not answer."""
+        """Name and version of the simulator. Raises: MissingPart: it is not installed or does not answer."""
         try:
             return self.family.simulator
         except MissingPart:

@@ -1,4 +1,4 @@
-"""The CARLA backend beside the embedded one, and in trouble; one function a test, each in a process of its own."""
+"""The CARLA backend compared with the embedded one, and its failures; one function a test, each in a new process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _tasks(family: Driving, *changes: Mapping[str, float]) -> TaskBatch:
 
 
 def follow(obs: torch.Tensor) -> torch.Tensor:
-    """Steers to the route's point 10 m ahead (pure pursuit) and holds the target speed; it sees nobody else."""
+    """Steers to the route's point 10 m ahead (pure pursuit) and holds the target speed; it ignores other road users."""
     x, y = obs[..., 9], obs[..., 10]
     steer = torch.atan2(2 * 2.8 * y, x.square() + y.square()) / 0.6
     return torch.stack([steer, 0.3 * (obs[..., 6] - obs[..., 0])], -1).clamp(-1.0, 1.0)
@@ -92,7 +92,7 @@ def _compare(here: Any, there: Any, horizon: int, late: bool = False) -> dict[st
 
 
 def parity(port: int, road: str, late: bool = False) -> dict[str, Any]:
-    """200 steps without others: an ordinary car, and one that is laden, misaligned, late, in wind and uphill."""
+    """200 steps without traffic: an ordinary car, and one that is laden, misaligned, late, in wind and uphill."""
     family = Driving(road=road, horizon=200, carla_port=port)
     odd = {
         "mass": 2600.0,
@@ -111,7 +111,7 @@ def parity(port: int, road: str, late: bool = False) -> dict[str, Any]:
 
 
 def events(port: int) -> dict[str, Any]:
-    """Each kind of event once, with traffic, to a driver who sees nobody."""
+    """Each kind of event once, with traffic, with a driver who ignores other road users."""
     family = Driving(road="crossing", traffic=2, events=True, horizon=200, carla_port=port)
     changes = [{"event_kind": float(code), "mass_offset": 0.2} for code in range(len(EVENTS))]
     return _both(family, _tasks(family, *changes))
@@ -129,7 +129,7 @@ def town(port: int, name: str) -> dict[str, Any]:
     full.reset(SEED)
     first = _car(full)
     world = connect(Address("127.0.0.1", port))
-    places = [world.motion(slot.car).transform for slot in full._in_world]
+    places = [world.motion(instance.car).transform for instance in full._in_world]
     refused = []
     for road, cars in (("Nowhere", 1), (name, 100)):
         try:
@@ -221,7 +221,7 @@ def leaves_nothing(port: int) -> dict[str, Any]:
     client = carla.Client("127.0.0.1", port, 1)
     client.set_timeout(10.0)
     world = client.get_world()
-    env.step(torch.zeros(1, 2, 2))  # so that this client is told as well
+    env.step(torch.zeros(1, 2, 2))  # so that this client gets the snapshot too
     during = len(_seen_by(world, 8))
     env.close()
     connect(Address("127.0.0.1", port)).close()

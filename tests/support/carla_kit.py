@@ -1,4 +1,4 @@
-"""A light server in a process of its own, and clients in others: CARLA's client ends its process on some errors."""
+"""A light server and its clients in separate processes, because CARLA's client ends its process on some errors."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ STRAIGHT = """<?xml version="1.0"?>
 
 @contextmanager
 def light_server(folder: Path, **towns: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A server with the map `STRAIGHT`, and with others by their names: its process, and its port."""
+    """A server with the map `STRAIGHT`, and with other maps by their names: its process, and its port."""
     maps = []
     for name, xodr in {"straight": STRAIGHT, **towns}.items():
         maps.append(folder / f"{name}.xodr")
@@ -81,7 +81,7 @@ def run_in_another_process(
             env=_environment(),
         )
         found = [line[2:] for line in run.stdout.splitlines() if line.startswith("> ")]
-        # Now and then CARLA's client aborts while its own threads end. The world is loaded anew each time.
+        # Now and then CARLA's client aborts while its own threads end. Each attempt loads the world again.
         if found or "terminate called without an active exception" not in run.stderr:
             break
     assert found, f"{function} ended with {run.returncode}: {run.stderr[-2000:]}"

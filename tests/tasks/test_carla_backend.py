@@ -23,14 +23,16 @@ from mrl_tasks.driving.carla.map_tiling import side_by_side
 from mrl_tasks.driving.family import Driving
 from mrl_tasks.driving.roads import xodr_path
 
+from mrl_bench.cli.bench import entries_with_options
+from mrl_bench.cli.main import _parser
 from mrl_bench.errors import MissingPart, SourceError
 from mrl_bench.runs.run import Run
 from mrl_bench.scenario import list_scenarios, load_scenario
-from mrl_bench.scenario.suite import AgentSpec
+from mrl_bench.scenario.suite import AgentSpec, load_suite
 
 DRIVING = [name for name in list_scenarios() if name.startswith("drive-")]
 
-# CARLA tells positions in float32, which up to 512 m from the origin is to 0.03 mm.
+# CARLA reports positions in float32, which up to 512 m from the origin is to 0.03 mm.
 PLACE, REWARD = 1e-4, 1e-5  # [m], 1
 
 
@@ -74,9 +76,9 @@ def test_every_event_happens_in_the_same_step_on_both_backends(port: int) -> Non
     assert here.keys() == there.keys()
     assert here["collisions"] == there["collisions"]
     assert here["driving_score"] == pytest.approx(there["driving_score"], rel=1e-4)
-    ended = [slot for _, embedded, carla in found["ends"] for slot in embedded]
+    ended = [instance for _, embedded, carla in found["ends"] for instance in embedded]
     assert all(embedded == carla for _, embedded, carla in found["ends"])
-    assert len(ended) >= 3, "hardly anyone met their event, so this compares little"
+    assert len(ended) >= 3, "hardly any car met its event, so this compares little"
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +97,7 @@ def test_every_driving_scenario_is_played(played: Any, name: str) -> None:
 
 
 @needs_carla
-def test_in_a_town_every_slot_has_a_stretch_of_lane_of_its_own(tmp_path: Path) -> None:
+def test_in_a_town_every_instance_has_a_separate_stretch_of_lane(tmp_path: Path) -> None:
     road = xodr_path("curve").read_text()
     hill = '<elevationProfile><elevation s="0" a="5" b="0" c="0" d="0"/></elevationProfile>'
     town = side_by_side(road.replace("<elevationProfile/>", hill), [(0.0, 0.0), (100.0, 500.0)])
@@ -104,12 +106,10 @@ def test_in_a_town_every_slot_has_a_stretch_of_lane_of_its_own(tmp_path: Path) -
     assert found["place"] < PLACE
     assert found["reward"] < REWARD
     assert all(embedded == carla for _, embedded, carla in found["ends"])
-    assert found["ends"], "nobody met their event, so this compares little"
+    assert found["ends"], "no car met its event, so this compares little"
     apart = [math.dist(*pair) for pair in combinations(found["places"], 2)]
     assert len(apart) == 28
-    assert (
-        min(apart) > 18.0
-    )  # of the 20 m between stretches; a car starts up to 0.8 m beside its lane's middle
+    assert min(apart) > 18.0  # of the 20 m between stretches; a car starts up to 0.8 m off its lane's middle
     assert found["heights"] == pytest.approx([5.3] * 8)
     (other, unknown), (small, reason) = found["refused"]
     assert small == "UsageError"
@@ -130,7 +130,7 @@ def test_a_town_without_a_server_or_with_traffic_is_refused_where_it_is_named(tm
 
 
 @needs_carla
-def test_environments_take_turns_on_a_server_and_a_slot_does_not_depend_on_others(port: int) -> None:
+def test_environments_take_turns_on_a_server_and_instances_are_independent(port: int) -> None:
     found = ask("taking_turns", port)
     assert "reset this one" in found["refused"]
     assert found["same"]
@@ -221,6 +221,21 @@ def test_the_address_of_the_server_is_not_in_the_environment() -> None:
     assert {path.parts[0] for path in readers} <= {"locomotion"}
 
 
+def test_bench_puts_the_address_into_the_options_of_driving_scenarios_alone(tmp_path: Path) -> None:
+    suite = tmp_path / "both.yaml"
+    suite.write_text(
+        "id: both\ndoc: Two families.\nseeds: 1\nscenarios:\n"
+        "  - {scenario: drive-steering-v1, options: {backend: carla}}\n  - {scenario: cartpole-wiring-v1}\n"
+    )
+    planned = load_suite(suite)
+    options = _parser().parse_args(["bench", "--suite", str(suite), "--carla-port", "2010"])
+    driving, cartpole = entries_with_options(planned, options)
+    assert driving.scenario.options == {**planned.entries[0].scenario.options, "carla_port": 2010}
+    assert (driving.scenario.family.carla_host, driving.scenario.family.carla_port) == ("127.0.0.1", 2010)
+    assert driving.scenario.budget == planned.entries[0].scenario.budget
+    assert cartpole == planned.entries[1]
+
+
 def test_a_digest_does_not_depend_on_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Driving, "simulator", "carla 0.9.16, server: light")
     scenario = load_scenario(_scenario(tmp_path))
@@ -275,7 +290,7 @@ def test_a_bench_drives_on_the_server_and_says_which_it_was(tmp_path: Path, port
 
 
 @needs_carla
-def test_a_server_that_is_killed_in_a_bench_fails_its_units_alone(tmp_path: Path) -> None:
+def test_a_server_that_is_killed_in_a_bench_fails_its_runs_alone(tmp_path: Path) -> None:
     for id in ("drive-little-v1", "drive-small-v1"):
         _scenario(tmp_path, id, backend="embedded")
     suite, out = tmp_path / "little.yaml", tmp_path / "run"
@@ -293,15 +308,17 @@ def test_a_server_that_is_killed_in_a_bench_fails_its_units_alone(tmp_path: Path
         assert ask("kill_while_cars_drive", port, server.pid) > 1.0
         code, output, errors = bench.end()
     assert code == 1
-    assert errors.splitlines()[-1].startswith("mrl-bench: 3 of 6 units failed")
+    assert errors.splitlines()[-1].startswith("mrl-bench: 3 of 6 runs failed")
     assert bench.is_gone()
-    ends = dict(re.findall(r"^\[\d/6\]  (\S+ \w+) 0 in \d+ s: (.*)$", output, re.MULTILINE))
+    ends = dict(
+        re.findall(r"^\[\d/6\]  (\S+ \w+) 0 in \d+ s: (.*?)(?:; [^;]* left in total)?$", output, re.MULTILINE)
+    )
     assert len(ends) == 6
-    little = sorted(reason for unit, reason in ends.items() if unit.startswith("drive-little-v1"))
-    nobody = f"FAILED: MissingPart: no CARLA server at 127.0.0.1:{port}: Connection refused"
-    assert little[:2] == [nobody] * 2, "one waited for the server, one came when it was gone"
+    little = sorted(reason for run, reason in ends.items() if run.startswith("drive-little-v1"))
+    refused = f"FAILED: MissingPart: no CARLA server at 127.0.0.1:{port}: Connection refused"
+    assert little[:2] == [refused] * 2, "one waited for the server, one came when it was gone"
     assert little[2].startswith(f"FAILED: MrlBenchError: the CARLA server at 127.0.0.1:{port}: time-out")
-    small = [result for unit, result in ends.items() if unit.startswith("drive-small-v1")]
+    small = [result for run, result in ends.items() if run.startswith("drive-small-v1")]
     assert all(result.startswith("return ") for result in small)
 
 

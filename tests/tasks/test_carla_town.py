@@ -78,7 +78,7 @@ def test_a_stretch_is_long_flat_wide_and_not_sharply_bent(part: str, other: str,
     assert bool(find(STRAIGHT.replace(part, other), 100)) == fits
 
 
-def test_of_a_route_each_stretch_is_found_where_its_slot_begins() -> None:
+def test_of_a_route_each_stretch_is_found_where_its_instance_begins() -> None:
     from mrl_tasks.driving.carla.town import one_behind_the_other
 
     found = find(TOWN, 100)

@@ -13,7 +13,7 @@ from mrl_tasks.driving.events import Part
 from mrl_tasks.driving.family import EVENTS, PREVIEW
 from mrl_tasks.driving.geometry import Box, overlap, read_route
 from mrl_tasks.driving.metrics import driving_score
-from mrl_tasks.driving.road_users import VEHICLE, Others
+from mrl_tasks.driving.road_users import VEHICLE, RoadUsers
 from mrl_tasks.driving.roads import ROADS
 from mrl_tasks.driving.scene import CRASH_COST, Verdict
 from mrl_tasks.driving.vehicle import DT, HALF_LENGTH, HALF_WIDTH
@@ -259,11 +259,11 @@ def test_a_red_light_turns_green_again() -> None:
     assert not red[-1]
 
 
-def row(speed: list[float], gap: float) -> tuple[Others, traffic.Drivers]:
+def row(speed: list[float], gap: float) -> tuple[RoadUsers, traffic.Drivers]:
     """DrivingEnv one after the other on one lane, with the first in front."""
     zero = np.zeros((len(speed), 1))
     s = -gap * np.arange(len(speed), dtype=float)[:, None]
-    cars = Others(s, zero, np.array(speed)[:, None], zero, zero + VEHICLE)
+    cars = RoadUsers(s, zero, np.array(speed)[:, None], zero, zero + VEHICLE)
     return cars, traffic.Drivers(zero + 15.0, np.full(1, 1.5), np.full(1, 0.3))
 
 

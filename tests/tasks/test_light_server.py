@@ -99,7 +99,7 @@ def test_a_force_changes_the_velocity_by_its_impulse_over_the_mass(port: int) ->
     )  # air resistance, which falls, is the difference
 
 
-def test_a_collision_is_told_in_the_tick_in_which_the_boxes_touch(port: int) -> None:
+def test_a_collision_is_reported_in_the_tick_in_which_the_boxes_touch(port: int) -> None:
     found = ask("collision", port)
     assert found["first_event"] == found["first_touch"]
     assert found["other"] == "vehicle.audi.tt"
@@ -112,7 +112,7 @@ def test_the_client_sees_lane_invasions(port: int) -> None:
     assert ask("lane_invasion", port) >= 1
 
 
-def test_a_walker_goes_where_it_is_told(port: int) -> None:
+def test_a_walker_follows_its_control(port: int) -> None:
     found = ask("walker", port)
     assert found["y"] == pytest.approx(8.0 - 40 * 0.05 * 1.5, abs=1e-3)
     assert found["speed"] == found["asked"] == pytest.approx(1.5)

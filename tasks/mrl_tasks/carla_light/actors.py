@@ -21,7 +21,7 @@ _LIGHT_REACH = 12.0  # [m] before its stop line, from where a vehicle is "at" a 
 class Actor:
     """Something with an id and a place; by itself it does not move."""
 
-    solid = False  # whether others collide with it
+    solid = False  # whether other actors collide with it
     tag = 0  # `CityObjectLabel`: what a camera would call it
 
     def __init__(self, number: int, description: list[Any], transform: Transform, parent: int) -> None:
@@ -56,7 +56,7 @@ class Actor:
 
 
 class Walker(Actor):
-    """A pedestrian goes where it is told, at the speed that it is told."""
+    """A pedestrian, which walks in the direction and at the speed of its control."""
 
     solid, tag = True, 12
 

@@ -1,4 +1,4 @@
-"""Which bodies touch, and with what impulse."""
+"""Contacts between actors, and their impulses."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 
 from mrl_tasks.carla_light.actors import Actor
 from mrl_tasks.carla_light.vehicles import Vehicle
+from mrl_tasks.driving import scalars
+from mrl_tasks.driving.geometry import Box, overlap
 
 
 class Contact(NamedTuple):
@@ -20,13 +22,13 @@ class Contact(NamedTuple):
     impulse: tuple[float, float]
 
     def sides(self) -> Iterator[tuple[Actor, Actor, list[float]]]:
-        """As each of the two sees it: me, the other, the impulse on me."""
+        """For each of the two: itself, the other, and the impulse on itself."""
         x, y = self.impulse
         yield self.one, self.other, [x, y, 0.0]
         yield self.other, self.one, [-x, -y, 0.0]
 
     def act(self) -> None:
-        """Hands the impulse to the vehicles among the two; it changes their velocity in the next tick."""
+        """Applies the impulse to those that are vehicles; it changes their velocity in the next tick."""
         for me, _, (x, y, _) in self.sides():
             if isinstance(me, Vehicle):
                 me.add_impulse((x, y, 0.0))
@@ -39,9 +41,11 @@ def contacts(solids: list[Actor]) -> Iterator[Contact]:
     places = np.array([actor.transform[:2] for actor in solids])
     reach = np.array([_radius(actor) for actor in solids])
     between = np.hypot(*(places[:, None] - places[None]).T)
-    near = np.triu(between < reach[:, None] + reach, k=1)  # circles first: that leaves few boxes to look at
+    near = np.triu(
+        between < reach[:, None] + reach, k=1
+    )  # circles first, because they are cheaper than boxes
     for i, j in np.argwhere(near).tolist():
-        if overlap(solids[i], solids[j]):
+        if touch(solids[i], solids[j]):
             yield Contact(solids[i], solids[j], _impulse(solids[i], solids[j]))
 
 
@@ -57,29 +61,22 @@ def _impulse(one: Actor, other: Actor) -> tuple[float, float]:
 
 
 def _radius(actor: Actor) -> float:
-    """Of the circle around its box [m]."""
+    """Radius of the circle around its box [m]."""
     return math.hypot(actor.size.length, actor.size.width)
 
 
 def _mass(actor: Actor) -> float:
-    """In kg; infinite for what is driven by a script or stands fast."""
+    """Mass [kg]; infinite for actors that are placed by a script or fixed."""
     if isinstance(actor, Vehicle):
         return actor.mass if actor.simulated else math.inf
     return 75.0 if actor.kind.startswith("walker.") else math.inf
 
 
-def overlap(one: Actor, other: Actor) -> bool:
-    """Whether two boxes on the ground overlap: no axis separates them (Gottschalk, Lin & Manocha 1996)."""
-    dx, dy = other.transform.x - one.transform.x, other.transform.y - one.transform.y
-    if math.hypot(dx, dy) >= _radius(one) + _radius(other):
-        return False
-    yaws = math.radians(one.transform.yaw), math.radians(other.transform.yaw)
-    for yaw in yaws:
-        for axis in (yaw, yaw + math.pi / 2.0):
-            reach = sum(
-                actor.size.length * abs(math.cos(turn - axis)) + actor.size.width * abs(math.sin(turn - axis))
-                for actor, turn in zip((one, other), yaws, strict=True)
-            )
-            if abs(dx * math.cos(axis) + dy * math.sin(axis)) >= reach:
-                return False
-    return True
+def touch(one: Actor, other: Actor) -> bool:
+    """Whether the boxes of two actors overlap on the ground."""
+    return bool(overlap(scalars, _box(one), _box(other)))
+
+
+def _box(actor: Actor) -> Box:
+    yaw, (length, width, *_) = math.radians(actor.transform.yaw), actor.size
+    return Box(*actor.transform[:2], math.cos(yaw), math.sin(yaw), length, width)

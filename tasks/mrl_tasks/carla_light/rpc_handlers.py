@@ -248,7 +248,7 @@ class RpcHandlers:
     # Many calls in one.
 
     def apply_batch(self, commands: list[Any], tick: bool) -> list[Any]:
-        """Gives a response for each command: the id of its actor, or an error that stops none of the others."""
+        """Responses to commands: the id of the actor, or an error, which does not stop the remaining commands."""
         responses = [self._respond(command) for (command,) in commands]
         if tick:
             self._world.tick()

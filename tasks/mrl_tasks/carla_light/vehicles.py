@@ -143,7 +143,7 @@ class Vehicle(Actor):
         return self.car._replace(friction_front=friction, friction_rear=friction)
 
     def push_of_tick(self) -> list[float]:
-        """Takes what pushes it in this tick: impulses at once, and forces for whoever advances it."""
+        """Applies the pushes of this tick: impulses at once; forces are returned to the caller."""
         if any(self._impulse):
             x, y = mirrored(*self.velocity[:2])
             x, y = x + self._impulse[0] / self.mass, y + self._impulse[1] / self.mass

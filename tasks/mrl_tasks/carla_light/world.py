@@ -8,7 +8,7 @@ from typing import Any
 
 from mrl_tasks.carla_light import protocol
 from mrl_tasks.carla_light.actors import Actor, FrictionPatch, Prop, Sensor, TrafficLight, Walker
-from mrl_tasks.carla_light.collisions import Contact, contacts, overlap
+from mrl_tasks.carla_light.collisions import Contact, contacts, touch
 from mrl_tasks.carla_light.errors import Refused
 from mrl_tasks.carla_light.maps import RoadMap
 from mrl_tasks.carla_light.vehicles import Vehicle, advance
@@ -74,7 +74,7 @@ class World:
         if parent:
             self.actor(parent)
         actor = _make(0, description, transform, parent)
-        if actor.solid and any(overlap(actor, other) for other in self._solids()):
+        if actor.solid and any(touch(actor, other) for other in self._solids()):
             raise Refused("Spawn failed because of collision at spawn position")
         return self.add(description, transform, parent)
 

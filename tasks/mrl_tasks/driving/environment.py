@@ -1,7 +1,7 @@
-"""The embedded simulator: B x E cars that move in one function, in numpy on the CPU and in torch elsewhere.
+"""The embedded simulator: B x E cars that move together, in numpy on the CPU and in torch elsewhere.
 
-On a CPU numpy is the faster of the two at every batch size. Few cars move in Python's numbers, which are faster still
-and the same to the last bit, so that a slot's numbers do not depend on how many there are.
+On a CPU numpy is the faster of the two at every batch size. Few cars move in Python numbers, which are faster still
+and give the same bits, so an instance's results do not depend on the number of instances.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from mrl_tasks.driving.family import Driving
 from mrl_tasks.driving.geometry import Route, read_route
 from mrl_tasks.driving.initial_state import first_scene, hidden
 from mrl_tasks.driving.metrics import REPORTED, ROUTE_SHARE, driving_score
-from mrl_tasks.driving.road_users import Others
-from mrl_tasks.driving.scene import Scene, Task, Verdict, act_others, arrange, judge, observe, push
+from mrl_tasks.driving.road_users import RoadUsers
+from mrl_tasks.driving.scene import Scene, Task, Verdict, arrange, judge, observe, push, step_road_users
 from mrl_tasks.driving.trees import each, one
 from mrl_tasks.driving.vehicle import DT, Array, Car, CarState, Command, Namespace, clip
 
-FEW = 4  # cars that move sooner one by one, in Python's numbers, than in arrays
+FEW = 4  # up to so few cars, Python numbers are faster than arrays
 
 
 class Outcome(NamedTuple):
-    """What is shown of a control step."""
+    """What `step` returns of a control step."""
 
     obs: Array  # (O, N)
     reward: Array  # (N,)
@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
 
 
 class Instances(NamedTuple):
-    """What a number of slots consist of; each array ends with the axis of the slots."""
+    """The state of N environment instances; the last axis of each array is N."""
 
     task: Task
     scene: Scene
@@ -50,7 +50,7 @@ class Instances(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What `vehicle.step` takes."""
+    """The arguments of `vehicle.step`."""
 
     state: CarState
     car: Car
@@ -62,7 +62,7 @@ class Given(NamedTuple):
 class DrivingEnv:
     """B tasks x E episodes of driving; a `BatchEnv` that is `Renderable` and `HasMetrics`.
 
-    Instances that have ended are put aside once they are more than half of those that are simulated.
+    Instances that have ended are no longer simulated once they are more than half.
     """
 
     reported = REPORTED
@@ -98,19 +98,19 @@ class DrivingEnv:
             )
             scene: Scene = each(self._array, first)
             zero = self._xp.zeros_like(scene.start)
-            nobody = self._xp.zeros_like(scene.start, dtype=bool if self._xp is np else torch.bool)
+            none = self._xp.zeros_like(scene.start, dtype=bool if self._xp is np else torch.bool)
             self._all = Instances(
                 task=self._task,
                 scene=scene,
-                verdict=Verdict(zero, nobody, nobody, nobody, nobody),
+                verdict=Verdict(zero, none, none, none, none),
                 outcome=Outcome(
                     obs=observe(self._xp, self._route, self._task, scene, self._shown),
                     reward=zero,
-                    ended=nobody,
-                    failed=nobody,
+                    ended=none,
+                    failed=none,
                 ),
             )
-        # Those that are simulated, and their places among all; None where it is all of them.
+        # The instances that are simulated, and their indices; None if it is all of them.
         self._active = self._all
         self._which: Array | None = None
         self._turn = 0
@@ -133,11 +133,13 @@ class DrivingEnv:
         return Step(shown.obs, shown.reward, shown.ended & ~shown.failed, shown.failed)
 
     def metrics(self) -> dict[str, Tensor]:
-        """See `mrl_bench.family.HasMetrics`, and `mrl_tasks.driving.metrics.DrivingScore` for what they are."""
-        slots: Instances = self._among_all(self._all, self._active)
-        length = ROUTE_SHARE * slots.task.target_speed * self._family.horizon * DT
-        score = driving_score(self._xp, slots.scene.place.s - slots.scene.start, length, slots.verdict)
-        broke = slots.outcome.failed
+        """See `mrl_bench.family.HasMetrics`, and `mrl_tasks.driving.metrics.DrivingScore` for their meaning."""
+        instances: Instances = self._among_all(self._all, self._active)
+        length = ROUTE_SHARE * instances.task.target_speed * self._family.horizon * DT
+        score = driving_score(
+            self._xp, instances.scene.place.s - instances.scene.start, length, instances.verdict
+        )
+        broke = instances.outcome.failed
         return {
             name: self._tensor(self._xp.where(broke, 0.0, value)) for name, value in score._asdict().items()
         }
@@ -146,28 +148,28 @@ class DrivingEnv:
         """See `mrl_bench.family.Renderable`."""
         from mrl_tasks.driving.rendering import draw
 
-        slot = task * self._shape[1] + episode
-        slots: Instances = each(
-            lambda leaf: np.asarray(leaf[..., slot].tolist()), self._among_all(self._all, self._active)
+        instance = task * self._shape[1] + episode
+        instances: Instances = each(
+            lambda leaf: np.asarray(leaf[..., instance].tolist()), self._among_all(self._all, self._active)
         )
-        return draw(self._host_route, slots.task, slots.scene, width, height)
+        return draw(self._host_route, instances.task, instances.scene, width, height)
 
     def close(self) -> None:
         pass
 
     def _drive(
-        self, slots: Instances, command: Command, others: Others, push_x: Array, push_y: Array
+        self, instances: Instances, command: Command, road_users: RoadUsers, push_x: Array, push_y: Array
     ) -> tuple[CarState, Array | None]:
-        """See `Drive`. A CARLA server takes the place of it."""
-        given = Given(slots.scene.car, slots.task.car, command, push_x, push_y)
+        """See `Drive`. The CARLA backend overrides it."""
+        given = Given(instances.scene.car, instances.task.car, command, push_x, push_y)
         if len(push_x) <= FEW and not self._in_torch:
             with suppress(ZeroDivisionError, ValueError):  # where numpy has numbers that are not finite
-                states = [vehicle.step(scalars, *one(given, slot)) for slot in range(len(push_x))]
+                states = [vehicle.step(scalars, *one(given, instance)) for instance in range(len(push_x))]
                 return CarState(*np.reshape(states, (-1, len(CarState._fields))).T), None
         return vehicle.step(self._xp, *given), None
 
     def _among_all(self, whole: Any, simulated: Any) -> Any:
-        """A tree of all slots, in which those that are simulated are as in another tree."""
+        """The tree `whole` of all instances, with the values of those that are simulated replaced."""
         if self._which is None:
             return simulated
 
@@ -181,7 +183,7 @@ class DrivingEnv:
     def _put_aside(self) -> None:
         """Leaves out of the simulation those that have ended, once they are more than half of it.
 
-        Not on a GPU, where to ask how many they are would wait for the device.
+        Not on a GPU, because counting them would wait for the device.
         """
         if self._in_torch:
             return
@@ -210,34 +212,42 @@ class DrivingEnv:
 
 
 class Drive(Protocol):
-    """Moves our cars by a control step, in which the others come to where they are told."""
+    """Moves our cars by a control step, which ends with the road users at `road_users`."""
 
     def __call__(
-        self, slots: Instances, command: Command, others: Others, push_x: Array, push_y: Array
+        self, instances: Instances, command: Command, road_users: RoadUsers, push_x: Array, push_y: Array
     ) -> tuple[CarState, Array | None]:
-        """Our cars after it; and whom they touched, (K, N) bool, where a sensor says so. See `vehicle.step`."""
+        """Our cars after it, and the contacts that sensors report, (K, N) bool, if any. See `vehicle.step`."""
         ...
 
 
 def advance(
-    xp: Namespace, route: Route, slots: Instances, action: Array, arriving: Array, turn: int, drive: Drive
+    xp: Namespace,
+    route: Route,
+    instances: Instances,
+    action: Array,
+    arriving: Array,
+    turn: int,
+    drive: Drive,
 ) -> Instances:
-    """One control step of every slot; those that had ended stay as they are.
+    """One control step of every instance. Instances that have ended do not change.
 
     Args:
         action: that is taken in this step, (2, N) in [-1, 1].
         arriving: the action, delayed, that reaches the actuators, (2, N).
         turn: number of the control step, from 0.
     """
-    task, before = slots.task, slots.scene
-    others, lane, clock = act_others(xp, route, task, before, turn)
-    car, contacts = drive(slots, command(xp, task.actuation, *arriving), others, *push(task, before.place))
-    after = arrange(xp, route, before, car, others, lane, clock)
+    task, before = instances.task, instances.scene
+    road_users, lane, clock = step_road_users(xp, route, task, before, turn)
+    car, contacts = drive(
+        instances, command(xp, task.actuation, *arriving), road_users, *push(task, before.place)
+    )
+    after = arrange(xp, route, before, car, road_users, lane, clock)
     verdict = judge(xp, route, task, before, after, action[0], contacts)
-    obs = observe(xp, route, task, after, slots.outcome.obs.dtype)
+    obs = observe(xp, route, task, after, instances.outcome.obs.dtype)
     broke = ~xp.isfinite(xp.sum(obs, axis=0) + verdict.reward)
-    obs = _keep(xp, broke, obs, slots.outcome.obs)
-    next_slots = slots._replace(
+    obs = _keep(xp, broke, obs, instances.outcome.obs)
+    next_instances = instances._replace(
         scene=after,
         verdict=verdict,
         outcome=Outcome(
@@ -247,13 +257,13 @@ def advance(
             failed=broke,
         ),
     )
-    kept: Instances = _keep(xp, slots.outcome.ended, next_slots, slots)
+    kept: Instances = _keep(xp, instances.outcome.ended, next_instances, instances)
     return kept
 
 
 def _keep(xp: Namespace, which: Array, new: Any, old: Any) -> Any:
-    """A tree that was just made and may be written into, with the numbers of an old one in some slots."""
-    if xp is not np:  # to ask how many they are would wait for the device
+    """The tree `new`, which may be overwritten, with the values of `old` in the instances `which`."""
+    if xp is not np:  # counting them would wait for the device
         return each(lambda new, old: new if new is old else xp.where(which, old, new), new, old)
     places = np.nonzero(which)[0]  # they are few
 

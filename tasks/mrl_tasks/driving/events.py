@@ -44,7 +44,7 @@ TABLE = {
 
 
 class Script(NamedTuple):
-    """The event of each slot, (N,): an `Event` in metres and m/s, made nearer and later by its severity."""
+    """The event of each instance, (N,): an `Event` in metres and m/s, made nearer and later by its severity."""
 
     kind: Array
     gap: Array

@@ -12,13 +12,13 @@ import numpy as np
 from mrl_tasks.driving.roads import ROADS, SPACING, route_path
 from mrl_tasks.driving.vehicle import Array, Namespace, clip
 
-SHOULDER = 1.5  # [m] of asphalt beside the outer lanes
+SHOULDER = 1.5  # [m] of asphalt outside the outer lanes
 
 
 class Route(NamedTuple):
-    """The centre of the lane to follow, at every `SPACING` metres of it, and what is beside it.
+    """The centre of the lane to follow, at every `SPACING` metres, and the lanes and edges next to it.
 
-    Where slots share a world, it consists of stretches of as many points each, one behind the other, one for each slot.
+    Where environment instances share a world, it is a sequence of stretches of equal length, one for each instance.
     """
 
     x: Array  # (M,) [m]

@@ -1,6 +1,6 @@
-"""From tasks to what is hidden in each slot, and to the scenes that episodes start with. In numpy, in float64.
+"""Hidden parameters of each environment instance, and the scenes that episodes start with. In numpy, in float64.
 
-N = B x E slots, task by task. On every backend an episode starts with the scene that is computed here.
+N = B x E environment instances, task by task. Episodes of every backend start with these scenes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mrl_tasks.driving import events
 from mrl_tasks.driving.actuation import Actuation
 from mrl_tasks.driving.family import Driving
 from mrl_tasks.driving.geometry import Route, point, project
-from mrl_tasks.driving.road_users import VEHICLE, Others, bodies
+from mrl_tasks.driving.road_users import VEHICLE, RoadUsers, bodies
 from mrl_tasks.driving.roads import SPACING
 from mrl_tasks.driving.scene import Scene, Task
 from mrl_tasks.driving.traffic import Drivers
@@ -31,7 +31,7 @@ END_MARGIN = 60.0  # [m] of the route that stay ahead of a car at the target spe
 
 
 def hidden(family: Driving, route: Route, tasks: TaskBatch, episodes: int) -> Task:
-    """What is hidden, or asked, in each slot."""
+    """The hidden parameters and the target speed of each instance."""
 
     def column(name: str) -> Column:
         return tasks.column(name).repeat(episodes)
@@ -83,7 +83,7 @@ def spread(count: int) -> Column:
 def first_scene(
     family: Driving, route: Route, task: Task, tasks: TaskBatch, episodes: int, seed: int
 ) -> Scene:
-    """The scene that an episode starts with: a function of the seed, the slot (b, e) and its task alone."""
+    """The scene that an episode starts with: a function of the seed, the instance (b, e) and its task alone."""
     draw = uniforms(("reset", seed), len(tasks), episodes, 4).reshape(-1, 4).T  # (4, N)
     target = task.target_speed
     room = route.length - target * family.horizon * DT - END_MARGIN
@@ -101,7 +101,7 @@ def first_scene(
         pedal=zero,
     )
     cos, sin = cos_sin(np, car.yaw)
-    others, lane = _first_others(family, route, task, tasks, episodes, s, draw[3])
+    road_users, lane = _first_road_users(family, route, task, tasks, episodes, s, draw[3])
     place = project(np, route, car.x, car.y, car.yaw, s)
     return Scene(
         car=car,
@@ -109,16 +109,16 @@ def first_scene(
         sin=sin,
         place=place,
         start=place.s,
-        others=others,
-        bodies=bodies(np, route, others),
+        road_users=road_users,
+        bodies=bodies(np, route, road_users),
         lane=lane,
         clock=zero,
     )
 
 
-def _first_others(
+def _first_road_users(
     family: Driving, route: Route, task: Task, tasks: TaskBatch, episodes: int, s: Column, jitter: Column
-) -> tuple[Others, Column]:
+) -> tuple[RoadUsers, Column]:
     """Traffic ahead of our car, lane by lane; with an event it comes from behind, out of its way."""
     rows: list[tuple[Column, ...]] = []
     lane = np.zeros((0, len(s)))
@@ -138,5 +138,5 @@ def _first_others(
             )
         )
     if not rows:
-        return Others(*(np.zeros((0, len(s))) for _ in range(5))), lane
-    return Others(*(np.concatenate(columns) for columns in zip(*rows, strict=True))), lane
+        return RoadUsers(*(np.zeros((0, len(s))) for _ in range(5))), lane
+    return RoadUsers(*(np.concatenate(columns) for columns in zip(*rows, strict=True))), lane

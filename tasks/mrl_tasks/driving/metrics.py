@@ -1,4 +1,4 @@
-"""How an episode is scored beside its return: the driving score of CARLA's leaderboard 2.0, and success."""
+"""Metrics of an episode in addition to its return: the driving score of CARLA's leaderboard 2.0, and success."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ SMOOTH = 2  # drawn so much larger, and then reduced
 
 
 def draw(route: Route, task: Task, scene: Scene, width: int, height: int) -> NDArray[np.uint8]:
-    """One slot's scene, (height, width, 3). Args: task, scene: of that slot alone, arrays () and (K,)."""
+    """The scene of one environment instance, (height, width, 3). Args: task, scene: of it, arrays () and (K,)."""
     scale = SMOOTH * width / VIEW  # [px/m]
     image = Image.new("RGB", (SMOOTH * width, SMOOTH * height), "#a9b89a")
     pen, car = ImageDraw.Draw(image), scene.car
@@ -36,20 +36,20 @@ def draw(route: Route, task: Task, scene: Scene, width: int, height: int) -> NDA
 
     at = point(np, route, np.arange(scene.place.s - VIEW, scene.place.s + 2 * VIEW, 1.0))
 
-    def beside(lateral: float) -> list[tuple[float, float]]:
+    def parallel(lateral: float) -> list[tuple[float, float]]:
         return pixels(at.x - lateral * at.sin, at.y + lateral * at.cos)
 
     half = route.lane_width / 2
     right, left = -half - SHOULDER, half + route.lane_width * (1 + route.left_lanes) + SHOULDER
-    pen.polygon(beside(left) + beside(right)[::-1], fill="#6b6b6b")
+    pen.polygon(parallel(left) + parallel(right)[::-1], fill="#6b6b6b")
     line = round(0.15 * scale)
     for lane in range(route.left_lanes + 3):
         lateral = route.lane_width * lane - half
         oncoming = lane == route.left_lanes + 1
-        pen.line(beside(lateral), fill="#e8c34a" if oncoming else "#f4f4f2", width=line)
+        pen.line(parallel(lateral), fill="#e8c34a" if oncoming else "#f4f4f2", width=line)
 
     if task.script is not None and task.script.light:
-        stop = point(np, route, scene.others.s[-1] - np.zeros(2))
+        stop = point(np, route, scene.road_users.s[-1] - np.zeros(2))
         side = np.array([-half, half])
         red = events.is_red(task.script, scene.clock)
         ends = pixels(stop.x - side * stop.sin, stop.y + side * stop.cos)
@@ -60,8 +60,8 @@ def draw(route: Route, task: Task, scene: Scene, width: int, height: int) -> NDA
         x, y = ahead * box.cos - left * box.sin, ahead * box.sin + left * box.cos
         pen.polygon(pixels(box.x + x, box.y + y), fill=colour)
 
-    shapes = boxes(np, scene.bodies, scene.others.kind)
-    for k, kind in enumerate(scene.others.kind):
+    shapes = boxes(np, scene.bodies, scene.road_users.kind)
+    for k, kind in enumerate(scene.road_users.kind):
         if kind > ABSENT:
             rectangle(Box(*(column[k] for column in shapes)), "#33425b" if kind == VEHICLE else "#d07820")
     offset = task.car.mass_offset  # the body's middle is behind the centre of mass by it

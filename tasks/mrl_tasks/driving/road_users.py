@@ -1,4 +1,4 @@
-"""The other road users of a scene, in coordinates of the route: (K, N), K of them in each of N slots."""
+"""The other road users of a scene, in route coordinates: (K, N), K of them in each of N environment instances."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ ABSENT, VEHICLE, PEDESTRIAN = 0.0, 1.0, 2.0  # kinds
 PEDESTRIAN_HALF = 0.3  # [m] of a side
 
 
-class Others(NamedTuple):
-    """Traffic comes first, in its order; who plays the event comes last."""
+class RoadUsers(NamedTuple):
+    """Traffic comes first, in its order; the actor of the event comes last."""
 
     s: Array  # (K, N) [m] along the route
     lateral: Array  # (K, N) [m] to the left of it
@@ -22,21 +22,21 @@ class Others(NamedTuple):
 
 
 class Bodies(NamedTuple):
-    """Where they are on the map, (K, N)."""
+    """Their positions on the map, (K, N)."""
 
     x: Array  # [m]
     y: Array
-    cos: Array  # of the route's heading there; who comes the other way is turned by pi
+    cos: Array  # of the route's heading there; oncoming road users are turned by pi
     sin: Array
 
 
-def bodies(xp: Namespace, route: Route, others: Others) -> Bodies:
-    on = point(xp, route, others.s)
-    return Bodies(on.x - others.lateral * on.sin, on.y + others.lateral * on.cos, on.cos, on.sin)
+def bodies(xp: Namespace, route: Route, road_users: RoadUsers) -> Bodies:
+    on = point(xp, route, road_users.s)
+    return Bodies(on.x - road_users.lateral * on.sin, on.y + road_users.lateral * on.cos, on.cos, on.sin)
 
 
 def boxes(xp: Namespace, bodies: Bodies, kind: Array) -> Box:
-    """What they take of the road. Who is absent has to be left out by the caller."""
+    """Their boxes on the ground. The caller leaves out absent ones."""
     walks = kind == PEDESTRIAN
     return Box(
         *bodies,

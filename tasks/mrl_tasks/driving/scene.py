@@ -1,7 +1,7 @@
-"""A scene on the road, and what follows from it: what the agent sees, earns, and when it is over.
+"""A scene on the road, and its observation, reward and termination.
 
-Whoever moves our car, the embedded simulator or a CARLA server, fills a `Scene`; the rest is computed here, once.
-Functions are generic over numpy and torch (see `vehicle.py`); N slots, K other road users in each.
+The embedded simulator or a CARLA server moves our car and fills a `Scene`; the rest is computed here for both.
+Functions are generic over numpy and torch (see `vehicle.py`): N environment instances, K other road users in each.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mrl_tasks.driving.actuation import Actuation
 from mrl_tasks.driving.events import Part, Script
 from mrl_tasks.driving.family import PREVIEW
 from mrl_tasks.driving.geometry import Box, Place, Route, overlap, point, project
-from mrl_tasks.driving.road_users import ABSENT, PEDESTRIAN, VEHICLE, Bodies, Others, bodies, boxes
+from mrl_tasks.driving.road_users import ABSENT, PEDESTRIAN, VEHICLE, Bodies, RoadUsers, bodies, boxes
 from mrl_tasks.driving.traffic import Drivers
 from mrl_tasks.driving.vehicle import DT, HALF_LENGTH, HALF_WIDTH, Array, Car, CarState, Namespace, cos_sin
 
@@ -34,7 +34,7 @@ class Task(NamedTuple):
     target_speed: Array  # [m/s]
     begin: Array  # [m] where on the route its stretch begins
     shown_speed: Array  # [m/s] what is observed of it: 0 where it is hidden
-    visibility: Array  # [m] how far others and lights are seen
+    visibility: Array  # [m] distance within which road users and lights are observed
     drivers: Drivers | None  # of the traffic, if there is any
     script: Script | None  # of the event, if there may be one
 
@@ -45,7 +45,7 @@ class Scene(NamedTuple):
     sin: Array
     place: Place
     start: Array  # (N,) [m] where on the route the episode started
-    others: Others
+    road_users: RoadUsers
     bodies: Bodies
     lane: Array  # (K, N) [m] lateral position that each of the traffic goes to
     clock: Array  # (N,) [s] since the event was triggered, 0 before
@@ -70,45 +70,58 @@ def push(task: Task, place: Place) -> tuple[Array, Array]:
     return -task.slope_force * place.along, task.wind_force - task.slope_force * place.across
 
 
-def act_others(
+def step_road_users(
     xp: Namespace, route: Route, task: Task, scene: Scene, turn: int
-) -> tuple[Others, Array, Array]:
-    """What the others do in the next control step, in which nobody knows yet where our car will go.
+) -> tuple[RoadUsers, Array, Array]:
+    """Moves the other road users by a control step. They do not know yet where our car will go.
 
     Args:
         turn: the control step, from 0; drivers may change lanes by turns.
 
     Returns:
-        The others, `lane` and `clock` of the next scene.
+        The road users, `lane` and `clock` of the next scene.
     """
-    others, place = scene.others, scene.place
+    road_users, place = scene.road_users, scene.place
     rows, lane, clock = [], scene.lane, scene.clock
     if task.drivers is not None:
         count = len(lane)
-        everyone = traffic.everyone(xp, others, place.s, place.lateral, scene.car.vx)
-        cars = Others(*(column[:count] for column in others))
+        everyone = traffic.everyone(xp, road_users, place.s, place.lateral, scene.car.vx)
+        cars = RoadUsers(*(column[:count] for column in road_users))
         cars, lane = traffic.drive(xp, route, task.drivers, cars, lane, everyone, turn % count)
         rows.append(cars[:4])
     if task.script is not None:
-        part = Part(*(column[-1] for column in others[:4]))
+        part = Part(*(column[-1] for column in road_users[:4]))
         part, clock = events.play(xp, task.script, part, clock, place.s)
         rows.append(tuple(column[None] for column in part))
     if rows:
         s, lateral, speed, drift = (
             xp.concat(columns) if len(columns) > 1 else columns[0] for columns in zip(*rows, strict=True)
         )
-        others = Others(s, lateral, speed, drift, others.kind)
-    return others, lane, clock
+        road_users = RoadUsers(s, lateral, speed, drift, road_users.kind)
+    return road_users, lane, clock
 
 
 def arrange(
-    xp: Namespace, route: Route, before: Scene, car: CarState, others: Others, lane: Array, clock: Array
+    xp: Namespace,
+    route: Route,
+    before: Scene,
+    car: CarState,
+    road_users: RoadUsers,
+    lane: Array,
+    clock: Array,
 ) -> Scene:
-    """The scene after a control step that took our car and the others there."""
+    """The scene after a control step that moved our car and the road users to these states."""
     guess = before.place.s + DT * car.vx
     place = project(xp, route, car.x, car.y, car.yaw, guess)
     return Scene(
-        car, *cos_sin(xp, car.yaw), place, before.start, others, bodies(xp, route, others), lane, clock
+        car,
+        *cos_sin(xp, car.yaw),
+        place,
+        before.start,
+        road_users,
+        bodies(xp, route, road_users),
+        lane,
+        clock,
     )
 
 
@@ -121,19 +134,19 @@ def judge(
     steer: Array,
     contacts: Array | None = None,
 ) -> Verdict:
-    """What a control step earned, and whether it ended the episode.
+    """The reward of a control step, and whether it ended the episode.
 
     The reward is progress at the target speed, 1 at most, less for distance from the lane's centre [m], speed above
     the target and steering; and `CRASH_COST` less for what ends the episode:
 
         min(v_along / v_target, 1) - 0.1 |lateral| - 0.5 max(v / v_target - 1, 0) - 0.02 steer^2
 
-    v_along is the velocity's part in the direction of the route. A difference of positions would say the same, but
-    CARLA tells positions in float32, and what is left of a step of 0.6 m is then known to 1e-4 only.
+    v_along is the velocity's part in the direction of the route. A difference of positions would be less
+    accurate: CARLA reports positions in float32, so a step of 0.6 m would be known to 1e-4 only.
 
     Args:
         steer: entry of the action, in [-1, 1].
-        contacts: whom a sensor says our car touched, (K, N) bool; boxes that overlap touch in any case.
+        contacts: contacts that a sensor reported, (K, N) bool; boxes that overlap touch in any case.
     """
     place, car = after.place, after.car
     cos, sin = cos_sin(xp, place.heading_error)
@@ -142,16 +155,16 @@ def judge(
     haste = xp.maximum(car.vx / task.target_speed - 1.0, 0.0)
     earned = progress - 0.1 * xp.abs(place.lateral) - 0.5 * haste - 0.02 * steer * steer
     off = (place.lateral > route.left_edge) | (place.lateral < -route.right_edge)
-    # Who has turned round, or gone beyond the end of the route, has left it too.
+    # A car that has turned round, or passed the end of the route, has left it too.
     left_road = off | (xp.abs(place.heading_error) > 1.6) | (place.s > task.begin + route.length)
     hit_vehicle = hit_pedestrian = ran = xp.zeros_like(off)
-    if len(after.others.kind):
+    if len(after.road_users.kind):
         hit = _hit(xp, task, after)
         hit = hit if contacts is None else hit | contacts
-        hit_vehicle = xp.any(hit & (after.others.kind == VEHICLE), axis=0)
-        hit_pedestrian = xp.any(hit & (after.others.kind == PEDESTRIAN), axis=0)
+        hit_vehicle = xp.any(hit & (after.road_users.kind == VEHICLE), axis=0)
+        hit_pedestrian = xp.any(hit & (after.road_users.kind == PEDESTRIAN), axis=0)
     if task.script is not None:
-        line = after.others.s[-1] - HALF_LENGTH
+        line = after.road_users.s[-1] - HALF_LENGTH
         crossed = (before.place.s < line) & (place.s >= line)
         ran = crossed & events.is_red(task.script, after.clock)
     over = hit_vehicle | hit_pedestrian | ran | left_road
@@ -159,30 +172,32 @@ def judge(
 
 
 def _hit(xp: Namespace, task: Task, scene: Scene) -> Array:
-    """Whom our car touches, (K, N) bool."""
+    """Which road users our car touches, (K, N) bool."""
     offset = task.car.mass_offset  # the body's middle is behind the centre of mass by it
     x, y = scene.car.x - offset * scene.cos, scene.car.y - offset * scene.sin
     dx, dy = scene.bodies.x - x, scene.bodies.y - y
-    hit = (dx * dx + dy * dy < NEAR * NEAR) & (scene.others.kind > ABSENT)
+    hit = (dx * dx + dy * dy < NEAR * NEAR) & (scene.road_users.kind > ABSENT)
     own = Box(x, y, scene.cos, scene.sin, HALF_LENGTH, HALF_WIDTH)
     if xp is not np:  # to ask which are near would wait for the device
-        return hit & overlap(xp, own, boxes(xp, scene.bodies, scene.others.kind))
-    near = _, slots = np.nonzero(hit)  # of them few
-    if len(slots):
+        return hit & overlap(xp, own, boxes(xp, scene.bodies, scene.road_users.kind))
+    near = _, instances = np.nonzero(hit)  # only a few
+    if len(instances):
         theirs = Bodies(*(column[near] for column in scene.bodies))
-        own = Box(x[slots], y[slots], scene.cos[slots], scene.sin[slots], HALF_LENGTH, HALF_WIDTH)
-        hit[near] = overlap(xp, own, boxes(xp, theirs, scene.others.kind[near]))
+        own = Box(
+            x[instances], y[instances], scene.cos[instances], scene.sin[instances], HALF_LENGTH, HALF_WIDTH
+        )
+        hit[near] = overlap(xp, own, boxes(xp, theirs, scene.road_users.kind[near]))
     return hit
 
 
 def observe(xp: Namespace, route: Route, task: Task, scene: Scene, dtype: Any) -> Array:
     """See `Driving`; (O, N), of that dtype."""
-    car, cos, sin, place, start, others, where = scene[:7]
+    car, cos, sin, place, start, road_users, where = scene[:7]
     own = (car.vx, car.vy, car.yaw_rate, car.steer, place.lateral, place.heading_error, task.shown_speed)
     lights = len(own) + 2 * len(PREVIEW)  # the row of the first entry of that kind
     actors = lights + (3 if task.script is not None else 0)
     # Filled in place: to stack parts would copy them twice.
-    obs = xp.empty((actors + 5 * len(others.kind), len(car.x)), dtype=dtype, device=car.x.device)
+    obs = xp.empty((actors + 5 * len(road_users.kind), len(car.x)), dtype=dtype, device=car.x.device)
     for row, entry in enumerate(own):
         obs[row] = entry
     distance = xp.asarray(PREVIEW, dtype=car.x.dtype, device=car.x.device)[:, None]
@@ -192,22 +207,22 @@ def observe(xp: Namespace, route: Route, task: Task, scene: Scene, dtype: Any) -
     obs[len(own) + 1 : lights : 2] = dy * cos - dx * sin
     dx, dy = where.x - car.x, where.y - car.y  # (K, N)
     # Velocity on the map, less that of the car, in the frame of the car.
-    vx = others.speed * where.cos - others.drift * where.sin
-    vy = others.speed * where.sin + others.drift * where.cos
+    vx = road_users.speed * where.cos - road_users.drift * where.sin
+    vy = road_users.speed * where.sin + road_users.drift * where.cos
     obs[actors::5] = dx * cos + dy * sin
     obs[actors + 1 :: 5] = dy * cos - dx * sin
     obs[actors + 2 :: 5] = vx * cos + vy * sin - car.vx
     obs[actors + 3 :: 5] = vy * cos - vx * sin - car.vy
-    obs[actors + 4 :: 5] = others.kind
+    obs[actors + 4 :: 5] = road_users.kind
     beyond = dx * dx + dy * dy - task.visibility * task.visibility
-    there = (others.kind > ABSENT) & (beyond < 0.0)
+    there = (road_users.kind > ABSENT) & (beyond < 0.0)
     nothing = (
         0.0 * beyond
     )  # not `zeros_like`: a NaN position must reach the observation, so that it is flagged
-    seen = xp.reshape(obs[actors:], (len(others.kind), 5, len(car.x)))
+    seen = xp.reshape(obs[actors:], (len(road_users.kind), 5, len(car.x)))
     seen[...] = xp.where(there[:, None], seen, nothing[:, None])
     if task.script is not None:
-        gap = others.s[-1] - HALF_LENGTH - place.s
+        gap = road_users.s[-1] - HALF_LENGTH - place.s
         shown = task.script.light & (gap > 0.0) & (gap < task.visibility)
         obs[lights] = xp.where(shown, gap, NO_LIGHT)
         obs[lights + 1] = shown & events.is_red(task.script, scene.clock)

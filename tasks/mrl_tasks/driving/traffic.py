@@ -11,7 +11,7 @@ import math
 from typing import NamedTuple
 
 from mrl_tasks.driving.geometry import Route
-from mrl_tasks.driving.road_users import VEHICLE, Others
+from mrl_tasks.driving.road_users import VEHICLE, RoadUsers
 from mrl_tasks.driving.vehicle import DT, HALF_LENGTH, Array, Namespace, clip
 
 ACCELERATION, COMFORT = 2.0, 3.0  # [m/s^2] at most, and braking that is comfortable
@@ -30,17 +30,19 @@ class Drivers(NamedTuple):
 
 
 def interaction(
-    xp: Namespace, s: Array, lateral: Array, speed: Array, headway: Array, others: Others
+    xp: Namespace, s: Array, lateral: Array, speed: Array, headway: Array, road_users: RoadUsers
 ) -> Array:
     """(s* / gap)^2 of the IDM, towards the nearest one ahead in the same lane; 0 where there is none.
 
     Args:
         s, lateral, speed: of the followers, (F, N).
-        others: that they may follow, (L, N); those that are in no one's way stand far behind.
+        road_users: that they may follow, (L, N); absent ones are far behind.
     """
     gap, ahead_speed = xp.full_like(s, FREE), speed
     # One by one, because a table of all pairs would leave the processor's cache.
-    for other_s, other_lateral, other_speed in zip(others.s, others.lateral, others.speed, strict=True):
+    for other_s, other_lateral, other_speed in zip(
+        road_users.s, road_users.lateral, road_users.speed, strict=True
+    ):
         distance = other_s - s
         nearer = (distance > 0.0) & (distance < gap) & (xp.abs(other_lateral - lateral) < SAME_LANE)
         gap = xp.where(nearer, distance, gap)
@@ -52,14 +54,20 @@ def interaction(
 
 
 def drive(
-    xp: Namespace, route: Route, drivers: Drivers, cars: Others, lane: Array, others: Others, turn: int
-) -> tuple[Others, Array]:
+    xp: Namespace,
+    route: Route,
+    drivers: Drivers,
+    cars: RoadUsers,
+    lane: Array,
+    road_users: RoadUsers,
+    turn: int,
+) -> tuple[RoadUsers, Array]:
     """One control step of the traffic.
 
     Args:
         cars: the traffic, (K, N).
         lane: lateral position that each goes to, (K, N) [m].
-        others: everyone that they may have to follow, themselves included, (L, N).
+        road_users: everyone that they may have to follow, themselves included, (L, N).
         turn: which of them may change lanes now.
 
     Returns:
@@ -67,33 +75,35 @@ def drive(
     """
     followers = cars.s, cars.lateral, cars.speed
     one = slice(turn, turn + 1)
-    beside = route.lane_width - lane[one]  # (1, N)
-    if route.left_lanes:  # in the same look, the one whose turn it is as if it were on the other lane
-        there = cars.s[one], beside, cars.speed[one]
+    other_lane = route.lane_width - lane[one]  # (1, N)
+    if route.left_lanes:  # one more follower: the car whose turn it is, as if on the other lane
+        there = cars.s[one], other_lane, cars.speed[one]
         followers = tuple(xp.concat(pair) for pair in zip(followers, there, strict=True))
-    near = interaction(xp, *followers, drivers.headway, others)
+    near = interaction(xp, *followers, drivers.headway, road_users)
     eager = cars.speed / drivers.desired_speed
     eager = eager * eager
     acceleration = ACCELERATION * (1.0 - eager * eager - near[: len(lane)])
     speed = xp.maximum(cars.speed + DT * clip(xp, acceleration, -HARDEST, ACCELERATION), 0.0)
     if route.left_lanes:
         gain = near[one] - near[-1:]
-        gap = others.s - cars.s[one]  # (L, N)
-        blocks = (gap < ROOM_AHEAD) & (gap > -ROOM_BEHIND) & (xp.abs(others.lateral - beside) < SAME_LANE)
+        gap = road_users.s - cars.s[one]  # (L, N)
+        blocks = (
+            (gap < ROOM_AHEAD) & (gap > -ROOM_BEHIND) & (xp.abs(road_users.lateral - other_lane) < SAME_LANE)
+        )
         change = (gain > drivers.patience) & ~xp.any(blocks, axis=0)
-        lane = xp.concat([lane[:turn], xp.where(change, beside, lane[one]), lane[turn + 1 :]])
+        lane = xp.concat([lane[:turn], xp.where(change, other_lane, lane[one]), lane[turn + 1 :]])
     drift = clip(xp, (lane - cars.lateral) / DT, -CHANGE_SPEED, CHANGE_SPEED)
     moved = cars._replace(s=cars.s + DT * speed, lateral=cars.lateral + DT * drift, speed=speed, drift=drift)
     return moved, lane
 
 
-def everyone(xp: Namespace, others: Others, s: Array, lateral: Array, speed: Array) -> Others:
-    """The others and our car, (K + 1, N), as those that a driver may have to follow; the absent stand far behind."""
+def everyone(xp: Namespace, road_users: RoadUsers, s: Array, lateral: Array, speed: Array) -> RoadUsers:
+    """All road users and our car, (K + 1, N), as a driver may have to follow them; absent ones are far behind."""
     one = s[None] * 0.0
-    return Others(
-        s=xp.concat([xp.where(others.kind > 0.0, others.s, -1e6), s[None]]),
-        lateral=xp.concat([others.lateral, lateral[None]]),
-        speed=xp.concat([others.speed, speed[None]]),
-        drift=xp.concat([others.drift, one]),
-        kind=xp.concat([others.kind, one + VEHICLE]),
+    return RoadUsers(
+        s=xp.concat([xp.where(road_users.kind > 0.0, road_users.s, -1e6), s[None]]),
+        lateral=xp.concat([road_users.lateral, lateral[None]]),
+        speed=xp.concat([road_users.speed, speed[None]]),
+        drift=xp.concat([road_users.drift, one]),
+        kind=xp.concat([road_users.kind, one + VEHICLE]),
     )

@@ -9,12 +9,12 @@ from mrl_tasks.driving.vehicle import Array
 
 
 def each(function: Callable[..., Array], tree: Any, *more: Any) -> Any:
-    """The same tree of what `function` makes of its arrays, together with those at the same place of others."""
+    """Applies `function` to the arrays at the same place of each tree; returns the tree of its results."""
     if isinstance(tree, tuple):
         return type(tree)(*(each(function, *leaves) for leaves in zip(tree, *more, strict=True)))
     return function(tree, *more) if hasattr(tree, "shape") else tree
 
 
-def one(tree: Any, slot: int) -> Any:
-    """A slot's part of a tree of numpy arrays (N,) or (K, N): Python's numbers, or lists of K."""
-    return each(lambda leaf: leaf[..., slot].tolist(), tree)
+def one(tree: Any, instance: int) -> Any:
+    """One instance of a tree of numpy arrays (N,) or (K, N), as Python numbers, or lists of K."""
+    return each(lambda leaf: leaf[..., instance].tolist(), tree)

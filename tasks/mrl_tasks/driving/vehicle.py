@@ -62,7 +62,7 @@ class CarState(NamedTuple):
 
 
 class Command(NamedTuple):
-    """What the actuators are told, each (N,) in [-1, 1]."""
+    """Commands to the actuators, each (N,) in [-1, 1]."""
 
     steer: Array  # share of `max_steer`, to the left
     pedal: Array  # throttle minus brake

@@ -1,8 +1,8 @@
 """Driving on a CARLA server: the embedded simulator's cars, but CARLA moves them.
 
-Initial states, actuation, road users, observation, reward and metrics are those of `DrivingEnv`. Others follow their
-scripts here, and CARLA is told in each tick where they are. All B x E slots drive in one world, each on a copy of the
-map or a stretch of lane of its own, so that a control step is one tick.
+Initial states, actuation, road users, observation, reward and metrics are those of `DrivingEnv`. Other road users are
+simulated here and placed in CARLA in each tick. All B x E environment instances drive in one world, each on a separate
+copy of the map or stretch of lane, so that a control step is one tick.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from mrl_bench.errors import MrlBenchError, UsageError
 from mrl_bench.types import Step, TaskBatch
 from mrl_tasks.driving.carla.axes import from_carla
 from mrl_tasks.driving.carla.client import CarlaWorld, drivable_lanes
+from mrl_tasks.driving.carla.instance import BLUEPRINTS, CAR, Instance
 from mrl_tasks.driving.carla.map_tiling import Area, offsets, side_by_side
 from mrl_tasks.driving.carla.server import Address
-from mrl_tasks.driving.carla.slot import BLUEPRINTS, CAR, Slot
 from mrl_tasks.driving.carla.town import length_for, one_behind_the_other, stretches
 from mrl_tasks.driving.environment import DrivingEnv, Instances
 from mrl_tasks.driving.family import Driving
 from mrl_tasks.driving.geometry import Route, read_route
-from mrl_tasks.driving.road_users import Others, bodies
+from mrl_tasks.driving.road_users import RoadUsers, bodies
 from mrl_tasks.driving.roads import ROADS, xodr_path
 from mrl_tasks.driving.scene import Scene
 from mrl_tasks.driving.trees import one
@@ -37,10 +37,10 @@ from mrl_tasks.driving.vehicle import DT, Array, CarState, Command
 
 @cache
 def connect(server: Address) -> CarlaWorld:
-    """The one connection of this process to a server; at its end the server is left as it was found.
+    """The connection of this process to a server. When the process ends, the server's settings are restored.
 
     Raises:
-        MissingPart: there is none that answers.
+        MissingPart: the server does not answer.
     """
     world = CarlaWorld(server, DT)
     atexit.register(world.close)
@@ -48,41 +48,41 @@ def connect(server: Address) -> CarlaWorld:
 
 
 class Ground(NamedTuple):
-    """Where all slots drive."""
+    """The roads of all environment instances."""
 
-    load: Callable[[], None]  # makes it the world; quick if it is
-    moves: list[tuple[float, float, float]]  # from the route to each slot's road, and up to it [m]
+    load: Callable[[], None]  # makes it the server's world; quick if it is already
+    moves: list[tuple[float, float, float]]  # offset (x, y, z) [m] from the route to each instance's road
     route: Route
 
 
-def _copies(world: CarlaWorld, family: Driving, slots: int) -> Ground:
-    """One of our roads, once for each slot."""
+def _copies(world: CarlaWorld, family: Driving, instances: int) -> Ground:
+    """One of our roads, copied for each instance."""
     xodr = xodr_path(family.road).read_text()
-    moves = offsets(_area(xodr), slots)
+    moves = offsets(_area(xodr), instances)
     load = partial(world.load, side_by_side(xodr, moves))
     return Ground(load, [(x, y, 0.0) for x, y in moves], read_route(family.road, family.keep_lane))
 
 
-def _town(world: CarlaWorld, family: Driving, slots: int) -> Ground:
-    """A town of the server's, which is loaded for it. Raises: UsageError: it has fewer stretches than slots."""
+def _town(world: CarlaWorld, family: Driving, instances: int) -> Ground:
+    """A town of the server; loads it. Raises: UsageError: it has fewer stretches than there are instances."""
     load = partial(world.load_town, family.road)
     load()
-    CarlaDrivingEnv._present = None  # whoever had cars in the world has them no longer
+    CarlaDrivingEnv._present = None  # loading has removed all cars
     length = length_for(family.horizon)
     found = stretches(world.road_network(), length)
-    if slots > len(found):
+    if instances > len(found):
         raise UsageError(
-            f"{family.road} has {len(found)} stretches of lane of {length} m, and {slots} cars need one each: "
+            f"{family.road} has {len(found)} stretches of lane of {length} m, and {instances} cars need one each: "
             "fewer tasks or episodes at a time"
         )
-    moves = [(0.0, 0.0, float(stretch[3].mean())) for stretch in found[:slots]]
+    moves = [(0.0, 0.0, float(stretch[3].mean())) for stretch in found[:instances]]
     return Ground(load, moves, one_behind_the_other(found))
 
 
 class CarlaDrivingEnv(DrivingEnv):
     """A `BatchEnv` on the CARLA server that the family's options name. Computes on the host, whatever the device."""
 
-    _present: CarlaDrivingEnv | None = None  # whose actors are in the world
+    _present: CarlaDrivingEnv | None = None  # the environment whose actors are in the world
 
     def __init__(
         self,
@@ -121,45 +121,54 @@ class CarlaDrivingEnv(DrivingEnv):
                 self._world.clear()
 
     def _spawn(self, scene: Scene) -> None:
-        """Puts a scene into the world, where all stand still until the first step."""
-        slots = [Slot(self._world, move, one(self._task.car, i)) for i, move in enumerate(self._moves)]
-        cars = self._world.spawn(CAR, [slot.place(one(scene.car, i)) for i, slot in enumerate(slots)])
+        """Spawns a scene's actors, which stand still until the first step."""
+        instances = [
+            Instance(self._world, move, one(self._task.car, i)) for i, move in enumerate(self._moves)
+        ]
+        cars = self._world.spawn(
+            CAR, [instance.place(one(scene.car, i)) for i, instance in enumerate(instances)]
+        )
         stock = self._world.physics(cars[0])
-        for slot, car in zip(slots, cars, strict=True):
-            slot.car = car
-            slot.dress(stock)
-        self._owners: dict[int, tuple[int, int]] = {}  # actor -> its place among the others, and its slot
+        for instance, car in zip(instances, cars, strict=True):
+            instance.car = car
+            instance.dress(stock)
+        self._owners: dict[
+            int, tuple[int, int]
+        ] = {}  # actor -> its index among the road users, and its instance
         for kind, blueprint in BLUEPRINTS.items():
-            found = [(int(k), int(i)) for k, i in np.argwhere(scene.others.kind == kind)]
+            found = [(int(k), int(i)) for k, i in np.argwhere(scene.road_users.kind == kind)]
             places = [
-                slots[i].place_of_other(k, one(scene.others, i), one(scene.bodies, i)) for k, i in found
+                instances[i].place_of_road_user(k, one(scene.road_users, i), one(scene.bodies, i))
+                for k, i in found
             ]
             for (k, i), actor in zip(found, self._world.spawn(blueprint, places), strict=True):
-                slots[i].others[k] = actor
+                instances[i].road_users[k] = actor
                 self._owners[actor] = k, i
         self._world.tick()
-        self._in_world = slots
+        self._in_world = instances
 
     def _drive(
-        self, slots: Instances, command: Command, others: Others, push_x: Array, push_y: Array
+        self, instances: Instances, command: Command, road_users: RoadUsers, push_x: Array, push_y: Array
     ) -> tuple[CarState, Array]:
-        """A tick of the world: where our cars are after it, and whom their sensors say that they touched."""
+        """Ticks the world; returns our cars' states after it, and the contacts that their sensors report."""
         active = list(range(len(self._moves))) if self._which is None else self._which.tolist()
-        there = bodies(np, self._route, others)
-        living = {number: i for i, number in enumerate(active) if not slots.outcome.ended[i]}
-        for number, slot in enumerate(self._in_world):
+        there = bodies(np, self._route, road_users)
+        living = {number: i for i, number in enumerate(active) if not instances.outcome.ended[i]}
+        for number, instance in enumerate(self._in_world):
             if number in living:
                 i = living[number]
-                slot.drive(one(slots.scene.car, i), one(command, i), (float(push_x[i]), float(push_y[i])))
-                slot.move_others(one(others, i), one(there, i))
+                instance.drive(
+                    one(instances.scene.car, i), one(command, i), (float(push_x[i]), float(push_y[i]))
+                )
+                instance.move_road_users(one(road_users, i), one(there, i))
             else:
-                slot.stop()
+                instance.stop()
         self._world.tick()
         states = [
-            self._in_world[number].state(one(slots.scene.car, i), one(command, i))
+            self._in_world[number].state(one(instances.scene.car, i), one(command, i))
             for i, number in enumerate(active)
         ]
-        contacts = np.zeros(others.kind.shape, dtype=bool)
+        contacts = np.zeros(road_users.kind.shape, dtype=bool)
         for contact in self._world.contacts():
             k, number = self._owners.get(contact.other, (0, -1))
             if number in living:

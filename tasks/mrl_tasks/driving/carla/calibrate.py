@@ -12,8 +12,8 @@ from scipy.optimize import brentq
 
 from mrl_tasks.driving.carla.backend import connect
 from mrl_tasks.driving.carla.client import CarlaWorld
+from mrl_tasks.driving.carla.instance import CAR, Instance
 from mrl_tasks.driving.carla.server import Address
-from mrl_tasks.driving.carla.slot import CAR, Slot
 from mrl_tasks.driving.vehicle import DT, STANDARD, Car, CarState, Command, step
 
 # A straight road to drive on: 40 lanes of 4 m on either side, so that a circle fits on it.
@@ -132,15 +132,15 @@ def _on_server(world: CarlaWorld, speed: float, commands: list[Command]) -> Trac
         for i in range(1, 41)
     )
     world.load(_PLANE.format(left=lanes.replace("{}", ""), right=lanes.replace("{}", "-")))
-    slot = Slot(world, (0.0, 0.0, 0.0), STANDARD)
+    instance = Instance(world, (0.0, 0.0, 0.0), STANDARD)
     state, trace = CarState(0.0, 0.0, 0.0, speed, 0.0, 0.0, 0.0, 0.0), []
-    slot.car = world.spawn(CAR, [slot.place(state)])[0]
-    slot.dress(world.physics(slot.car))
+    instance.car = world.spawn(CAR, [instance.place(state)])[0]
+    instance.dress(world.physics(instance.car))
     world.tick()
     for command in commands:
-        slot.drive(state, command, (0.0, 0.0))
+        instance.drive(state, command, (0.0, 0.0))
         world.tick()
-        state = slot.state(state, command)
+        state = instance.state(state, command)
         trace.append(state)
     world.clear()
     return trace

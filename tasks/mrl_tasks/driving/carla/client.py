@@ -148,7 +148,7 @@ def server_kind(server: Address) -> str:
 
 
 class CarlaWorld:
-    """The world of a server, in synchronous mode. One process at a time has it; others wait until that ends.
+    """The world of a server, in synchronous mode. One process at a time owns it; other processes wait until it ends.
 
     What is asked of actors is kept and sent with the next tick, in the order in which it was asked.
     Every method raises MrlBenchError if the server does not answer, or refuses.

@@ -1,9 +1,9 @@
-"""Which numbers of CARLA's `VehiclePhysicsControl` make a car of ours.
+"""Conversion of our car's parameters to CARLA's `VehiclePhysicsControl`, and back.
 
-CARLA's numbers are those of PhysX, and mean what they mean there: a tyre friction of 3.5, a torque curve over the
-engine's speed. So a car is told by proportion: the stock car of a server stands for `STANDARD`, and a car with 1.2
-times the mass of `STANDARD` gets 1.2 times the mass of the stock car. How well a stock car stands for it is what
-`mrl-bench carla-calibrate` measures; on the light server it does exactly.
+CARLA's values are those of PhysX, such as a tyre friction of 3.5 and a torque curve over the engine's speed. So
+parameters are scaled in proportion: the stock car of a server stands for `STANDARD`, and a car with 1.2 times the mass
+of `STANDARD` gets 1.2 times the mass of the stock car. `mrl-bench carla-calibrate` measures how well the stock car
+stands for it; on the light server it does exactly.
 """
 
 from __future__ import annotations

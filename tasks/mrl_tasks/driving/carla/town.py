@@ -1,4 +1,4 @@
-"""Stretches of lane in a town of CARLA's: its map cannot be copied, so every slot gets one of its own."""
+"""Stretches of lane in a CARLA town. Its map cannot be copied, so each environment instance gets one stretch."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from mrl_tasks.driving.vehicle import DT
 
 Stretch = NDArray[np.float64]  # x [m], y [m], heading [rad, unwrapped], height [m] and lane width [m], (5, M)
 
-APART = 20.0  # [m] between stretches: nobody gets so far from the middle of their lane
+APART = 20.0  # [m] between stretches; no road user gets so far from the middle of its lane
 NARROWEST = 3.0  # [m] of a lane
 SHARPEST = 1 / 30.0  # [1/m] of a bend
 FLAT = 0.2  # [m] between the highest and the lowest point, because the simulation is flat
 SPEED = 20.0  # [m/s]
 _STRIDE = 0.5  # [m] of the walk along a lane
-_SPARSE = 5  # points; so many apart are those whose distance from others is looked at
+_SPARSE = 5  # only every fifth point is checked for its distance from other stretches
 
 
 def length_for(horizon: int) -> int:
-    """[m] of a stretch to whose end nobody comes in so many control steps at `SPEED`."""
+    """Length [m] of a stretch whose end a car at `SPEED` does not reach within the horizon."""
     return math.ceil(SPEED * horizon * DT + END_MARGIN)
 
 
@@ -84,6 +84,6 @@ def _even(walk: Stretch, length: int) -> Stretch | None:
 
 
 def _apart(stretch: Stretch, others: Sequence[Stretch]) -> bool:
-    """Whether it is nowhere near any of the others."""
+    """Whether it is at least `APART` from all others."""
     x, y = stretch[:2, ::_SPARSE, None]
     return all(np.hypot(x - other[0, ::_SPARSE], y - other[1, ::_SPARSE]).min() >= APART for other in others)

@@ -10,7 +10,7 @@ SPACING = 1.0  # [m] between the points of a route
 
 
 class Layout(NamedTuple):
-    """What lies beside the lane of the route."""
+    """The lanes and edges next to the route's lane."""
 
     left_lanes: int  # lanes of the same direction, to its left
     doc: str
