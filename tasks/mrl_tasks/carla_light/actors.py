@@ -1,4 +1,4 @@
-"""What lives in the light server's world. Motion is given in CARLA's axes, as it is sent: metres, seconds, degrees."""
+"""Actors of the light server's world. Motion is in CARLA's axes, as it is sent: metres, seconds, degrees."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Triple = tuple[float, float, float]
 _ZERO: Triple = (0.0, 0.0, 0.0)
 
 RED, YELLOW, GREEN = 0, 1, 2  # `TrafficLightState`
-_LIGHT_REACH = 12.0  # [m] before its stop line, from where a vehicle is "at" a light
+_LIGHT_REACH = 12.0  # [m] before its stop line, within which a vehicle is "at" a light
 
 
 class Actor:
-    """Something with an id and a place; by itself it does not move."""
+    """An actor with an id and a transform, which does not move."""
 
     solid = False  # whether other actors collide with it
     tag = 0  # `CityObjectLabel`: what a camera would call it
@@ -32,7 +32,7 @@ class Actor:
         self.velocity = self.angular_velocity = self.acceleration = _ZERO
 
     def attribute(self, name: str, default: str) -> str:
-        """What the client set of the blueprint."""
+        """An attribute of the blueprint, as the client set it."""
         return next((value for key, _, value in self.description[2] if key == name), default)
 
     def box(self) -> list[Any]:
@@ -48,10 +48,10 @@ class Actor:
         self.velocity = velocity
 
     def advance(self, delta: float) -> None:
-        """One tick of its own motion [s]."""
+        """Moves it by a tick of `delta` seconds."""
 
     def state(self, lights: Sequence[TrafficLight]) -> bytes:
-        """What a snapshot says of its kind of actor alone."""
+        """The part of a snapshot that depends on the kind of actor."""
         return b""
 
 
@@ -79,7 +79,7 @@ class Walker(Actor):
 
 
 class Prop(Actor):
-    """A thing to run into."""
+    """A solid, fixed object."""
 
     solid, tag = True, 20
 
@@ -109,7 +109,7 @@ class FrictionPatch(Actor):
 
 
 class TrafficLight(Actor):
-    """Goes from green to yellow to red and round, unless it is frozen."""
+    """Cycles through green, yellow and red unless it is frozen."""
 
     tag = 7
 
@@ -130,7 +130,7 @@ class TrafficLight(Actor):
                 self.show({GREEN: YELLOW, YELLOW: RED, RED: GREEN}[self.colour])
 
     def holds(self, actor: Actor) -> bool:
-        """Whether an actor comes up to one of its stop lines."""
+        """Whether an actor approaches one of its stop lines."""
         x, y, yaw = actor.transform.x, actor.transform.y, actor.transform.yaw
         for stop in self.stops:
             angle = math.radians(stop.yaw)

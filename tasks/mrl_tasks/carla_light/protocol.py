@@ -1,4 +1,4 @@
-"""What the bytes of CARLA 0.9.16 mean: answers of calls, tokens of streams, and what the streams carry.
+"""Encoding of CARLA 0.9.16's messages: responses of calls, stream tokens, and stream messages.
 
 Calls are msgpack-rpc over TCP; a type of CARLA's `rpc` namespace travels as the array of its fields. Streams are packed
 little-endian structs behind a length. Facts come from LibCarla's sources and from the 0.9.16 wheel: its struct sizes,
@@ -63,17 +63,17 @@ def refusal(message: str, answers: bool) -> list[Any]:
 
 
 def token(stream: int, port: int) -> bytes:
-    """Tells the client where to find a stream."""
+    """The token that tells the client where a stream is."""
     return _TOKEN.pack(stream, port, 1, 1, bytes(map(int, HOST.split("."))))
 
 
 def sensor_header(kind: int, frame: int, seconds: float, transform: tuple[float, ...]) -> bytes:
-    """In front of all that a sensor sends. The transform: x, y, z [m], pitch, yaw, roll [deg]."""
+    """Header of a sensor's messages. The transform: x, y, z [m], pitch, yaw, roll [deg]."""
     return _SENSOR.pack(kind, frame, seconds, *transform)
 
 
 def episode_header(episode: int, wall_clock: float, delta: float) -> bytes:
-    """In front of a snapshot's actors."""
+    """Header of a snapshot, before its actors."""
     return _EPISODE.pack(episode, wall_clock, delta, 0, 0, 0, 0)
 
 

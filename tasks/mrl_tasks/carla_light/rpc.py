@@ -1,4 +1,4 @@
-"""Calls: msgpack-rpc, and which of CARLA's calls the light server answers."""
+"""RPC connections: msgpack-rpc requests and their responses."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def gives_answer(name: str) -> bool:
 
 
 class Connection(asyncio.Protocol):
-    """A client that calls. `calls` is the object whose public methods are the calls."""
+    """A client's connection. `calls` is the object whose public methods are the RPC calls."""
 
     def __init__(self, calls: object) -> None:
         self._calls = calls
@@ -66,7 +66,7 @@ class Connection(asyncio.Protocol):
 
 @cache
 def _not_served(name: str) -> str:
-    """Says so here too, once, because the client does not wait for the response of every call."""
+    """Prints a refusal once, because the client does not wait for the response of every call."""
     message = f"light server: {name} is not served; see docs/carla.md for what is"
     print(message, file=sys.stderr)
     return message
@@ -82,7 +82,7 @@ def respond(calls: object, name: str, arguments: list[Any]) -> Any:
         value = handler(*arguments)
     except Refused as error:
         return protocol.refusal(str(error), answers)
-    except Exception as error:  # a server lives on, whatever a client sends
+    except Exception as error:  # no request may stop the server
         traceback.print_exc()
         return protocol.refusal(f"light server: {name}: {type(error).__name__}: {error}", answers)
     if name == "apply_batch":

@@ -19,7 +19,7 @@ from mrl_tasks.carla_light.world import DEFAULT_DELTA, World
 
 
 def serve(files: Sequence[Path], port: int) -> None:
-    """Serves until it is interrupted or terminated, on 127.0.0.1 alone; says on which port, in one line.
+    """Serves on 127.0.0.1 alone until it is interrupted or terminated. Prints the port in one line.
 
     Args:
         files: OpenDRIVE maps; the first one is loaded.

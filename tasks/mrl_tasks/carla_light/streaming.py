@@ -1,4 +1,4 @@
-"""Streams: what the server sends without being asked, to the clients that listen."""
+"""Streams: messages that the server pushes to subscribed clients."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import socket
 import struct
 
 _LENGTH = struct.Struct("<I")
-_STREAM = struct.Struct("<I")  # all that a client ever says: the stream that it wants
+_STREAM = struct.Struct("<I")  # a client's only message: the stream that it subscribes to
 
 
 class Streams:
-    """Who listens to which stream."""
+    """The subscribers of each stream."""
 
     def __init__(self) -> None:
         self._listeners: dict[int, set[asyncio.Transport]] = {}
         self._kept: dict[int, bytes] = {}
 
     def send(self, stream: int, *parts: bytes, keep: bool = False) -> None:
-        """One message to all who listen to a stream, and with `keep` to those who join before the next one."""
+        """Sends a message to a stream's subscribers; with `keep`, also to those that join before the next message."""
         message = b"".join((_LENGTH.pack(sum(map(len, parts))), *parts))
         if keep:
             self._kept[stream] = message
@@ -36,7 +36,7 @@ class Streams:
 
 
 class StreamConnection(asyncio.Protocol):
-    """A client that opened a stream."""
+    """A subscriber's connection."""
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams

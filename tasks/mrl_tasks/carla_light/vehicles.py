@@ -30,7 +30,7 @@ def _wheel(steers: bool) -> list[Any]:
     return [NOMINAL_FRICTION, 0.25, angle, 35.0, 1500.0, handbrake, 3.0, 20.0, 3000.0, [0.0, 0.0, 0.0]]
 
 
-# The car that stands for `STANDARD`: what is not of `Physics` is kept and given back, and moves nothing here.
+# The car that stands for `STANDARD`. Entries that are not in `Physics` are stored and returned, without effect.
 _STOCK: list[Any] = [
     [[0.0, 400.0], [6000.0, 400.0]],  # torque [N m] by revolutions a minute
     *[6000.0, 1.0, 0.15, 2.0, 0.35, True, 0.5, 10.0, 4.0, [[1.0, 0.5, 0.65]]],  # engine, clutch and gears
@@ -69,7 +69,7 @@ class Vehicle(Actor):
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.control: list[Any] = [0.0, 0.0, 0.0, False, False, False, 0]  # a `VehicleControl`
-        self.simulated = True  # else it stands where it is put
+        self.simulated = True  # else it stays where it is placed
         self.patch: float | None = None  # friction of the `static.trigger.friction` that it is on
         self.lamps = 0  # `VehicleLightState`
         self._force, self._impulse = (
@@ -85,7 +85,7 @@ class Vehicle(Actor):
         return float(self.car.mass)
 
     def apply_physics(self, control: list[Any]) -> None:
-        """Makes it another car, which stands where it stood. Args: a `VehiclePhysicsControl`."""
+        """Replaces its physics; its position stays. Args: a `VehiclePhysicsControl`."""
         self.car = car_of(_read(control), _read(_STOCK))
         self.physics = control
         self.place(self.transform)
@@ -123,7 +123,7 @@ class Vehicle(Actor):
         return -math.degrees(self.car_state.steer)
 
     def command(self) -> Command:
-        """What the control says. There is no reverse gear, and the handbrake brakes all wheels."""
+        """The actuator command of the control. There is no reverse gear; the handbrake brakes all wheels."""
         throttle, steer, brake, hand_brake, reverse, *_ = self.control
         curve = np.array(self.physics[_STEERING_CURVE] or [[0.0, 1.0]])
         share = float(np.interp(3.6 * abs(self.car_state.vx), curve[:, 0], curve[:, 1]))
@@ -136,7 +136,7 @@ class Vehicle(Actor):
         return protocol.vehicle_state(self.control, _SPEED_LIMIT, at)
 
     def present_car(self) -> Car:
-        """The car on the ground that it is on."""
+        """The car with the friction of the ground under it."""
         if self.patch is None:
             return self.car
         friction = self.patch / NOMINAL_FRICTION

@@ -1,4 +1,4 @@
-"""The world of the light server: its actors, and what a tick does to them. Flat: an actor keeps its height."""
+"""The world of the light server: its actors and the tick. The ground is flat: an actor keeps its height."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mrl_tasks.driving.carla.axes import Transform
 
 DEFAULT_DELTA = 0.05  # [s] a tick, where the client sets none
 
-# What a blueprint, or an actor of the map, becomes: the beginning of its name decides.
+# Class of an actor by the prefix of its blueprint's name.
 _KINDS: dict[str, type[Actor]] = {
     "vehicle.": Vehicle,
     "walker.": Walker,
@@ -31,7 +31,7 @@ Send = Callable[..., None]  # `Streams.send`
 
 
 class World:
-    """An episode after the other, each on one map."""
+    """A sequence of episodes, each on one map."""
 
     def __init__(self, road_map: RoadMap, send: Send, stream_port: int) -> None:
         self._send, self._stream_port = send, stream_port
@@ -42,7 +42,7 @@ class World:
         self.load(road_map)
 
     def load(self, road_map: RoadMap) -> None:
-        """Begins an episode on a map, with no actors but the spectator and the map's traffic lights."""
+        """Begins an episode on a map, with the spectator and the map's traffic lights as its only actors."""
         self.map = road_map
         self.actors: dict[int, Actor] = {}
         self._next_id = 1
@@ -85,7 +85,7 @@ class World:
         return self.actors[number]
 
     def destroy(self, number: int) -> None:
-        """Removes an actor, and what is attached to it is left where it is, as in CARLA."""
+        """Removes an actor. Attached actors stay where they are, as in CARLA."""
         self.actor(number)
         del self.actors[number]
         self._touching = {pair: contact for pair, contact in self._touching.items() if number not in pair}
@@ -118,7 +118,7 @@ class World:
         return (actor for actor in self.actors.values() if actor.solid)
 
     def _collide(self) -> None:
-        """Tells collision sensors of every contact, and lets each new one act on the cars from the next tick on."""
+        """Sends every contact to collision sensors; new contacts change velocities from the next tick on."""
         now = {(c.one.id, c.other.id): c for c in contacts(list(self._solids()))}
         for pair, contact in now.items():
             if pair not in self._touching:
@@ -156,7 +156,7 @@ class World:
                 )
                 for actor in self.actors.values()
             ),
-            keep=True,  # who joins while time stands still wants to know where
+            keep=True,  # a client that joins between ticks needs the positions
         )
 
 

@@ -1,4 +1,4 @@
-"""Unforeseen events: what someone does on the route once our car comes near. One row of a table each.
+"""Unforeseen events: a road user or a traffic light acts once our car comes near. Each event is a row of `TABLE`.
 
 Modelled on scenarios of CARLA's ScenarioRunner and leaderboard (HardBreakRoute, StaticCutIn, DynamicObjectCrossing,
 ParkedObstacle, OppositeVehicle...); distances and speeds are ours.
@@ -19,17 +19,17 @@ RED_TIME = 5.0  # [s]
 
 
 class Event(NamedTuple):
-    """Someone begins somewhere, goes on as they were, and from the trigger on does something else."""
+    """A road user starts at `gap`, moves at `speed`, and changes its motion at the trigger."""
 
     kind: float
     gap: float  # [m] ahead of our car at the start; of a red light, its stop line
     lateral: float  # [m] to the left of our lane
     speed: float  # share of the target speed, negative if oncoming
-    trigger: float  # [m] gap at which it happens
-    then_lateral: float  # [m] where they go
-    drift: float  # [m/s] how fast, sideways
-    then_speed: float  # share of the target speed
-    change: float  # [m/s^2] how fast they come to that
+    trigger: float  # [m] gap at which its motion changes
+    then_lateral: float  # [m] lateral position that it moves to
+    drift: float  # [m/s] lateral speed of that move
+    then_speed: float  # share of the target speed after the trigger
+    change: float  # [m/s^2] acceleration to `then_speed`
 
 
 TABLE = {
@@ -44,7 +44,7 @@ TABLE = {
 
 
 class Script(NamedTuple):
-    """The event of each instance, (N,): an `Event` in metres and m/s, made nearer and later by its severity."""
+    """The event of each instance, (N,), in metres and m/s. Severity brings it closer and triggers it later."""
 
     kind: Array
     gap: Array
@@ -55,7 +55,7 @@ class Script(NamedTuple):
     drift: Array
     then_speed: Array
     change: Array
-    light: Array  # bool: there is a traffic light, where `gap` says
+    light: Array  # bool: there is a traffic light at `gap`
 
 
 def write(
@@ -69,7 +69,7 @@ def write(
     Args:
         kind: codes of `EVENTS`.
         severity: 0 to 1.
-        distance: [m] that a car drives at the target speed before the event is as near as it would be without.
+        distance: [m] that a car drives at the target speed before the gap has the length of `TABLE`.
         target_speed: [m/s].
     """
     rows = np.array([TABLE[name] for name in EVENTS])[kind.astype(int)].T
@@ -89,7 +89,7 @@ def write(
 
 
 class Part(NamedTuple):
-    """Who plays the event, (N,)."""
+    """State of the event's actor, (N,)."""
 
     s: Array  # [m]
     lateral: Array  # [m]
@@ -109,5 +109,5 @@ def play(xp: Namespace, script: Script, part: Part, clock: Array, car_s: Array) 
 
 
 def is_red(script: Script, clock: Array) -> Array:
-    """Whether there is a light that is red now, (N,) bool."""
+    """Whether there is a red light now, (N,) bool."""
     return script.light & (clock > 0.0) & (clock < RED_TIME)

@@ -1,4 +1,4 @@
-"""Routes as curves, places along them, and overlap of oriented boxes. Functions over arrays of any one shape."""
+"""Routes as curves, positions along them, and overlap of oriented boxes. Arrays of a call have one shape."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def read_route(name: str, keep_lane: bool) -> Route:
 
 def point(xp: Namespace, route: Route, s: Array) -> Point:
     """The route at s, from its nearest point along an arc, to second order; straight on beyond its ends."""
-    # Clipped as a whole number, because what becomes of NaN is some whole number.
+    # Clipped as an integer, because NaN becomes an arbitrary integer.
     index = clip(xp, xp.astype(s * (1.0 / SPACING) + 0.5, xp.int64), 0, len(route.x) - 1)
     rest = s - index * SPACING
     cos, sin, curvature = route.cos.take(index), route.sin.take(index), route.curvature.take(index)
@@ -96,7 +96,7 @@ def point(xp: Namespace, route: Route, s: Array) -> Point:
 
 
 def project(xp: Namespace, route: Route, x: Array, y: Array, yaw: Array, guess: Array) -> Place:
-    """Where (x, y) is on the route, by one Newton step from a guess of s that is within a metre or so."""
+    """Projects (x, y) on the route, by one Newton step from a guess of s that is within about a metre."""
     near = point(xp, route, guess)
     dx, dy = x - near.x, y - near.y
     forward, left = dx * near.cos + dy * near.sin, dy * near.cos - dx * near.sin
@@ -113,7 +113,7 @@ def project(xp: Namespace, route: Route, x: Array, y: Array, yaw: Array, guess: 
 
 
 class Box(NamedTuple):
-    """A rectangle on the ground: its middle, the cosine and sine of its yaw, and half of its sides."""
+    """A rectangle on the ground: centre, cosine and sine of its yaw, and half of its sides."""
 
     x: Array
     y: Array
@@ -124,7 +124,7 @@ class Box(NamedTuple):
 
 
 def overlap(xp: Namespace, one: Box, other: Box) -> Array:
-    """Whether boxes overlap, by separating axes (Gottschalk et al. 1996): those of one, and those of the other."""
+    """Whether boxes overlap: no axis of either separates them (Gottschalk, Lin & Manocha 1996)."""
     dx, dy = other.x - one.x, other.y - one.y
     cos = xp.abs(one.cos * other.cos + one.sin * other.sin)
     sin = xp.abs(one.cos * other.sin - one.sin * other.cos)

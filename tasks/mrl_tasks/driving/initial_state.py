@@ -22,12 +22,12 @@ from mrl_tasks.driving.vehicle import DT, GRAVITY, STANDARD, Car, CarState, cos_
 
 Column = NDArray[np.float64]
 
-# What is left of the friction on asphalt that is so wet. The table is ours: in CARLA weather changes pictures alone.
+# Share of the friction that is left on wet asphalt. The table is ours: in CARLA, weather changes only the rendering.
 WETNESS, GRIP_LEFT = (0.0, 0.1, 0.3, 0.6, 1.0), (1.0, 0.85, 0.7, 0.6, 0.45)
 WIND_LOAD = 6.0  # [kg/m] half of air density times area times coefficient of the car's side
-LATERAL, HEADING = 0.8, 0.05  # [m], [rad] a car starts within it of the lane's centre
-TRAFFIC_GAP = 14.0  # [m] from our car to the first of the traffic, at least
-END_MARGIN = 60.0  # [m] of the route that stay ahead of a car at the target speed
+LATERAL, HEADING = 0.8, 0.05  # [m], [rad] largest initial errors from the lane's centre
+TRAFFIC_GAP = 14.0  # [m] least distance from our car to the first car of the traffic
+END_MARGIN = 60.0  # [m] of the route left at the end, for a car at the target speed
 
 
 def hidden(family: Driving, route: Route, tasks: TaskBatch, episodes: int) -> Task:
@@ -119,7 +119,7 @@ def first_scene(
 def _first_road_users(
     family: Driving, route: Route, task: Task, tasks: TaskBatch, episodes: int, s: Column, jitter: Column
 ) -> tuple[RoadUsers, Column]:
-    """Traffic ahead of our car, lane by lane; with an event it comes from behind, out of its way."""
+    """Traffic starts ahead of our car, lane by lane; with an event, behind it, so that it does not block the event."""
     rows: list[tuple[Column, ...]] = []
     lane = np.zeros((0, len(s)))
     if task.drivers is not None:

@@ -8,15 +8,15 @@ from mrl_bench.types import Ratio
 from mrl_tasks.driving.scene import Verdict
 from mrl_tasks.driving.vehicle import Array, Namespace, clip
 
-# Leaderboard 2.0 multiplies these for each infraction (2.1 has another formula). Its static objects, stop signs and
-# minimum speed have no part in our episodes.
+# Leaderboard 2.0 multiplies these for each infraction (2.1 has another formula). Our episodes have no static objects,
+# stop signs or minimum speed.
 PENALTIES = {"hit_pedestrian": 0.5, "hit_vehicle": 0.6, "ran_red_light": 0.7}
-# The route of an episode is what a car at this share of the target speed comes along in it.
+# An episode's route is as long as a car at this share of the target speed drives in it.
 ROUTE_SHARE = 0.8
 
 
 class DrivingScore(NamedTuple):
-    """Of an episode as far as it has come, (N,)."""
+    """Metrics of the current episode so far, (N,)."""
 
     driving_score: Array  # 0 to 100: route completion [%] times the penalties of its infractions
     success: Array  # 1 if the whole route was completed without an infraction, else 0
@@ -24,7 +24,7 @@ class DrivingScore(NamedTuple):
     distance: Array  # [km] along the route
 
 
-# What boards show, under these names.
+# The metrics in reports, by display name.
 REPORTED = {
     "driving score": Ratio("driving_score"),
     "success rate": Ratio("success"),

@@ -15,9 +15,9 @@ from mrl_tasks.driving.road_users import ABSENT, VEHICLE, boxes
 from mrl_tasks.driving.scene import Scene, Task
 from mrl_tasks.driving.vehicle import HALF_LENGTH, HALF_WIDTH
 
-VIEW = 70.0  # [m] that the picture is wide
-AHEAD = 20.0  # [m] from our car to the middle of the picture
-SMOOTH = 2  # drawn so much larger, and then reduced
+VIEW = 70.0  # [m] width of the image
+AHEAD = 20.0  # [m] from our car to the middle of the image
+SMOOTH = 2  # supersampling factor
 
 
 def draw(route: Route, task: Task, scene: Scene, width: int, height: int) -> NDArray[np.uint8]:

@@ -30,13 +30,13 @@ STEER_LAG = 0.1  # [s] time constants of the actuators
 PEDAL_LAG = 0.15
 # Anti-lock brakes and traction control leave some grip to steer with: the longitudinal force stays below this share.
 GRIP_SHARE = 0.99
-# [m/s] Slip is no use at walking pace: below the first speed a car rolls as its wheels point, above the second it is
-# wholly dynamic.
+# [m/s] Slip is ill-defined at walking pace: below the first speed a car moves kinematically, above the second it is
+# fully dynamic.
 KINEMATIC_SPEED, DYNAMIC_SPEED = 2.0, 4.0
 
 
 class Car(NamedTuple):
-    """What may differ between cars, each (N,) or a number."""
+    """Parameters of a car, each (N,) or a number."""
 
     mass: Array  # [kg]
     mass_offset: Array  # [m] of the centre of mass, forward of the middle between the axles
@@ -93,7 +93,7 @@ STANDARD = Car(
 
 
 class Chassis(NamedTuple):
-    """What follows from a `Car`, once a control step; (N,)."""
+    """Constants derived from a `Car` once per control step, (N,)."""
 
     front_arm: Array  # [m] from the centre of mass to the front axle
     rear_arm: Array
@@ -218,7 +218,7 @@ def substep(
     next_vy = vy + h * (side - vx * yaw_rate)
     next_rate = yaw_rate + torque * (h / (GYRATION * GYRATION)) / car.mass
 
-    # At walking pace no tyre slips: the rear axle goes where it points, and the front axle where the wheels do.
+    # At walking pace no tyre slips: each axle moves in the direction of its wheels.
     rolling_rate = next_vx * sin_steer / (cos_steer * WHEELBASE)
     speed = xp.sqrt(vx * vx + vy * vy)
     dynamic = clip(xp, (speed - KINEMATIC_SPEED) / (DYNAMIC_SPEED - KINEMATIC_SPEED), 0.0, 1.0)

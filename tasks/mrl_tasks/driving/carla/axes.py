@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Pose(NamedTuple):
-    """Where something is, in this family's axes."""
+    """A pose in this family's axes."""
 
     x: float  # [m]
     y: float  # [m] to the left
@@ -40,5 +40,5 @@ def from_carla(transform: Transform) -> Pose:
 
 
 def mirrored(x: float, y: float) -> tuple[float, float]:
-    """A vector on the ground (velocity, acceleration, force), from either side to the other."""
+    """A vector on the ground (velocity, acceleration, force), converted in either direction."""
     return x, -y

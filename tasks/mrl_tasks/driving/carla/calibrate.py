@@ -1,4 +1,4 @@
-"""Five manoeuvres of a server's car, and the parameters with which the embedded car does the same."""
+"""Five manoeuvres of a server's car, and the parameters with which the embedded car matches them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Drive = Callable[[float, list[Command]], Trace]  # from a speed [m/s] under comm
 
 
 class Manoeuvre(NamedTuple):
-    """What is driven, what is measured, and which parameter that tells most about."""
+    """What is driven, what is measured, and the parameter that it identifies."""
 
     name: str
     speed: float  # [m/s] at the start
@@ -42,7 +42,7 @@ class Manoeuvre(NamedTuple):
 
 
 class Match(NamedTuple):
-    """Of a manoeuvre on a server."""
+    """Result of a manoeuvre on a server."""
 
     manoeuvre: Manoeuvre
     server: float  # what the server's car did
@@ -72,7 +72,7 @@ def _radius(trace: Trace) -> float:
     return path / max(abs(turn), 1e-6)
 
 
-# In an order in which each parameter hardly depends on those that come after it.
+# Ordered so that each parameter hardly depends on those after it.
 MANOEUVRES = (
     Manoeuvre("coast down", 25.0, Command(0.0, 0.0), 8.0, _speed, "m/s", ("drag",), 0.0, 5.0),
     Manoeuvre("pull away", 0.0, Command(0.0, 0.5), 5.0, _speed, "m/s", ("drive_force",), 500.0, 30000.0),
@@ -96,7 +96,7 @@ def calibrate(server: Address) -> list[Match]:
 
 
 def match(drive: Drive) -> list[Match]:
-    """For each manoeuvre the value with which the embedded car does what `drive` did, those before it being matched."""
+    """For each manoeuvre the value with which the embedded car does what `drive` did, given the matches before it."""
     matched, found = STANDARD, list[Match]()
     for manoeuvre in MANOEUVRES:
         commands = [manoeuvre.command] * round(manoeuvre.seconds / DT)

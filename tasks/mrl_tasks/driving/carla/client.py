@@ -1,4 +1,4 @@
-"""CARLA itself: the one module that imports its package. In CARLA's axes and units; see `axes.py` for ours."""
+"""CARLA's client; the only module that imports its package. In CARLA's axes and units; see `axes.py` for ours."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ try:
 except ImportError:
     raise MissingPart(INSTALL) from None
 
-TIMEOUT = 10.0  # [s] for a call, after which a server is taken for dead
+TIMEOUT = 10.0  # [s] for a call; after it a server counts as dead
 LOAD_TIMEOUT = 120.0  # [s] for a map: a real server builds its meshes
 
 
 class MapError(ValueError):
-    """A text is no road network."""
+    """A text is not a road network."""
 
 
 class Signal(NamedTuple):
@@ -53,7 +53,7 @@ class Motion(NamedTuple):
 
 
 class Contact(NamedTuple):
-    """What a collision sensor reported: the car that it is attached to, and what that hit."""
+    """A report of a collision sensor: its car, and the actor that the car hit."""
 
     car: int
     other: int
@@ -74,7 +74,7 @@ def drivable_lanes(xodr: str, spacing: float) -> list[Transform]:
 
 
 def ways(xodr: str, spacing: float, stride: float) -> Iterator[Iterator[LanePoint]]:
-    """What a car passes, about every `stride` metres, that follows its lane and goes straight on where lanes part.
+    """Points about every `stride` metres along the way of a car that keeps its lane and goes straight on at forks.
 
     One way from each of the points of `drivable_lanes`, in an order that is the map's alone; it goes on for ever if the
     road does. Raises: MapError: the text is no OpenDRIVE.
@@ -98,14 +98,14 @@ def _number(lane: Any) -> tuple[int, int, float]:
 
 
 def _swing(lane: Any) -> int:
-    """How far a lane has turned 20 m on [degrees], to either side."""
+    """Change of a lane's heading over the next 20 m [degrees], without sign."""
     far = lane.next(20.0)
     turned = float(far[0].transform.rotation.yaw - lane.transform.rotation.yaw) if far else 0.0
     return abs(round((turned + 180.0) % 360.0 - 180.0))
 
 
 def traffic_signals(xodr: str) -> tuple[Signal, ...]:
-    """Traffic lights, and the lanes that they are for: those that go along the road, against it, or both."""
+    """Traffic lights, with the stop points on the lanes that they control: along the road, against it, or both."""
     sides = {carla.LandmarkOrientation.Positive: (-1,), carla.LandmarkOrientation.Negative: (1,)}
     signals = []
     with _parsed(xodr) as road_map:
@@ -119,7 +119,7 @@ def traffic_signals(xodr: str) -> tuple[Signal, ...]:
 
 @contextmanager
 def _parsed(xodr: str) -> Iterator[Any]:
-    """A map. Ask it within the context: some that are broken fail only when they are asked."""
+    """A map. Query it within the context: some broken maps fail only at a query."""
     try:
         ElementTree.fromstring(xodr)  # says where it is wrong, which CARLA does not
         yield carla.Map("map", xodr)
@@ -150,7 +150,7 @@ def server_kind(server: Address) -> str:
 class CarlaWorld:
     """The world of a server, in synchronous mode. One process at a time owns it; other processes wait until it ends.
 
-    What is asked of actors is kept and sent with the next tick, in the order in which it was asked.
+    Commands to actors are collected and sent with the next tick, in their order.
     Every method raises MrlBenchError if the server does not answer, or refuses.
     """
 
@@ -165,7 +165,7 @@ class CarlaWorld:
         server_kind(server)  # it may have died while we waited for it
         self._client = carla.Client(server.host, server.port, 1)
         self._client.set_timeout(TIMEOUT)
-        self._lost = False  # whether it has ceased to answer
+        self._lost = False  # whether it has stopped answering
         self._loaded, self._commands = "", list[Any]()
         self._actors: dict[int, Any] = {}
         self._sensors: list[Any] = []
@@ -194,7 +194,7 @@ class CarlaWorld:
                 self.clear()
                 return
             self._forget()
-            self._loaded = ""  # until it has been: the server may refuse
+            self._loaded = ""  # until loading succeeds: the server may refuse
             self._client.set_timeout(LOAD_TIMEOUT)
             try:
                 self._world = load()
@@ -249,7 +249,7 @@ class CarlaWorld:
         )
 
     def set_physics(self, car: int, physics: Physics) -> None:
-        """Makes a vehicle another one, which steers by the same angle at every speed."""
+        """Replaces a vehicle's physics; its steering angle does not depend on speed."""
         with self._talking():
             control = self._actors[car].get_physics_control()
             wheels, centre = control.wheels, control.center_of_mass
@@ -267,7 +267,7 @@ class CarlaWorld:
             self._actors[car].apply_physics_control(control)
 
     def release(self, actor: int, on: bool = True) -> None:
-        """Lets physics move it, or no longer."""
+        """Switches its physics simulation on or off."""
         self._commands.append(carla.command.SetSimulatePhysics(actor, on))
 
     def place(self, actor: int, transform: Transform, velocity: tuple[float, float]) -> None:
@@ -285,7 +285,7 @@ class CarlaWorld:
         self._commands.append(carla.command.ApplyForce(car, carla.Vector3D(*force, 0.0)))
 
     def tick(self) -> None:
-        """Sends what was asked for, and advances the world."""
+        """Sends the collected commands, and advances the world by a tick."""
         commands, self._commands = self._commands, []
         with self._talking():
             for response in self._client.apply_batch_sync(commands, False):
@@ -308,13 +308,13 @@ class CarlaWorld:
             return float(self._actors[car].get_wheel_steer_angle(carla.VehicleWheelLocation.FL_Wheel))
 
     def contacts(self) -> list[Contact]:
-        """What sensors have reported since this was last asked. A report may be a tick late: it comes by itself."""
+        """Sensor reports since the last call. Reports are asynchronous and may be a tick late."""
         found = list(self._contacts)
         del self._contacts[: len(found)]
         return found
 
     def clear(self) -> None:
-        """Removes all that was spawned; a server that has ceased to answer is not asked again."""
+        """Removes all spawned actors, unless the server has stopped answering."""
         sensors, actors = self._sensors, list(self._actors)
         self._forget()
         if self._lost:
@@ -326,7 +326,7 @@ class CarlaWorld:
             self._client.apply_batch_sync([carla.command.DestroyActor(number) for number in numbers], False)
 
     def close(self) -> None:
-        """Removes all that was spawned, and lets the server run as it did before. Never raises."""
+        """Removes all spawned actors and restores the server's settings. Never raises."""
         with suppress(MrlBenchError):
             self.clear()
             if not self._lost:
@@ -335,7 +335,7 @@ class CarlaWorld:
         self._lock.close()
 
     def _forget(self) -> None:
-        """Without a word to the server, which may be dead, or has begun another episode."""
+        """Forgets all actors without a call to the server, which may be dead or in another episode."""
         self._actors, self._sensors, self._commands, self._contacts = {}, [], [], []
 
     @contextmanager
@@ -349,7 +349,7 @@ class CarlaWorld:
 
 
 def _lock(server: Address) -> Any:
-    """A file that one process at a time has open; whichever way it ends, the system lets go of it."""
+    """A lock file that one process at a time holds; the system releases it however the process ends."""
     file = (Path(tempfile.gettempdir()) / f"mrl-bench-carla-{server.host}-{server.port}.lock").open("w")
     fcntl.flock(file, fcntl.LOCK_EX)
     return file

@@ -1,4 +1,4 @@
-"""Copies of a map side by side in one OpenDRIVE file, so that many cars have a road of their own in one world.
+"""Tiles copies of a map in one OpenDRIVE file, so that many cars have separate roads in one world.
 
 A CARLA server has one world, and the cars of a batch move together. On copies of their map, far enough from each other
 that no two cars ever meet, each drives as if it were alone; and one tick advances them all.
@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-MARGIN = 60.0  # [m] around a map's lanes: a car ends its episode long before it gets that far
+MARGIN = 60.0  # [m] around a map's lanes: a car's episode ends long before it gets that far
 
-# Attributes that hold an id, with what it is an id of. In OpenDRIVE, ids of roads and of junctions may coincide.
+# Attributes that hold an id, and what kind of id. In OpenDRIVE, ids of roads and of junctions may coincide.
 _IDS = {
     "road": {"id": "road", "junction": "junction"},
     "junction": {"id": "junction"},
@@ -37,7 +37,7 @@ class Area(NamedTuple):
 
 
 def offsets(area: Area, count: int) -> list[tuple[float, float]]:
-    """Where copies of a map lie: how far each is moved [m], on a grid around the origin that is about square.
+    """Offsets [m] of the copies of a map, on a roughly square grid around the origin.
 
     Near the origin, because CARLA tells positions in float32: to 0.1 mm up to 1 km from it.
     """
@@ -55,7 +55,7 @@ def offsets(area: Area, count: int) -> list[tuple[float, float]]:
 
 
 def side_by_side(xodr: str, moves: Sequence[tuple[float, float]]) -> str:
-    """A map with one copy of another for each of the moves. Ids that are numbers stay numbers."""
+    """A map with a copy of `xodr` at each offset. Numeric ids stay numeric."""
     root = ElementTree.fromstring(xodr)
     originals = [child for child in root if child.tag != "header"]
     for child in originals:

@@ -14,7 +14,7 @@ from mrl_tasks.driving.vehicle import STANDARD, Car
 
 
 class Physics(NamedTuple):
-    """The entries of a `VehiclePhysicsControl` that tell one car from another, in CARLA's units."""
+    """The entries of a `VehiclePhysicsControl` that differ between our cars, in CARLA's units."""
 
     mass: float  # [kg]
     mass_x: float  # [m] of the centre of mass, forward
@@ -27,7 +27,7 @@ class Physics(NamedTuple):
 
 
 def physics_of(car: Car, stock: Physics) -> Physics:
-    """What to ask of a server whose own car is `stock`."""
+    """The physics to set on a server whose stock car has `stock`."""
     return Physics(
         mass=stock.mass * car.mass / STANDARD.mass,
         mass_x=stock.mass_x + car.mass_offset - STANDARD.mass_offset,

@@ -36,11 +36,11 @@ def length_for(horizon: int) -> int:
 
 @cache
 def stretches(xodr: str, length: int) -> tuple[Stretch, ...]:
-    """As many as are found one after the other, in an order that is the map's alone. Args: length: [m] of each."""
+    """Stretches found greedily, in an order that depends only on the map. Args: length: [m] of each."""
     found: list[Stretch] = []
     for way in ways(xodr, APART, _STRIDE):
         first = next(way)
-        if _apart(_table([first]), found):  # or it need not be walked along
+        if _apart(_table([first]), found):  # else it is not worth walking along
             stretch = _even(_table([first, *islice(way, int(1.5 * length / _STRIDE))]), length)
             if stretch is not None and _apart(stretch, found):
                 found.append(stretch)
@@ -48,7 +48,7 @@ def stretches(xodr: str, length: int) -> tuple[Stretch, ...]:
 
 
 def one_behind_the_other(found: Sequence[Stretch]) -> Route:
-    """A route of stretches, whose last points are seen and not driven. The lane to keep is as wide as the narrowest."""
+    """A route of stretches; their last points are only seen ahead. The narrowest stretch gives the lane's width."""
     x, y, heading, _, width = np.concatenate(found, axis=1)
     half = float(width.min()) / 2
     return Route(
