@@ -55,8 +55,8 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _calibrate(options: argparse.Namespace) -> int:
-    from mrl_tasks.driving.carla import Address
     from mrl_tasks.driving.carla.calibrate import calibrate, report
+    from mrl_tasks.driving.carla.server import Address
     from mrl_tasks.driving.family import Driving
 
     server = Address(options.carla_host or Driving.carla_host, options.carla_port or Driving.carla_port)

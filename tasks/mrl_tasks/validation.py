@@ -1,4 +1,4 @@
-"""Checks of task parameters that every family needs."""
+"""Validation of task parameters, shared by all families."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ from mrl_bench.types import TaskBatch
 
 
 def require_listed_values(params: Mapping[str, Param], tasks: TaskBatch) -> None:
-    """Checks that each parameter with listed values has one of them in every task.
-
-    Raises:
-        UsageError: a task has another value.
-    """
+    """Raises UsageError if a parameter with listed values has another value in some task."""
     for name, param in params.items():
         if param.values and not set(tasks.column(name).tolist()) <= set(param.values):
             raise UsageError(f"{name} must be one of {param.values}")

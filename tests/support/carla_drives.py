@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from mrl_tasks.driving.carla import Address
 from mrl_tasks.driving.carla import client as carla_world
 from mrl_tasks.driving.carla.backend import connect
+from mrl_tasks.driving.carla.server import Address
 from mrl_tasks.driving.environment import DrivingEnv
 from mrl_tasks.driving.family import EVENTS, Driving
 from mrl_tasks.driving.vehicle import CarState

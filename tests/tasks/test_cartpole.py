@@ -1,4 +1,4 @@
-"""CartPole against Gymnasium, against the equations of motion, and against answers worked out by hand."""
+"""Compares CartPole with Gymnasium, with the equations of motion, and with values computed by hand."""
 
 from __future__ import annotations
 
@@ -78,17 +78,17 @@ def test_bang_bang_is_gymnasiums_cartpole() -> None:
                 break
         np.testing.assert_allclose(ours[1 : len(theirs) + 1, e], theirs, rtol=0, atol=1e-12)
         lengths.append(len(theirs))
-    assert min(lengths[:controlled]) == horizon, "the controller should have met the whole episode"
-    assert max(lengths[controlled:]) < horizon, "random actions should have met the end"
+    assert min(lengths[:controlled]) == horizon, "the controller should keep the pole up for a whole episode"
+    assert max(lengths[controlled:]) < horizon, "random actions should end every episode early"
 
 
-def test_episodes_start_within_5_hundredths_as_their_stream_says() -> None:
+def test_initial_states_are_keyed_random_numbers_within_5_hundredths() -> None:
     start = carts(CartPole(), {}, {}, episodes=3).reset(11)
     np.testing.assert_allclose(start.numpy(), 0.1 * uniforms(("reset", 11), 2, 3, 4) - 0.05, atol=1e-16)
 
 
 def some_physics(tasks_: int = 200) -> tuple[Physics, Tensor, Tensor, Tensor, Tensor, TaskBatch]:
-    """Tasks all over the box, and x_dot, theta, theta_dot and force for each, (B, 1)."""
+    """Tasks from all over the parameter box, and x_dot, theta, theta_dot and force for each, (B, 1)."""
     family = CartPole()
     low, high = (np.array([getattr(p, end) for p in family.params.values()]) for end in ("low", "high"))
     batch = TaskBatch(
@@ -120,8 +120,8 @@ def test_accelerations_solve_the_equations_of_motion() -> None:
     torch.testing.assert_close(pole, m * length * g * theta.sin() - mu_p * theta_dot)
 
 
-def test_friction_takes_the_energy_that_it_should() -> None:
-    """The power of all forces is that of friction, -mu_c |x_dot| - mu_p theta_dot^2, where no other force acts."""
+def test_friction_dissipates_energy_at_the_rate_of_the_formula() -> None:
+    """Without other forces, energy changes by the power of friction, -mu_c |x_dot| - mu_p theta_dot^2."""
     physics, x_dot, theta, theta_dot, force, _ = some_physics()
     for state in (x_dot, theta, theta_dot):
         state.requires_grad_()
@@ -162,14 +162,14 @@ def test_delay_shifts_the_actions() -> None:
     assert torch.equal(trajectory(late, actions), expected), "an episode inherits actions from the one before"
 
 
-def test_a_delay_that_is_no_number_of_steps_is_refused() -> None:
+def test_a_delay_that_is_not_a_legal_number_of_steps_is_rejected() -> None:
     for delay in (0.5, -1.0, 11.0, np.nan):
         with pytest.raises(UsageError, match="actuator_delay"):
             carts(CartPole(), {}, {"actuator_delay": delay})
 
 
 @pytest.mark.parametrize("control", ["force", "bang_bang"])
-def test_backward_wiring_turns_the_action_round(control: str) -> None:
+def test_a_reversed_motor_negates_the_action(control: str) -> None:
     family, actions = CartPole(control=control), 0.5 * noise(30, 1, 4)  # type: ignore[arg-type]
     backwards = trajectory(carts(family, {"wiring": -1.0}, episodes=4), actions)
     assert torch.equal(backwards, trajectory(carts(family, {}, episodes=4), -actions))
@@ -191,7 +191,7 @@ def test_target_reward_falls_by_half_a_metre_and_ends_at_2_m() -> None:
     torch.testing.assert_close(reward[:, 0], torch.tensor([0.5, 1.0, 0.0, 0.0], dtype=DOUBLE))
 
 
-def test_target_reward_looks_at_the_state_after_the_step() -> None:
+def test_target_reward_depends_on_the_state_after_the_step() -> None:
     env = carts(CartPole(reward="target"), {})
     env.reset(0)
     env.state = torch.tensor([0.5, 5.0, 0.0, 0.0], dtype=DOUBLE).view(4, 1, 1)
@@ -207,7 +207,7 @@ def test_only_the_target_reward_has_a_target() -> None:
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 def test_a_broken_state_fails_in_its_step_and_earns_nothing(entry: int, poison: float) -> None:
     class Poisoned(CartPoleEnv):
-        """Slot (0, 1) breaks before the fourth step."""
+        """Instance (0, 1) breaks down before the fourth step."""
 
         def step(self, action: Tensor) -> Step:
             self.steps = getattr(self, "steps", 0) + 1
@@ -231,7 +231,7 @@ def test_a_broken_state_fails_in_its_step_and_earns_nothing(entry: int, poison: 
     assert torch.equal(broken.obs[1], sound.obs[1])
 
 
-def test_what_has_ended_stays_as_it_is() -> None:
+def test_ended_instances_do_not_change() -> None:
     env = carts(CartPole(), {}, episodes=4)
     states, ended = [env.reset(0)], []
     for action in torch.ones(60, 1, 4, 1):
@@ -248,7 +248,7 @@ def test_what_has_ended_stays_as_it_is() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of the compiler's own making
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # raised by the compiler itself
 @pytest.mark.parametrize("control", ["force", "bang_bang"])
 @pytest.mark.parametrize("reward", ["balance", "target"])
 def test_the_compiled_step_agrees_to_rounding(control: str, reward: str) -> None:

@@ -1,4 +1,4 @@
-"""Every family keeps every promise under every set of options, and a family that breaks one is caught."""
+"""Every family passes every check with every set of options, and each check finds the error that it is for."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from mrl_bench import registry
-from mrl_bench.checks import family as conformance
+from mrl_bench.checks import family as family_checks
 from mrl_bench.family import BatchEnv, Param, TaskFamily
 from mrl_bench.keyed_random import uniforms
 from mrl_bench.types import EnvSpec, Step, TaskBatch
 
-# Option sets that change which parameters there are or how they act; a family that is not listed has its defaults.
+# Option sets that change which parameters a family has, or their effect. Other families use their defaults.
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "cartpole": [{}, {"control": "bang_bang", "reward": "target"}],
     "driving": [{}, {"road": "highway", "traffic": 6}, {"road": "crossing", "traffic": 2, "events": True}],
@@ -28,16 +28,16 @@ VARIANTS = [
 ]
 
 
-@pytest.mark.parametrize("promise", conformance.CHECKS, ids=lambda promise: promise.__name__)
+@pytest.mark.parametrize("check", family_checks.CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
-def test_every_family_keeps_its_promises(
-    name: str, options: dict[str, Any], promise: Callable[[TaskFamily], None]
+def test_every_family_passes_every_check(
+    name: str, options: dict[str, Any], check: Callable[[TaskFamily], None]
 ) -> None:
-    promise(registry.find("family", name)(**options))
+    check(registry.find("family", name)(**options))
 
 
 class Sound:
-    """B x E points on a line, each sliding at a speed of its task; an episode ends at |x| > 1."""
+    """B x E points that slide on a line at their task's speed; an episode ends at |x| > 1."""
 
     def __init__(self, tasks: TaskBatch, episodes: int, dtype: torch.dtype) -> None:
         self.dtype, self.shape = dtype, (len(tasks), episodes)
@@ -200,63 +200,63 @@ class Sliders:
 
 
 @pytest.mark.parametrize(
-    "promise",
-    [promise for promise in conformance.CHECKS if promise is not conformance.imports_no_simulator],
-    ids=lambda promise: promise.__name__,
+    "check",
+    [check for check in family_checks.CHECKS if check is not family_checks.imports_no_simulator],
+    ids=lambda check: check.__name__,
 )
-def test_a_sound_family_passes(promise: Callable[[TaskFamily], None]) -> None:
-    promise(Sliders())
+def test_a_sound_family_passes(check: Callable[[TaskFamily], None]) -> None:
+    check(Sliders())
 
 
 @pytest.mark.parametrize(
-    ("env", "promise", "message"),
+    ("env", "check", "message"),
     [
-        (IgnoresWind, conformance.every_parameter_is_alive, "'wind' is dead"),
-        (KeepsTheFirstStride, conformance.tasks_leave_nothing_behind, "first in its process"),
-        (SharesTheLastStride, conformance.tasks_leave_nothing_behind, "beside an environment"),
-        (CompoundsOverTasks, conformance.tasks_leave_nothing_behind, "after a task"),
-        (CompoundsOverResets, conformance.same_seed_same_trajectory, "after a second reset"),
-        (GoesOnWithItsGenerator, conformance.same_seed_same_trajectory, "after a second reset"),
-        (DrawsForTheWholeBatch, conformance.slots_do_not_depend_on_neighbours, "obs is different in a batch"),
+        (IgnoresWind, family_checks.every_parameter_has_an_effect, "'wind' has no effect"),
+        (KeepsTheFirstStride, family_checks.no_state_leaks_between_tasks, "first in its process"),
+        (SharesTheLastStride, family_checks.no_state_leaks_between_tasks, "while an environment"),
+        (CompoundsOverTasks, family_checks.no_state_leaks_between_tasks, "after a task"),
+        (CompoundsOverResets, family_checks.same_seed_same_trajectory, "after a second reset"),
+        (GoesOnWithItsGenerator, family_checks.same_seed_same_trajectory, "after a second reset"),
+        (DrawsForTheWholeBatch, family_checks.instances_are_independent, "obs differs in a batch"),
         (
             LooksAtItsNeighbours,
-            conformance.slots_do_not_depend_on_neighbours,
-            "reward is different in a batch",
+            family_checks.instances_are_independent,
+            "reward differs in a batch",
         ),
-        (Autoresets, conformance.ended_slots_stay_still, "moves slot"),
-        (SlidesOnAfterTheEnd, conformance.ended_slots_stay_still, "moves slot"),
-        (TakesAnyAction, conformance.actions_are_clamped, "clamped"),
-        (GivesItsState, conformance.memory_is_not_shared, "overwritten"),
-        (IsSilentAboutNan, conformance.broken_simulations_are_flagged, "not marked failed"),
-        (PlaysOnWithNan, conformance.broken_simulations_are_flagged, "never marked failed"),
-        (GivesDoubles, conformance.numbers_have_the_right_form, "reward is torch.float64"),
-        (GivesColumns, conformance.numbers_have_the_right_form, "reward has shape"),
+        (Autoresets, family_checks.ended_instances_do_not_change, "changes instance"),
+        (SlidesOnAfterTheEnd, family_checks.ended_instances_do_not_change, "changes instance"),
+        (TakesAnyAction, family_checks.actions_are_clamped, "clamped"),
+        (GivesItsState, family_checks.memory_is_not_shared, "overwritten"),
+        (IsSilentAboutNan, family_checks.broken_simulations_are_flagged, "not flagged failed"),
+        (PlaysOnWithNan, family_checks.broken_simulations_are_flagged, "never flagged failed"),
+        (GivesDoubles, family_checks.shapes_and_dtypes_are_right, "reward is torch.float64"),
+        (GivesColumns, family_checks.shapes_and_dtypes_are_right, "reward has shape"),
     ],
 )
 def test_a_broken_simulation_is_caught(
-    env: type[Sound], promise: Callable[[TaskFamily], None], message: str
+    env: type[Sound], check: Callable[[TaskFamily], None], message: str
 ) -> None:
     with pytest.raises(AssertionError, match=message):
-        promise(Sliders(env=env.__name__))
+        check(Sliders(env=env.__name__))
 
 
 @pytest.mark.parametrize(
     ("param", "message"),
     [
-        (Param(5.0, 0.1, 3.0, "m/s", "at a full action"), "out of bounds"),
-        (Param(1.0, 3.0, 0.1, "m/s", "at a full action"), "not a range"),
-        (Param(1.0, 0.1, float("inf"), "m/s", "at a full action"), "not a range"),
+        (Param(5.0, 0.1, 3.0, "m/s", "at a full action"), "outside"),
+        (Param(1.0, 3.0, 0.1, "m/s", "at a full action"), "low must be below high"),
+        (Param(1.0, 0.1, float("inf"), "m/s", "at a full action"), "low must be below high"),
         (Param(1.0, 0.1, 3.0, "", "at a full action"), "no unit"),
         (Param(1.0, 0.1, 3.0, "m/s", ""), "no doc"),
-        (Param(1.0, 0.1, 3.0, "m/s", "at a full action", values=(0.5, 2.0)), "default not in values"),
+        (Param(1.0, 0.1, 3.0, "m/s", "at a full action", values=(0.5, 2.0)), "default is not one of values"),
     ],
 )
 def test_a_wrong_declaration_is_caught(param: Param, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(Sliders.params, "speed", param)
     with pytest.raises(AssertionError, match=message):
-        conformance.declares_its_parameters(Sliders())
+        family_checks.declares_its_parameters(Sliders())
 
 
 def test_a_family_that_imports_torch_is_caught() -> None:
     with pytest.raises(AssertionError, match="imports torch"):
-        conformance.imports_no_simulator(Sliders())
+        family_checks.imports_no_simulator(Sliders())

@@ -1,4 +1,4 @@
-"""What a scenario may vary does what it says, to the slots that it is for, and to no others."""
+"""Each parameter has its documented effect on the instances of its task, and on no others."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ every_robot = pytest.mark.parametrize("name", ROBOTS)
 def tasks_of(
     family: Locomotion, values: NDArray[np.float64] | None = None, **columns: float | list[float]
 ) -> TaskBatch:
-    """Tasks with these values, or default ones but for some columns."""
+    """Tasks with these values, or default tasks except for some columns."""
     names = tuple(family.params)
     if values is None:
         count = max((len(np.atleast_1d(column)) for column in columns.values()), default=1)
@@ -46,7 +46,7 @@ def tasks_of(
 
 
 def random_tasks(family: Locomotion, count: int, seed: int = 0) -> TaskBatch:
-    """Tasks of which all parameters but the limb lengths differ."""
+    """Tasks that differ in all parameters but the limb lengths."""
     rng = np.random.default_rng(seed)
     tasks = tasks_of(family, np.tile([param.default for param in family.params.values()], (count, 1)))
     for i, (name, param) in enumerate(family.params.items()):
@@ -58,16 +58,16 @@ def random_tasks(family: Locomotion, count: int, seed: int = 0) -> TaskBatch:
     return tasks
 
 
-def actions(family: Locomotion, steps: int, slots: tuple[int, int] = (1, 1), seed: int = 0) -> Tensor:
-    """(T, B, E, A), the same for slot (b, e) however many there are."""
+def actions(family: Locomotion, steps: int, shape: tuple[int, int] = (1, 1), seed: int = 0) -> Tensor:
+    """(T, B, E, A). The actions of a flat instance index do not depend on the number of instances."""
     rng = np.random.default_rng(seed)
     drawn = rng.uniform(-1, 1, (64, 256, family.spec.act_dim))
-    index = np.arange(slots[0] * slots[1]).reshape(slots)
+    index = np.arange(shape[0] * shape[1]).reshape(shape)
     return torch.tensor(drawn[:steps, index])
 
 
 def play(env: LocomotionEnv, actions: Tensor, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Observations (T + 1, B, E, O), rewards (T, B, E), and which slots lived before each step (T, B, E)."""
+    """Observations (T + 1, B, E, O), rewards (T, B, E), and which instances were alive before each step (T, B, E)."""
     obs, rewards, lives = [env.reset(seed)], [], []
     alive = torch.ones(obs[0].shape[:2], dtype=torch.bool)
     for action in actions:
@@ -95,14 +95,14 @@ def test_every_parameter_changes_trajectory_or_reward(name: str, task: str) -> N
         with pytest.raises(UsageError, match="can turn"):
             Locomotion(robot=name, task=task)
         return
-    family = Locomotion(robot=name, task=task, reset_noise=0.0)  # so that all tasks start alike
-    physics = Locomotion(robot=name).params  # is checked once, under the task "forward"
+    family = Locomotion(robot=name, task=task, reset_noise=0.0)  # all tasks have the same initial state
+    physics = Locomotion(robot=name).params  # checked once, for the task "forward"
     checked = {key: param for key, param in family.params.items() if task == "forward" or key not in physics}
     rows = [
         (key, value)
         for key, param in checked.items()
         for value in (param.low, param.high, *(() if param.values else (0.7 * param.low + 0.3 * param.high,)))
-    ]  # not the ends alone: the largest heading is the least one again
+    ]  # not only the bounds: the largest and the smallest heading are the same direction
     default = [param.default for param in family.params.values()]
     tasks = tasks_of(family, np.tile(default, (1 + len(rows), 1)))
     for row, (key, value) in enumerate(rows, start=1):
@@ -117,7 +117,7 @@ def test_every_parameter_changes_trajectory_or_reward(name: str, task: str) -> N
 
 
 @every_robot
-def test_physics_of_one_task_do_not_reach_the_next(name: str) -> None:
+def test_physics_of_one_task_do_not_affect_the_next(name: str) -> None:
     family = Locomotion(robot=name)
     acts = actions(family, 20)
     first = played(family, tasks_of(family), acts)
@@ -155,7 +155,7 @@ def test_a_delay_of_two_steps_is_the_same_actions_two_steps_later() -> None:
         assert torch.equal(one, other)
 
 
-def test_a_delay_is_each_task_s_own_and_starts_afresh_with_an_episode() -> None:
+def test_each_task_has_its_own_delay_and_a_reset_drops_delayed_actions() -> None:
     family = Locomotion(robot="hopper")
     acts = actions(family, 10, (3, 1))
     env = family.make(tasks_of(family, action_delay=[0.0, 3.0, 1.0]), 1, CPU, torch.float64)
@@ -167,7 +167,7 @@ def test_a_delay_is_each_task_s_own_and_starts_afresh_with_an_episode() -> None:
     assert not torch.equal(first[0][:, 2], shared[0][:, 2])
 
 
-def test_a_shift_by_half_lets_hind_and_fore_legs_change_commands() -> None:
+def test_a_shift_by_half_swaps_the_actions_of_hind_and_front_legs() -> None:
     family = Locomotion(robot="half_cheetah")
     acts = actions(family, 10)
     swapped = played(family, tasks_of(family, actuator_shift=3.0), acts)
@@ -176,29 +176,29 @@ def test_a_shift_by_half_lets_hind_and_fore_legs_change_commands() -> None:
 
 
 @pytest.mark.parametrize("how", ["joint_disabled[bshin]", "crippled_joint"])
-def test_a_dead_joint_gives_no_torque_and_costs_nothing(how: str) -> None:
+def test_a_disabled_joint_gives_no_torque_and_costs_nothing(how: str) -> None:
     family = Locomotion(robot="half_cheetah")
     acts = actions(family, 10)
     still = acts.clone()
     still[..., 1] = 0.0
     value = 1.0 if how.startswith("joint") else 2.0  # bshin is the second actuator
-    dead = played(family, tasks_of(family, **{how: value}), acts)
-    for one, other in zip(dead, played(family, tasks_of(family), still), strict=True):
+    disabled = played(family, tasks_of(family, **{how: value}), acts)
+    for one, other in zip(disabled, played(family, tasks_of(family), still), strict=True):
         assert torch.equal(one, other)
 
 
-def test_a_crippled_leg_of_the_ant_has_two_dead_joints_and_is_smaller() -> None:
+def test_a_crippled_leg_of_the_ant_has_two_disabled_joints_and_is_smaller() -> None:
     family = Locomotion(robot="ant")
-    dead_joints = {"joint_disabled[hip_2]": 1.0, "joint_disabled[ankle_2]": 1.0}
+    disabled_joints = {"joint_disabled[hip_2]": 1.0, "joint_disabled[ankle_2]": 1.0}
     acts = actions(family, 10)
-    crippled, dead = (
-        played(family, tasks_of(family, **c), acts) for c in ({"crippled_leg": 2.0}, dead_joints)
+    crippled, disabled = (
+        played(family, tasks_of(family, **c), acts) for c in ({"crippled_leg": 2.0}, disabled_joints)
     )
-    assert torch.equal(crippled[1][:3], dead[1][:3])  # while in the air
-    assert not torch.equal(crippled[0], dead[0])
+    assert torch.equal(crippled[1][:3], disabled[1][:3])  # while in the air
+    assert not torch.equal(crippled[0], disabled[0])
 
 
-def test_a_gear_of_minus_one_is_a_motor_wired_backwards() -> None:
+def test_a_gear_of_minus_one_is_a_reversed_motor() -> None:
     family = Locomotion(robot="walker2d")
     acts = actions(family, 10)
     mirrored = acts.clone()
@@ -207,13 +207,13 @@ def test_a_gear_of_minus_one_is_a_motor_wired_backwards() -> None:
     assert torch.equal(backwards[0], played(family, tasks_of(family), mirrored)[0])
 
 
-def test_numbers_that_must_be_whole_are() -> None:
+def test_a_delay_that_is_not_a_whole_number_is_rejected() -> None:
     family = Locomotion()
     with pytest.raises(UsageError, match="action_delay must be one of"):
         family.make(tasks_of(family, action_delay=0.5), 1, CPU)
 
 
-# --- Rewards, observations, starts
+# --- Rewards, observations, initial states
 
 
 def test_reward_of_velocity_direction_and_forward() -> None:
@@ -248,7 +248,7 @@ def test_reward_of_heading_and_goal() -> None:
     torch.testing.assert_close(rewards[:, 0, 0], -distance - cost, rtol=0, atol=1e-12)
 
 
-def test_options_change_clock_and_observation() -> None:
+def test_options_change_time_step_and_observation() -> None:
     assert Locomotion(robot="walker2d", timestep=0.004, frame_skip=4).spec.dt == 0.016
     assert Locomotion(robot="half_cheetah", observe_torso=True).spec.obs_dim == 20
     assert Locomotion(robot="ant", observe_place=True).spec.obs_dim == 29
@@ -259,7 +259,7 @@ def test_options_change_clock_and_observation() -> None:
     assert (one - other)[:4].abs().max() < 1e-2
 
 
-def test_an_option_says_when_a_robot_is_healthy() -> None:
+def test_options_define_when_a_robot_is_healthy() -> None:
     acts = actions(Locomotion(robot="hopper"), 60)
     for options, ends in (
         ({}, True),
@@ -273,7 +273,7 @@ def test_an_option_says_when_a_robot_is_healthy() -> None:
 
 
 @every_robot
-def test_starts_are_gymnasium_s_and_of_seed_and_slot_alone(name: str) -> None:
+def test_initial_states_are_distributed_as_in_gymnasium_and_keyed_by_seed_and_instance(name: str) -> None:
     family = Locomotion(robot=name)
     robot = family.body
     many, few = (family.make(tasks_of(family, action_delay=[0.0] * b), e, CPU) for b, e in ((40, 10), (2, 3)))
@@ -287,15 +287,15 @@ def test_starts_are_gymnasium_s_and_of_seed_and_slot_alone(name: str) -> None:
     assert abs(velocity.std() - (1.0 if robot.gaussian_velocities else 1 / math.sqrt(3))) < 0.03
 
 
-# --- Slots
+# --- Environment instances
 
 
 @every_robot
 @pytest.mark.parametrize("limbs", [False, True], ids=["fields", "limbs"])
-def test_a_slot_is_the_same_alone_and_among_255_others(name: str, limbs: bool) -> None:
+def test_an_instance_is_the_same_alone_and_among_255_others(name: str, limbs: bool) -> None:
     family = Locomotion(robot=name, task="velocity")
     tasks, acts = random_tasks(family, 64, seed=int(limbs)), actions(family, 12, (64, 4))
-    if limbs:  # then every task has a model of its own, but the first alone would not
+    if limbs:  # then the batch has one model per task, but the first task alone has none
         lengths = [i for i, param in enumerate(tasks.names) if param.startswith("limb_length")]
         tasks.values[1:, lengths] = np.random.default_rng(0).uniform(0.9, 1.2, (63, len(lengths)))
     obs, rewards = played(family, tasks, acts)
@@ -319,7 +319,7 @@ def test_the_number_of_threads_changes_no_bit(name: str) -> None:
         assert torch.equal(first, second)
 
 
-def test_an_ended_slot_is_not_stepped() -> None:
+def test_an_ended_instance_is_not_simulated() -> None:
     family = Locomotion(robot="hopper")
     env = family.make(tasks_of(family), 32, CPU)
     play(env, actions(family, 60, (1, 32)))
@@ -330,7 +330,7 @@ def test_an_ended_slot_is_not_stepped() -> None:
     assert torch.equal(env.simulation.state[ended], before[ended])
 
 
-def test_observations_are_of_the_type_asked_for_and_not_live() -> None:
+def test_observations_have_the_requested_dtype_and_new_memory() -> None:
     family = Locomotion(robot="humanoid")
     for dtype in (torch.float32, torch.float64):
         env = family.make(tasks_of(family), 2, CPU, dtype)
@@ -349,7 +349,7 @@ def test_a_missing_part_says_what_to_install(package: str, monkeypatch: pytest.M
 
     for module in (family_module, models_module):
         monkeypatch.setattr(module, "find_spec", find)
-    family = Locomotion(robot="hopper", control_cost=0.123)  # which no test has built
+    family = Locomotion(robot="hopper", control_cost=0.123)  # an uncached model
     with pytest.raises(MissingPart, match="pip install"):
         family.make(tasks_of(family), 1, CPU)
 

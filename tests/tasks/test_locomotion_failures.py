@@ -1,6 +1,6 @@
-"""A simulation that breaks down marks its slot in that very step, and touches no other slot.
+"""A simulation that breaks down flags its instance as failed in that step, and affects no other instance.
 
-MuJoCo resets a bad state by itself in the middle of an episode, goes on, and only counts a warning.
+MuJoCo itself resets a bad state in the middle of an episode, continues, and only counts a warning.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ every_robot = pytest.mark.parametrize("name", ROBOTS)
 
 
 @pytest.fixture(autouse=True)
-def _leaves_no_trace(
+def _prints_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
@@ -40,17 +40,17 @@ def _leaves_no_trace(
     assert mujoco.get_mju_user_warning() is None
 
 
-def tasks_of(family: Locomotion, **sick: float) -> TaskBatch:
-    """Three tasks, of which the second has these parameters; a stem is all its entries."""
+def tasks_of(family: Locomotion, **bad: float) -> TaskBatch:
+    """Three tasks; the second has these parameters. A stem stands for all its entries."""
     names = tuple(family.params)
     values = np.tile([param.default for param in family.params.values()], (3, 1))
-    for stem, value in sick.items():
+    for stem, value in bad.items():
         values[1, [i for i, name in enumerate(names) if name.partition("[")[0] == stem]] = value
     return TaskBatch(names, values)
 
 
-def make(family: Locomotion, **sick: float) -> LocomotionEnv:
-    return family.make(tasks_of(family, **sick), 1, CPU, torch.float64)
+def make(family: Locomotion, **bad: float) -> LocomotionEnv:
+    return family.make(tasks_of(family, **bad), 1, CPU, torch.float64)
 
 
 def push(env: LocomotionEnv, strength: float = 1.0) -> Step:
@@ -62,20 +62,20 @@ def push(env: LocomotionEnv, strength: float = 1.0) -> Step:
     "parameter", ["body_mass", "actuator_gear", "limb_length", "joint_damping", "gravity"]
 )
 @pytest.mark.parametrize("value", [NAN, INF, -INF, 1e9, -1e9, -0.0])
-def test_a_task_that_cannot_be_fails_in_the_first_step(name: str, parameter: str, value: float) -> None:
+def test_a_task_out_of_bounds_fails_in_the_first_step(name: str, parameter: str, value: float) -> None:
     family = Locomotion(robot=name)
     if parameter not in {param.partition("[")[0] for param in family.params}:
         pytest.skip(f"the {name} has no {parameter}")
     if value == 0 and parameter in ("actuator_gear", "joint_damping"):
-        pytest.skip("which may be 0")
+        pytest.skip("0 is a legal value")
     env, healthy = make(family, **{parameter: value}), make(family)
     first = env.reset(0)
     assert torch.equal(first, healthy.reset(0))
     for _ in range(3):
-        step, beside = push(env), push(healthy)
+        step, expected = push(env), push(healthy)
         assert step.failed.flatten().tolist() == [False, True, False]
-        assert torch.equal(step.obs[[0, 2]], beside.obs[[0, 2]])
-        assert torch.equal(step.reward[[0, 2]], beside.reward[[0, 2]])
+        assert torch.equal(step.obs[[0, 2]], expected.obs[[0, 2]])
+        assert torch.equal(step.reward[[0, 2]], expected.reward[[0, 2]])
 
 
 @every_robot
@@ -91,18 +91,20 @@ def test_a_task_that_cannot_be_fails_in_the_first_step(name: str, parameter: str
         ("gravity", 1e16),
     ],
 )
-def test_physics_that_mujoco_warns_of_fail_in_the_first_step(name: str, parameter: str, value: float) -> None:
+def test_physics_that_cause_a_mujoco_warning_fail_in_the_first_step(
+    name: str, parameter: str, value: float
+) -> None:
     family = Locomotion(robot=name)
     if name == "swimmer" and parameter in ("body_mass", "joint_damping", "gravity") and value == value:
-        pytest.skip("the swimmer has no damping nor weight, and its joints have an inertia of their own")
-    tasks, slots = tasks_of(family, **{parameter: value}), torch.ones(3, dtype=torch.bool)
-    sick, well = (CpuSimulation(family.body, each, 1) for each in (tasks, tasks_of(family)))
-    for simulation in (sick, well):
+        pytest.skip("the swimmer has neither damping nor weight, and its joints have armature")
+    tasks, living = tasks_of(family, **{parameter: value}), torch.ones(3, dtype=torch.bool)
+    broken_one, healthy = (CpuSimulation(family.body, each, 1) for each in (tasks, tasks_of(family)))
+    for simulation in (broken_one, healthy):
         simulation.start(simulation.rest)
         control = torch.full((3, len(family.body.actuators)), 0.5, dtype=torch.float64)
-        broken = simulation.advance(control, slots)
-        assert broken.tolist() == [False, simulation is sick, False]
-    assert torch.equal(sick.state[[0, 2]], well.state[[0, 2]])
+        broken = simulation.advance(control, living)
+        assert broken.tolist() == [False, simulation is broken_one, False]
+    assert torch.equal(broken_one.state[[0, 2]], healthy.state[[0, 2]])
 
 
 @every_robot
@@ -119,7 +121,7 @@ def test_a_bad_state_fails_and_the_next_episode_does_not(name: str, coordinate: 
 
 
 @every_robot
-def test_an_action_that_is_no_number_fails(name: str) -> None:
+def test_a_nan_action_fails(name: str) -> None:
     env = make(Locomotion(robot=name))
     env.reset(0)
     action = torch.zeros(3, 1, len(env.robot.actuators))
@@ -139,8 +141,8 @@ def test_a_state_that_turns_bad_in_the_last_time_step_fails_before_mujoco_sees_i
 @pytest.mark.parametrize(
     ("name", "damping"), [("half_cheetah", -2.0), ("walker2d", -60.0), ("walker2d", -150.0), ("ant", -150.0)]
 )
-def test_a_slot_fails_in_the_step_in_which_mujoco_resets_it(name: str, damping: float) -> None:
-    """Under negative damping, with which the robot shakes itself more and more."""
+def test_an_instance_fails_in_the_step_in_which_mujoco_resets_it(name: str, damping: float) -> None:
+    """Negative damping makes the robot oscillate more and more."""
     robot, living = ROBOTS[name], torch.ones(3, dtype=torch.bool)
     simulation = CpuSimulation(robot, tasks_of(Locomotion(robot=name), joint_damping=damping), 1)
     start = simulation.rest.clone()
@@ -157,6 +159,8 @@ def test_a_slot_fails_in_the_step_in_which_mujoco_resets_it(name: str, damping: 
         with quiet():
             mujoco.mj_step(model, data, robot.frame_skip)
         was_reset = data.time < (step - 0.5) * robot.frame_skip * robot.timestep
-        bad = was_reset or np.abs([*data.qpos, *data.qvel]).max() > 1e10  # a state that it would reset next
+        bad = (
+            was_reset or np.abs([*data.qpos, *data.qvel]).max() > 1e10
+        )  # a state that MuJoCo resets in the next step
         assert simulation.advance(still, living).tolist() == [False, bad, False]
     assert step > 1

@@ -1,4 +1,4 @@
-"""MuJoCo Warp computes what MuJoCo does: on a GPU if there is one, and slowly on the CPU if not."""
+"""MuJoCo Warp agrees with MuJoCo: tested on a GPU if there is one, and slowly on the CPU."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEVICES = [
 
 
 def distinct_tasks(family: Locomotion) -> TaskBatch:
-    """Four tasks: as built, other masses and friction, other limbs, and all of that with dead joints."""
+    """Four tasks: as built; other masses and friction; also other limbs; also a disabled joint."""
     rng, names = np.random.default_rng(0), tuple(family.params)
     values = np.tile([param.default for param in family.params.values()], (4, 1))
     for i, name in enumerate(names):
@@ -56,7 +56,7 @@ def warp_env(family: Locomotion, tasks: TaskBatch, episodes: int, device: str) -
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", ["hopper", "half_cheetah"])
-def test_worlds_with_physics_of_their_own_are_those_of_the_cpu(name: str, device: str) -> None:
+def test_worlds_with_distinct_physics_agree_with_the_cpu(name: str, device: str) -> None:
     family = Locomotion(robot=name, cone="elliptic", solver="Newton", terminates=False)
     tasks, rng = distinct_tasks(family), np.random.default_rng(0)
     env, expected = warp_env(family, tasks, 2, device), family.make(tasks, 2, CPU, torch.float64)
@@ -70,7 +70,7 @@ def test_worlds_with_physics_of_their_own_are_those_of_the_cpu(name: str, device
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_world_that_breaks_down_is_marked_and_stays_still(device: str) -> None:
+def test_a_world_that_breaks_down_is_flagged_and_does_not_change(device: str) -> None:
     family = Locomotion(robot="hopper", cone="elliptic")
     env = warp_env(family, distinct_tasks(family), 1, device)
     env.reset(0)
@@ -85,7 +85,7 @@ def test_a_world_that_breaks_down_is_marked_and_stays_still(device: str) -> None
     assert not env.step(torch.zeros_like(action)).failed.any()
 
 
-def test_a_solver_that_warp_does_not_have_is_refused() -> None:
+def test_a_solver_that_warp_lacks_is_rejected() -> None:
     family = Locomotion(robot="humanoid")
     with pytest.raises(UsageError, match="solver: Newton"):
         WarpSimulation(ROBOTS["humanoid"], distinct_tasks(family), 1, CPU)

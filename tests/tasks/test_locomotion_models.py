@@ -1,4 +1,4 @@
-"""The robots are Gymnasium's to the last bit, and stay what MuJoCo computes when their physics differ."""
+"""The robots equal Gymnasium's bit for bit, and batches with distinct physics equal single MuJoCo models."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ every_robot = pytest.mark.parametrize("name", GYMNASIUM)
 
 
 def tasks_of(family: Locomotion, count: int = 1, **columns: np.ndarray) -> TaskBatch:
-    """Default tasks, but for some columns; a column named `stem` is one of each `stem[...]`."""
+    """Default tasks except for some columns. A column named `stem` holds all entries `stem[...]`."""
     names = tuple(family.params)
     values = np.tile([param.default for param in family.params.values()], (count, 1))
     for stem, column in columns.items():
@@ -46,7 +46,7 @@ def tasks_of(family: Locomotion, count: int = 1, **columns: np.ndarray) -> TaskB
 
 
 def shipped_model(robot: Robot) -> mujoco.MjModel:
-    """The model as its XML file has it, nothing made fast."""
+    """The model of the XML file, without our changes for speed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # half_cheetah.xml has a deprecated attribute
         return mujoco.MjSpec.from_file(str(model_path(robot))).compile()
@@ -63,7 +63,7 @@ def peer(name: str) -> Iterator[MujocoEnv]:
 
 
 @every_robot
-def test_500_steps_are_those_of_gymnasium(name: str, peer: MujocoEnv) -> None:
+def test_500_steps_equal_those_of_gymnasium(name: str, peer: MujocoEnv) -> None:
     family = Locomotion(robot=name)
     env = family.make(tasks_of(family), 1, CPU, torch.float64)
     robots, limit = env.simulation, family.body.control_limit
@@ -94,7 +94,7 @@ def test_500_steps_are_those_of_gymnasium(name: str, peer: MujocoEnv) -> None:
 
 
 @every_robot
-def test_the_table_of_robots_says_what_gymnasium_says(name: str, peer: MujocoEnv) -> None:
+def test_the_table_of_robots_agrees_with_gymnasium(name: str, peer: MujocoEnv) -> None:
     robot, model = ROBOTS[name], peer.model
 
     def named(kind: str, count: int) -> list[str]:
@@ -117,7 +117,7 @@ def test_the_table_of_robots_says_what_gymnasium_says(name: str, peer: MujocoEnv
 
 
 @every_robot
-def test_the_fast_model_is_the_shipped_one_but_for_looks_and_contacts(name: str) -> None:
+def test_the_fast_model_differs_from_the_shipped_one_only_in_materials_and_contacts(name: str) -> None:
     shipped, fast = shipped_model(ROBOTS[name]), as_built(ROBOTS[name])
     same = (
         "dof_",
@@ -137,7 +137,7 @@ def test_the_fast_model_is_the_shipped_one_but_for_looks_and_contacts(name: str)
 
 
 @every_robot
-def test_a_batch_with_physics_of_its_own_in_each_slot_is_a_loop_over_models(name: str) -> None:
+def test_a_batch_with_distinct_physics_equals_a_loop_over_models(name: str) -> None:
     family, count, steps = Locomotion(robot=name), 8, 60
     robot, rng = family.body, np.random.default_rng(1)
 
@@ -164,31 +164,31 @@ def test_a_batch_with_physics_of_its_own_in_each_slot_is_a_loop_over_models(name
         path.append(simulation.state.numpy().copy())
 
     shipped = shipped_model(robot)
-    for slot in range(count):
+    for n in range(count):
         model = copy.copy(shipped)
-        model.body_mass[1:] *= mass[slot]
-        model.body_inertia[1:] *= inertia[slot, :, None]
-        model.actuator_gear *= gear[slot, :, None]
+        model.body_mass[1:] *= mass[n]
+        model.body_inertia[1:] *= inertia[n, :, None]
+        model.actuator_gear *= gear[n, :, None]
         if robot.soles:
-            for sole, scale in zip(robot.soles, friction[slot], strict=True):
+            for sole, scale in zip(robot.soles, friction[n], strict=True):
                 model.geom(sole).friction *= scale
-            model.dof_damping[robot.root.velocities :] *= damping[slot]
-            model.opt.gravity = [0, 0, -gravity[slot, 0]]
-        if robot.legs and leg[slot]:
-            upper, lower = 3 * leg[slot], 3 * leg[slot] + 1
+            model.dof_damping[robot.root.velocities :] *= damping[n]
+            model.opt.gravity = [0, 0, -gravity[n, 0]]
+        if robot.legs and leg[n]:
+            upper, lower = 3 * leg[n], 3 * leg[n] + 1
             model.geom_size[[upper, lower]] /= 2
             model.geom_pos[lower] = model.geom_pos[upper]
         data = mujoco.MjData(model)
         mujoco.mj_setConst(model, data)
-        data.qpos[:], data.qvel[:] = np.split(start[slot], [model.nq])
+        data.qpos[:], data.qvel[:] = np.split(start[n], [model.nq])
         mujoco.mj_forward(model, data)
-        for t, now in enumerate(control[:, slot].numpy().copy()):
+        for t, now in enumerate(control[:, n].numpy().copy()):
             data.ctrl[:] = now
             mujoco.mj_step(model, data, robot.frame_skip)
-            np.testing.assert_array_equal(path[t][slot], np.hstack([data.qpos, data.qvel]))
+            np.testing.assert_array_equal(path[t][n], np.hstack([data.qpos, data.qvel]))
 
 
-def test_a_longer_limb_is_the_model_that_one_would_write() -> None:
+def test_a_longer_limb_equals_a_model_edited_by_hand() -> None:
     robot = ROBOTS["hopper"]
     xml = model_path(robot).read_text()
     for written, longer in {
@@ -204,7 +204,7 @@ def test_a_longer_limb_is_the_model_that_one_would_write() -> None:
     np.testing.assert_allclose(rest_state(robot, model)[:6] - model.qpos0, [0, 0.09, 0, 0, 0, 0], atol=1e-12)
 
 
-def test_a_longer_limb_is_heavier_by_its_length_alone() -> None:
+def test_a_longer_limb_changes_the_mass_of_its_body_only() -> None:
     robot = ROBOTS["half_cheetah"]  # whose file sets the total mass
     before, after = as_built(robot).body_mass, rebuilt(robot, {"bshin": 1.5}).body_mass
     assert before.sum() == pytest.approx(14.0)
@@ -213,17 +213,17 @@ def test_a_longer_limb_is_heavier_by_its_length_alone() -> None:
 
 
 @every_robot
-def test_no_limb_scaled_is_the_robot_as_built(name: str) -> None:
+def test_unscaled_limbs_give_the_robot_as_built(name: str) -> None:
     family = Locomotion(robot=name)
-    robot, slots = family.body, torch.ones(2, dtype=torch.bool)
+    robot, living = family.body, torch.ones(2, dtype=torch.bool)
     lengths = np.ones((2, len(robot.limbs)))
-    lengths[1] = 1.1  # so that the neighbour too gets a model of its own
+    lengths[1] = 1.1  # so that each task gets its own model
     alone = CpuSimulation(robot, tasks_of(family), 1)
-    beside = CpuSimulation(robot, tasks_of(family, 2, limb_length=lengths), 1)
-    for simulation in (alone, beside):
+    batch = CpuSimulation(robot, tasks_of(family, 2, limb_length=lengths), 1)
+    for simulation in (alone, batch):
         simulation.start(simulation.rest)
         for _ in range(20):
             control = 0.3 * torch.ones(len(simulation.rest), len(robot.actuators), dtype=torch.float64)
-            simulation.advance(control, slots[: len(control)])
-    assert torch.equal(alone.state[0], beside.state[0])
-    assert not torch.equal(beside.state[0], beside.state[1])
+            simulation.advance(control, living[: len(control)])
+    assert torch.equal(alone.state[0], batch.state[0])
+    assert not torch.equal(batch.state[0], batch.state[1])

@@ -1,4 +1,4 @@
-"""The scenarios of locomotion can be played, and those that bear a published name are what was published."""
+"""The locomotion scenarios run, and those with a published name have the published sizes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCENARIOS = [name for name in list_scenarios() if name.startswith(ROBOTS)]
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_scenario_can_be_played_in_each_split(name: str) -> None:
+def test_a_scenario_runs_in_each_split(name: str) -> None:
     scenario = find_scenario(name)
     for split in scenario.splits:
         tasks = scenario.tasks(split, None if scenario.splits[split].count else 20)

@@ -10,9 +10,9 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from mrl_bench.errors import UsageError
-from mrl_tasks.driving.carla import LIGHT_MAPS
 from mrl_tasks.driving.carla.axes import Transform
 from mrl_tasks.driving.carla.client import MapError, Signal, drivable_lanes, traffic_signals
+from mrl_tasks.driving.carla.server import LIGHT_MAPS
 
 OPENDRIVE_WORLD = "OpenDriveMap"  # the name that `generate_opendrive_world` loads
 _SPAWN_SPACING = 25.0  # [m] along every lane

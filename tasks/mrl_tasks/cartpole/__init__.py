@@ -1,4 +1,4 @@
-"""CartPole with hidden physics. Declared in `family`, simulated in `simulation`."""
+"""CartPole with hidden physics: declared in `family`, simulated in `environment`."""
 
 from mrl_tasks.cartpole.family import CartPole
 

@@ -1,4 +1,4 @@
-"""Batched CartPole in torch: all B x E carts move in one function, each task with its own physics."""
+"""Batched CartPole in torch: one function steps all B x E carts, each task with its own physics."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from torch import Tensor
 
 from mrl_bench.keyed_random import uniforms
 from mrl_bench.types import Step, TaskBatch
-from mrl_tasks.cartpole.family import DT, CartPole
+from mrl_tasks.cartpole.family import DT, TRACK_LIMIT, CartPole
+from mrl_tasks.delay import DelayLine
 from mrl_tasks.validation import require_listed_values
 
-TRACK_LIMIT = 2.4  # [m] from the middle of the track
 ANGLE_LIMIT = 12 * 2 * math.pi / 360  # [rad] from upright
-START_LIMIT = 0.05  # [m, m/s, rad, rad/s] each entry of the first state is uniform within it
-TARGET_REACH = 2.0  # [m] from the target, where the reward has fallen to 0
+START_LIMIT = 0.05  # [m, m/s, rad, rad/s] each entry of the initial state is uniform in [-0.05, 0.05]
+TARGET_REACH = 2.0  # [m] distance from the target at which the reward reaches 0
 
 
 class Physics(NamedTuple):
-    """What differs between tasks, each (B, 1), so that it broadcasts over a task's episodes."""
+    """The physics of B tasks. Each field is (B, 1) and broadcasts over the episodes of a task."""
 
     gravity: Tensor  # [m/s^2]
     total_mass: Tensor  # [kg] cart and pole
     pole_mass: Tensor  # [kg]
     pole_half_length: Tensor  # [m]
     pole_moment: Tensor  # [kg m] pole mass times half length
-    motor_force: Tensor  # [N] at action 1; negative if wired backwards
+    motor_force: Tensor  # [N] at action 1; negative if the motor is reversed
     wind_force: Tensor  # [N]
     cart_friction: Tensor  # [N]
     pole_friction: Tensor  # [N m s]
@@ -42,8 +42,8 @@ class Physics(NamedTuple):
 
         cart_mass, pole_mass = tasks.column("cart_mass"), tasks.column("pole_mass")
         half_length = tasks.column("pole_half_length")
-        aimed = "target_position" in tasks.names
-        target = tasks.column("target_position") if aimed else np.zeros(len(tasks))
+        has_target = "target_position" in tasks.names
+        target = tasks.column("target_position") if has_target else np.zeros(len(tasks))
         return cls(
             gravity=tensor(tasks.column("gravity")),
             total_mass=tensor(pole_mass + cart_mass),
@@ -61,7 +61,7 @@ class Physics(NamedTuple):
 def accelerations(
     x_dot: Tensor, theta: Tensor, theta_dot: Tensor, force: Tensor, physics: Physics
 ) -> tuple[Tensor, Tensor]:
-    """Of the cart [m/s^2] and of the pole [rad/s^2] under a force [N] on the cart, all (B, E).
+    """Accelerations of the cart [m/s^2] and the pole [rad/s^2] under a force [N] on the cart, all (B, E).
 
     The equations of Barto, Sutton & Anderson 1983 ("Neuronlike adaptive elements that can solve difficult
     learning control problems", appendix), with M the cart's mass, m the pole's and l half the pole's length:
@@ -70,8 +70,8 @@ def accelerations(
                      - mu_p theta_dot / (m l))  /  (l (4/3 - m cos^2 theta / (M + m)))
         x_acc = (F + m l (theta_dot^2 sin theta - theta_acc cos theta) - mu_c sgn x_dot) / (M + m)
 
-    Their mu_c is a force [N] whatever the load on the track, and mu_p is in N m s. Operations come in the
-    order of Gymnasium's `CartPoleEnv.step`; without friction both terms subtract an exact 0.
+    As in the paper, mu_c is a force [N] that does not depend on the load on the track; mu_p is in N m s. The order
+    of operations is that of Gymnasium's `CartPoleEnv.step`. Without friction, both friction terms are exactly 0.
     """
     sin, cos = theta.sin(), theta.cos()
     net_force = force - physics.cart_friction * x_dot.sign()
@@ -86,21 +86,22 @@ def accelerations(
 def advance(
     state: Tensor, ended: Tensor, action: Tensor, physics: Tensor, control: str, reward: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """One explicit Euler step of every slot that lives. Pure, so that `torch.compile` can fuse it.
+    """One explicit Euler step of every instance that has not ended. Pure, so that `torch.compile` can fuse it.
 
-    No fused multiply-add (`addcmul`, `add(alpha=)`): they would round a slot by its place in the batch.
+    It avoids fused multiply-adds (`addcmul`, `add(alpha=)`), whose rounding depends on the index in the batch.
 
     Args:
         state: x, x_dot, theta and theta_dot in SI units, (4, B, E).
-        ended: 1 for the slots that fell and for those that broke down, else 0, (2, B, E). They stay as they are.
-        action: that reaches the motor in this step, (B, E, 1).
-        physics: the entries of `Physics`, (10, B, 1); one tensor, because each argument costs a compiled call.
+        ended: 1 where the episode terminated (first row) or the simulation broke down (second row), else 0,
+            (2, B, E). These instances do not change.
+        action: the action that reaches the motor in this step, (B, E, 1).
+        physics: the fields of `Physics`, (10, B, 1), in one tensor because each argument slows a compiled call.
         control, reward: the options of `CartPole`.
 
     Returns:
-        `state` and `ended` after the step; and to give away the observation (B, E, 4), the reward of the slots
-        that lived (B, E), and `ended` as bytes, because compiled CPU code is slow at writing bools. A slot breaks
-        down if its step leads to a state that is not finite: it does not take that step.
+        `state` and `ended` after the step, the observation (B, E, 4), the reward (B, E), and `ended` as bytes,
+        because compiled CPU code writes bools slowly. An instance whose next state or reward is not finite keeps its
+        state and is marked as broken down.
     """
     task = Physics(*physics.unbind(0))
     x, x_dot, theta, theta_dot = before = state.unbind(0)
@@ -119,20 +120,22 @@ def advance(
     else:
         earned = (1.0 - (x - task.target_position).abs() / TARGET_REACH).clamp(0.0, 1.0)
 
-    sound = (x + x_dot + theta + theta_dot + earned).abs() < math.inf  # neither inf nor NaN hides in a sum
+    finite = (x + x_dot + theta + theta_dot + earned).abs() < math.inf  # inf and NaN propagate to the sum
     fallen = torch.maximum(x.abs() - TRACK_LIMIT, theta.abs() - ANGLE_LIMIT) > 0
-    fell, broke = ended.unbind(0)
-    lives = fell + broke == 0
-    taken = lives & sound
-    state = torch.stack([torch.where(taken, new, old) for new, old in zip(after, before, strict=True)])
-    ended = torch.stack([torch.where(taken & fallen, 1.0, fell), torch.where(lives & ~sound, 1.0, broke)])
+    terminated, broke = ended.unbind(0)
+    alive = terminated + broke == 0
+    moves = alive & finite
+    state = torch.stack([torch.where(moves, new, old) for new, old in zip(after, before, strict=True)])
+    ended = torch.stack(
+        [torch.where(moves & fallen, 1.0, terminated), torch.where(alive & ~finite, 1.0, broke)]
+    )
     return state, ended, state.clone().permute(1, 2, 0), earned, ended.to(torch.uint8)
 
 
 class CartPoleEnv:
     """B tasks x E episodes of CartPole; a `BatchEnv`.
 
-    `state` (4, B, E) and `ended` (2, B, E) are those of `advance`.
+    `state` (4, B, E) and `ended` (2, B, E) are described in `advance`.
     """
 
     state: Tensor
@@ -148,28 +151,26 @@ class CartPoleEnv:
         *,
         compile: bool = False,
     ) -> None:
-        """`compile` fuses a step into one kernel. It is opt-in, because that kernel rounds differently."""
+        """`compile` fuses a step into one kernel. It is off by default because that kernel rounds differently."""
         require_listed_values(family.params, tasks)
-        delay = tasks.column("actuator_delay")
         self._options = family.control, family.reward
         self._physics = torch.stack(Physics.of(tasks, device, dtype or torch.float32))  # (10, B, 1)
         self._advance = torch.compile(advance) if compile else advance
         self._shape = (len(tasks), episodes)
-        self._delay = torch.tensor(delay, dtype=torch.int64, device=device)  # (B,)
-        self._rows = torch.arange(len(tasks), device=device)
-        self._longest_delay = int(delay.max())
+        no_action = self._physics.new_zeros(*self._shape, 1)
+        self._delay_line = DelayLine(tasks.column("actuator_delay"), no_action)
 
     def reset(self, seed: int) -> Tensor:
         start = START_LIMIT * (2.0 * uniforms(("reset", seed), *self._shape, 4) - 1.0)  # (B, E, 4)
         self.state = torch.from_numpy(start).permute(2, 0, 1).contiguous().to(self._physics)
         self.ended = self.state.new_zeros(2, *self._shape)
-        self._sent = self.state.new_zeros(self._longest_delay + 1, *self._shape, 1)  # a ring of actions
-        self._t = 0
+        self._delay_line.reset()
         return self.state.clone().permute(1, 2, 0)
 
     def step(self, action: Tensor) -> Step:
+        arriving = self._delay_line.send(action)
         self.state, self.ended, obs, reward, ended = self._advance(
-            self.state, self.ended, self._delayed(action), self._physics, *self._options
+            self.state, self.ended, arriving, self._physics, *self._options
         )
         terminated, failed = ended.view(torch.bool).unbind(0)
         return Step(obs, reward, terminated, failed)
@@ -185,12 +186,3 @@ class CartPoleEnv:
 
     def close(self) -> None:
         pass
-
-    def _delayed(self, action: Tensor) -> Tensor:
-        """Sends an action on its way and gives the one that arrives, both (B, E, 1)."""
-        if self._longest_delay == 0:
-            return action
-        newest = self._t % len(self._sent)
-        self._sent[newest] = action
-        self._t += 1
-        return self._sent[(newest - self._delay) % len(self._sent), self._rows]

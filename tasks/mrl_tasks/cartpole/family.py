@@ -1,4 +1,4 @@
-"""Parameters and options of CartPole. Imports no simulator: `make` does."""
+"""Parameters and options of CartPole. Only `make` imports the simulator."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
     from mrl_tasks.cartpole.environment import CartPoleEnv
 
-DT = 0.02  # [s] a control step, and the integrator's
+DT = 0.02  # [s] per control step, which is one integration step
+TRACK_LIMIT = 2.4  # [m] largest distance of the cart from the middle of the track
 
-# Defaults are those of Gymnasium's CartPole-v1, which knows the first five and none of the others. Bounds say
-# what is still a cart with a pole; that some corners of the box cannot be balanced is up to the scenario.
+# The defaults are those of Gymnasium's CartPole-v1, which has the first five parameters only. The bounds are wide:
+# in some corners the pole cannot be balanced, so a scenario must choose its ranges.
 _PARAMS: Mapping[str, Param] = {
     "gravity": Param(9.8, 0.1, 50.0, "m/s^2", "acceleration of free fall"),
     "cart_mass": Param(1.0, 0.05, 20.0, "kg", "mass of the cart"),
@@ -44,7 +45,7 @@ _TARGET: Mapping[str, Param] = {
 
 @dataclass(frozen=True)
 class CartPole:
-    """A cart on a track that carries a pole, to be kept upright (Barto, Sutton & Anderson 1983).
+    """Keep a pole upright on a cart that moves along a track (Barto, Sutton & Anderson 1983).
 
     With default parameters and `control="bang_bang"` it is Gymnasium's CartPole-v1.
     Observation (4,): x [m], x_dot [m/s], theta [rad, 0 is upright, positive to the right], theta_dot [rad/s].
@@ -55,7 +56,7 @@ class CartPole:
     horizon: int = 500
     # "force" scales the action to newtons; "bang_bang" always gives full force, to the right if the action is > 0.
     control: Literal["force", "bang_bang"] = "force"
-    # "balance" gives 1 a step; "target" gives max(0, 1 - |x - target_position| / 2 m), so the cart must move there.
+    # "balance" gives 1 a step; "target" gives max(0, 1 - |x - target_position| / 2 m).
     reward: Literal["balance", "target"] = "balance"
 
     @property
@@ -64,7 +65,7 @@ class CartPole:
 
     @property
     def spec(self) -> EnvSpec:
-        return EnvSpec(obs_dim=4, act_dim=1, horizon=self.horizon, dt=0.02, obs_scale=(1.0, 1.0, 0.125, 1.0))
+        return EnvSpec(obs_dim=4, act_dim=1, horizon=self.horizon, dt=DT, obs_scale=(1.0, 1.0, 0.125, 1.0))
 
     @property
     def simulator(self) -> str:
@@ -73,10 +74,10 @@ class CartPole:
     def make(
         self, tasks: TaskBatch, episodes: int, device: torch.device, dtype: torch.dtype | None = None
     ) -> CartPoleEnv:
-        """B x E carts on `device`, in float32 or float64.
+        """B x E instances on `device`, in float32 or float64.
 
         Raises:
-            UsageError: an actuator delay is not one of its legal values.
+            UsageError: a parameter with listed values has another value.
         """
         from mrl_tasks.cartpole.environment import CartPoleEnv
 

@@ -1,4 +1,4 @@
-"""Draws a cart with its pole, from the side."""
+"""Draws the cart and the pole, seen from the side."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from mrl_tasks.cartpole.environment import TRACK_LIMIT
+from mrl_tasks.cartpole.family import TRACK_LIMIT
 
-_VIEW = 5.6  # [m] that the picture is wide
+_VIEW = 5.6  # [m] width of the view
 _CART = (0.5, 0.3)  # [m] width and height
-_SMOOTH = 3  # drawn so much larger, and then reduced
+_SMOOTH = 3  # supersampling factor, against jagged edges
 
 
 def draw(
     x: float, theta: float, half_length: float, target: float | None, width: int, height: int
 ) -> NDArray[np.uint8]:
-    """The cart at x [m] with its pole leaning by theta [rad]; (height, width, 3).
+    """An image of the cart at x [m] with the pole at theta [rad], (height, width, 3).
 
     Args:
-        half_length: of the pole [m]; the end of a long one is out of sight.
-        target: where on the track the reward is highest [m], if it matters.
+        half_length: of the pole [m]. The end of a long pole is outside the image.
+        target: position of the target on the track [m]; None if there is none.
     """
     scale = _SMOOTH * width / _VIEW  # [px/m]
     image = Image.new("RGB", (_SMOOTH * width, _SMOOTH * height), "#f4f4f2")

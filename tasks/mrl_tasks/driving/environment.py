@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrl_bench.types import Step, TaskBatch
+from mrl_tasks.delay import DelayLine
 from mrl_tasks.driving import scalars, vehicle
-from mrl_tasks.driving.actuation import DelayLine, command
+from mrl_tasks.driving.actuation import command
 from mrl_tasks.driving.family import Driving
 from mrl_tasks.driving.geometry import Route, read_route
 from mrl_tasks.driving.initial_state import first_scene, hidden
@@ -44,7 +45,6 @@ class Instances(NamedTuple):
 
     task: Task
     scene: Scene
-    line: DelayLine
     verdict: Verdict  # of the last control step
     outcome: Outcome
 
@@ -88,7 +88,8 @@ class DrivingEnv:
         self._host_route = route or read_route(family.road, family.keep_lane)
         self._host_task = hidden(family, self._host_route, tasks, episodes)
         self._route, self._task = each(self._array, self._host_route), each(self._array, self._host_task)
-        self._longest_delay = int(self._host_task.actuation.delay.max())
+        delay = tasks.column("actuator_delay").repeat(episodes)
+        self._delay_line = DelayLine(delay, self._array(np.zeros((len(delay), 2))))
 
     def reset(self, seed: int) -> Tensor:
         with np.errstate(all="ignore"):
@@ -98,11 +99,9 @@ class DrivingEnv:
             scene: Scene = each(self._array, first)
             zero = self._xp.zeros_like(scene.start)
             none = self._xp.zeros_like(scene.start, dtype=bool if self._xp is np else torch.bool)
-            sent = self._xp.stack([zero] * (self._longest_delay + 1))
             self._all = Instances(
                 task=self._task,
                 scene=scene,
-                line=DelayLine(sent, sent),
                 verdict=Verdict(zero, none, none, none, none),
                 outcome=Outcome(
                     obs=observe(self._xp, self._route, self._task, scene, self._shown),
@@ -115,16 +114,20 @@ class DrivingEnv:
         self._active = self._all
         self._which: Array | None = None
         self._turn = 0
+        self._delay_line.reset()
         return self._tensor(self._all.outcome.obs)
 
     def step(self, action: Tensor) -> Step:
         self._put_aside()
         given = action.detach().reshape(-1, 2)
-        command = self._array(given if self._in_torch else given.cpu().numpy()).T  # (2, N)
+        action = clip(self._xp, self._array(given if self._in_torch else given.cpu().numpy()), -1.0, 1.0)
+        sent, arriving = action.T, self._delay_line.send(action).T  # (2, N)
         if self._which is not None:
-            command = command[:, self._which]
+            sent, arriving = sent[:, self._which], arriving[:, self._which]
         with np.errstate(all="ignore"):  # what overflows is flagged
-            self._active = advance(self._xp, self._route, self._active, command, self._turn, self._drive)
+            self._active = advance(
+                self._xp, self._route, self._active, sent, arriving, self._turn, self._drive
+            )
         self._turn += 1
         shown: Outcome = each(self._tensor, self._among_all(self._all.outcome, self._active.outcome))
         return Step(shown.obs, shown.reward, shown.ended & ~shown.failed, shown.failed)
@@ -219,29 +222,33 @@ class Drive(Protocol):
 
 
 def advance(
-    xp: Namespace, route: Route, instances: Instances, action: Array, turn: int, drive: Drive
+    xp: Namespace,
+    route: Route,
+    instances: Instances,
+    action: Array,
+    arriving: Array,
+    turn: int,
+    drive: Drive,
 ) -> Instances:
     """One control step of every instance. Instances that have ended do not change.
 
     Args:
-        action: (2, N), clamped here.
+        action: that is taken in this step, (2, N) in [-1, 1].
+        arriving: the action, delayed, that reaches the actuators, (2, N).
         turn: number of the control step, from 0.
     """
     task, before = instances.task, instances.scene
-    steer, pedal = clip(xp, action, -1.0, 1.0)
-    line, *arriving = instances.line.send(xp, steer, pedal, task.actuation.delay)
     road_users, lane, clock = step_road_users(xp, route, task, before, turn)
     car, contacts = drive(
         instances, command(xp, task.actuation, *arriving), road_users, *push(task, before.place)
     )
     after = arrange(xp, route, before, car, road_users, lane, clock)
-    verdict = judge(xp, route, task, before, after, steer, contacts)
+    verdict = judge(xp, route, task, before, after, action[0], contacts)
     obs = observe(xp, route, task, after, instances.outcome.obs.dtype)
     broke = ~xp.isfinite(xp.sum(obs, axis=0) + verdict.reward)
     obs = _keep(xp, broke, obs, instances.outcome.obs)
     next_instances = instances._replace(
         scene=after,
-        line=line,
         verdict=verdict,
         outcome=Outcome(
             obs=obs,

@@ -166,7 +166,8 @@ class Driving:
     @property
     def simulator(self) -> str:
         if self.backend == "carla":
-            from mrl_tasks.driving.carla import Address, simulator_name
+            from mrl_tasks.driving.carla import simulator_name
+            from mrl_tasks.driving.carla.server import Address
 
             return simulator_name(Address(self.carla_host, self.carla_port))
         return "driving 3"

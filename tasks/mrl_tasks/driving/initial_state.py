@@ -51,7 +51,6 @@ def hidden(family: Driving, route: Route, tasks: TaskBatch, episodes: int) -> Ta
     actuation = Actuation(
         gain=column("steering_sign") * column("steering_ratio"),
         offset=column("steering_offset") / STANDARD.max_steer,
-        delay=column("actuator_delay"),
     )
     drivers = script = None
     if family.traffic:

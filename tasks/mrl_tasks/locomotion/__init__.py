@@ -1,4 +1,7 @@
-"""Six MuJoCo robots with hidden physics and goals. Declared in `family`, played in `gait`, moved by `cpu`."""
+"""Six MuJoCo robots with hidden physics and goals: declared in `family`, stepped in `environment`.
+
+The simulation is `cpu` (MuJoCo) or `gpu` (MuJoCo Warp).
+"""
 
 from mrl_tasks.locomotion.family import Locomotion
 

@@ -1,4 +1,4 @@
-"""The robots on the CPU: MuJoCo's own batch stepping, with physics of its own for each task."""
+"""The robots on the CPU, by MuJoCo's batch stepping. Each task has its own physics."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from mrl_tasks.locomotion.models import as_built, rest_state
 from mrl_tasks.locomotion.physics import Array, limb_lengths, model_fields, task_models
 from mrl_tasks.locomotion.robots import Robot
 
-# Threads that simulate; None for as many as torch is set to use. Torch's own threads wait actively, and take
-# the cores away from these: 1 for torch and the cores' number here is the fastest.
+# Number of simulation threads; None uses torch's number. Torch's threads spin while they wait and compete for cores,
+# so 1 thread for torch and one per core here is fastest.
 THREADS: int | None = None
 
 
 class CpuSimulation:
-    """See `Simulation`. Float64, and the same to the last bit on any number of threads."""
+    """A `Simulation` in float64. Results do not depend by a bit on the number of threads."""
 
     def __init__(self, robot: Robot, tasks: TaskBatch, episodes: int, threads: int | None = None) -> None:
-        """`threads` is `THREADS`, if not given."""
-        slots = len(tasks) * episodes
-        threads = min(threads or THREADS or torch.get_num_threads(), slots)
-        self._batch = batch.Batch(as_built(robot), slots, nthread=threads)
+        """`threads` defaults to `THREADS`."""
+        instances = len(tasks) * episodes
+        threads = min(threads or THREADS or torch.get_num_threads(), instances)
+        self._batch = batch.Batch(as_built(robot), instances, nthread=threads)
         self._frame_skip = robot.frame_skip
         with quiet():
             if any(limb_lengths(robot, tasks)):
@@ -44,21 +44,21 @@ class CpuSimulation:
                 if fields:
                     self._batch.set_const()
                 body_mass = fields.get("body_mass", models[0].body_mass[None])
-        self.rest = self._of_slots(np.stack([rest_state(robot, model) for model in models]))
-        self.body_mass = self._of_slots(body_mass)
-        # A row of the batch's state begins with time, qpos, qvel.
+        self.rest = self._of_instances(np.stack([rest_state(robot, model) for model in models]))
+        self.body_mass = self._of_instances(body_mass)
+        # A row of the batch's state starts with time, qpos and qvel.
         self.state = torch.from_numpy(self._batch.state[:, 1 : 1 + robot.positions + robot.velocities])
         self._control = self.derived("ctrl")
         self._warnings = self._batch.warning[..., 1]  # (N, kinds) how often each was raised since `start`
-        self._none_broken = torch.zeros(slots, dtype=torch.bool)
+        self._none_broken = torch.zeros(instances, dtype=torch.bool)
 
-    def _of_slots(self, values: Array) -> Tensor:
-        """Values of tasks, (B, ...), or of all, (1, ...), as those of slots, (N, ...)."""
+    def _of_instances(self, values: Array) -> Tensor:
+        """Repeats values per task, (B, ...), or shared values, (1, ...), for all instances, (N, ...)."""
         return torch.from_numpy(values.repeat(self._batch.nsim // len(values), 0))
 
     def derived(self, name: str) -> Tensor:
         values = self._batch.bind(name).view()
-        values.flags.writeable = True  # torch asks for it, though nobody writes
+        values.flags.writeable = True  # the view is read-only by default, and torch needs writable arrays
         return torch.from_numpy(values)
 
     def start(self, state: Tensor) -> None:
@@ -69,18 +69,18 @@ class CpuSimulation:
 
     def advance(self, control: Tensor, living: Tensor) -> Tensor:
         self._control.copy_(control)
-        given_up = self._call(lambda: self._batch.step(living.numpy(), nstep=self._frame_skip))
+        aborted = self._call(lambda: self._batch.step(living.numpy(), nstep=self._frame_skip))
         size = np.abs(self.state.numpy())
-        if not (len(given_up) or self._warnings.any()) and size.max() <= mujoco.mjMAXVAL:
-            return self._none_broken  # as nearly always
+        if not (len(aborted) or self._warnings.any()) and size.max() <= mujoco.mjMAXVAL:
+            return self._none_broken  # the usual case
         broken = self._warnings.any(-1)
-        broken[given_up] = True
-        # MuJoCo would see only in its next time step what became of the state in this one.
+        broken[aborted] = True
+        # MuJoCo checks a state only at the start of the next time step.
         broken |= ~(size <= mujoco.mjMAXVAL).all(-1)
         return torch.from_numpy(broken)
 
     def _call(self, call: Callable[[], None]) -> NDArray[np.integer]:
-        """Calls the simulator, and gives the slots that it raised an error in."""
+        """Calls the simulator; returns the indices of the instances in which it raised an error."""
         with quiet():
             try:
                 call()
@@ -91,7 +91,7 @@ class CpuSimulation:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """MuJoCo's warnings end episodes here: no need to print them, nor to leave a MUJOCO_LOG.TXT."""
+    """Silences MuJoCo's warnings on the terminal and in MUJOCO_LOG.TXT. They are flagged as failures instead."""
     before = mujoco.get_mju_user_warning()
     mujoco.set_mju_user_warning(lambda message: None)
     try:

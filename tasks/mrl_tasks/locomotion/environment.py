@@ -1,4 +1,4 @@
-"""Locomotion as an environment: actions in, observations and rewards out, whatever moves the robots."""
+"""The locomotion environment: actuation, reward, termination and observation, on top of any `Simulation`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from mrl_tasks.locomotion.simulation import Simulation
 if TYPE_CHECKING:
     from mrl_tasks.locomotion.rendering import Renderer
 
-# What numpy and torch write alike: numpy's arrays where the simulation is on the CPU, tensors elsewhere. A
-# simulation leaves nothing of ours in the processor's caches, and there an operation of numpy takes a fifth of
-# the time of torch's.
+# A numpy array if the simulation is on the CPU, else a torch tensor; the code uses only operations of both. The
+# simulation evicts our data from the CPU caches, and with cold caches numpy operations take a fifth of the time of
+# torch's.
 Array = Any
 
 
 class LocomotionEnv:
-    """B tasks x E robots, see `mrl_bench.family.BatchEnv`. Inside, the slots are one axis, N = B x E."""
+    """B tasks x E robots, a `BatchEnv`. Internally, the instances are one axis, N = B x E."""
 
     def __init__(
         self,
@@ -40,17 +40,17 @@ class LocomotionEnv:
         simulation: Simulation,
         dtype: torch.dtype,
     ) -> None:
-        """`possible` (B,) says which tasks there can be; the others fail in their first step."""
+        """`possible`: tasks within bounds, (B,). The others fail in their first step."""
         self.robot, self.simulation = family.body, simulation
         self._family, self._dt, self._dtype = family, family.spec.dt, dtype
         self._shape, self._tasks = (len(tasks), episodes), tasks
-        self._films: dict[tuple[int, int, int], Renderer] = {}  # (task, width, height) ->
+        self._renderers: dict[tuple[int, int, int], Renderer] = {}  # (task, width, height) ->
         self._state = _native(simulation.state)
         self._derived = {name: _native(simulation.derived(name)) for name in _quantities(family)}
         self._mass = _native(simulation.body_mass)
 
         def constant(values: NDArray[Any]) -> Array:
-            """An array as the simulation's are, where it computes, and in its precision if it is of floats."""
+            """An array on the device of the simulation; floats get its precision."""
             like = simulation.state
             tensor = torch.from_numpy(values).to(like.device)
             return _native(tensor.to(like.dtype) if tensor.is_floating_point() else tensor)
@@ -61,11 +61,13 @@ class LocomotionEnv:
         bounded = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
         self._bounded = slice(bounded[0], bounded[-1] + 1) if len(bounded) else None  # coordinates
         self._healthy = [constant(bound[self._bounded]) for bound in (low, high)]
-        largest = np.full(len(low), np.inf)  # (nq + nv,) as observed
+        largest = np.full(len(low), np.inf)  # (nq + nv,) bound of observed values
         largest[self.robot.positions :] = self.robot.observed_velocity or np.inf
         self._largest = constant(largest)
         self._impossible = constant(~possible.repeat(episodes))  # (N,)
-        self._everyone, self._nobody = (constant(np.full(len(possible) * episodes, x)) for x in (True, False))
+        self._all_true, self._all_false = (
+            constant(np.full(len(possible) * episodes, x)) for x in (True, False)
+        )
 
     def reset(self, seed: int) -> Tensor:
         robot = self.robot
@@ -77,7 +79,7 @@ class LocomotionEnv:
         rest = self.simulation.rest
         self.simulation.start(rest + rest.new_tensor(robot.reset_noise * noise))
         self._actuation.reset()
-        self._place, self._alive = self.place(), self._everyone
+        self._place, self._alive = self.place(), self._all_true
         return self.observation()
 
     def step(self, action: Tensor) -> Step:
@@ -91,12 +93,12 @@ class LocomotionEnv:
             + self.robot.healthy_reward * healthy
             - self.robot.control_cost * (control * control).sum(-1)
         )
-        terminated = ~(healthy | failed) if self._family.terminates else self._nobody
+        terminated = ~(healthy | failed) if self._family.terminates else self._all_false
         self._alive = self._alive & ~(terminated | failed)
-        return Step(self.observation(), *(self._given(x) for x in (reward, terminated, failed)))
+        return Step(self.observation(), *(self._returned(x) for x in (reward, terminated, failed)))
 
-    def _given(self, values: Array) -> Tensor:
-        """Values of slots, (N,), as the caller gets them: (B, E), in memory of their own."""
+    def _returned(self, values: Array) -> Tensor:
+        """Values of instances, (N,), as the caller gets them: (B, E), in new memory."""
         tensor = torch.as_tensor(values).view(self._shape)
         return tensor.clone() if tensor.dtype == torch.bool else tensor.to(self._dtype)
 
@@ -105,19 +107,19 @@ class LocomotionEnv:
         from mrl_tasks.locomotion.rendering import Renderer
 
         key = (task, width, height)
-        if key not in self._films:
-            own = TaskBatch(self._tasks.names, self._tasks.values[task : task + 1])
-            self._films[key] = Renderer(self.robot, own, width, height)
-        slot = task * self._shape[1] + episode
-        return self._films[key].render(self.simulation.state[slot, : self.robot.positions].cpu().numpy())
+        if key not in self._renderers:
+            one_task = TaskBatch(self._tasks.names, self._tasks.values[task : task + 1])
+            self._renderers[key] = Renderer(self.robot, one_task, width, height)
+        index = task * self._shape[1] + episode
+        return self._renderers[key].render(self.simulation.state[index, : self.robot.positions].cpu().numpy())
 
     def close(self) -> None:
-        for film in self._films.values():
-            film.close()
-        self._films.clear()
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()
 
     def place(self) -> Array:
-        """Where on the ground the robots are: x, or x and y where they can turn, (N, 1 or 2) [m]."""
+        """Positions on the ground: x, or x and y for robots that can turn, (N, 1 or 2) [m]."""
         axes = self.robot.root.place
         match self.robot.tracked:
             case "root":
@@ -129,7 +131,7 @@ class LocomotionEnv:
                 return (self._mass[..., None] * points).sum(1) / self._mass.sum(-1)[:, None]
 
     def progress(self, velocity: Array) -> Array:
-        """What the task rewards, (N,), of a velocity (N, 1 or 2) [m/s] and of the present place."""
+        """The task's progress, (N,), for a velocity (N, 1 or 2) [m/s] at the current position."""
         goal = self._goal
         match self._family.task:
             case "forward":
@@ -145,15 +147,15 @@ class LocomotionEnv:
                 return -(distance[:, 0] + distance[:, 1])
 
     def is_healthy(self) -> Array:
-        """(N,) bool: the torso is as high and as upright as it should be."""
+        """(N,) bool: height, pitch and coordinates are within the robot's healthy ranges."""
         if self._bounded is None:
-            return self._everyone
+            return self._all_true
         low, high = self._healthy
         state = self._state[:, self._bounded]
         return ((state > low) & (state < high)).all(-1)
 
     def observation(self) -> Tensor:
-        """(B, E, O), in memory of its own."""
+        """(B, E, O), in new memory."""
         robot, state = self.robot, self._state
         if robot.observed_velocity is not None:
             state = state.clip(-self._largest, self._largest)
@@ -167,7 +169,7 @@ class LocomotionEnv:
 
 
 def _quantities(family: Locomotion) -> Iterator[str]:
-    """What `place` and `observation` need to know beside the state."""
+    """Names of the derived quantities that `place` and `observation` use."""
     robot = family.body
     if robot.tracked == "torso" or family.observe_torso:
         yield "xpos"
@@ -178,7 +180,7 @@ def _quantities(family: Locomotion) -> Iterator[str]:
 
 
 def _goals(task: str, tasks: TaskBatch) -> NDArray[np.float64]:
-    """What `progress` needs to know of each task, (B, ...)."""
+    """The goal of each task, as `progress` uses it, (B, ...)."""
     match task:
         case "velocity":
             return tasks.column("target_velocity")
@@ -193,7 +195,7 @@ def _goals(task: str, tasks: TaskBatch) -> NDArray[np.float64]:
 
 
 def _healthy_states(robot: Robot) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Between which states (nq + nv,) a robot is healthy."""
+    """Lower and upper bounds, (nq + nv,) each, of the states in which a robot is healthy."""
     low = np.full(robot.positions + robot.velocities, -np.inf)
     if robot.healthy_state is not None:
         low[2:] = -robot.healthy_state
@@ -208,12 +210,12 @@ def _healthy_states(robot: Robot) -> tuple[NDArray[np.float64], NDArray[np.float
 
 
 def _native(tensor: Tensor) -> Array:
-    """What to compute with where a tensor is; the memory is the same."""
+    """A view of a tensor as `Array`: numpy on the CPU, the tensor itself elsewhere."""
     return tensor.numpy() if tensor.device.type == "cpu" else tensor
 
 
 def _join(parts: list[Array], dtype: torch.dtype) -> Tensor:
-    """Columns side by side, in a new tensor of another type."""
+    """Concatenates columns into a new tensor of the given dtype."""
     if isinstance(parts[0], Tensor):
         return torch.cat(parts, -1).to(dtype)
     number = np.float32 if dtype == torch.float32 else np.float64

@@ -1,4 +1,4 @@
-"""What may vary in locomotion. Imports no simulator: `make` does."""
+"""Parameters and options of locomotion. Only `make` imports a simulator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mrl_bench.errors import MissingPart, UsageError
 from mrl_bench.family import Param
 from mrl_bench.types import EnvSpec, TaskBatch
 from mrl_tasks.locomotion.parameters import Task, parameters
-from mrl_tasks.locomotion.robots import ROBOTS, Cone, Integrator, Robot, Solver
+from mrl_tasks.locomotion.robots import INSTALL, ROBOTS, Cone, Integrator, Robot, Solver
 from mrl_tasks.validation import require_listed_values
 
 if TYPE_CHECKING:
@@ -20,24 +20,23 @@ if TYPE_CHECKING:
 
     from mrl_tasks.locomotion.environment import LocomotionEnv
 
-INSTALL = "locomotion needs MuJoCo and the models of Gymnasium: pip install mujoco gymnasium"
-
 
 @dataclass(frozen=True)
 class Locomotion:
     """A MuJoCo robot that must run, turn or reach a goal.
 
-    An option that is left None is as in Gymnasium's v5 environment of the robot, with
+    An option that is None has the value of Gymnasium's v5 environment of the robot, with
     `include_cfrc_ext_in_observation=False` and no contact cost. The reward of a control step is
 
         forward_reward * progress + healthy_reward * healthy - control_cost * sum(control^2)
 
     with progress v_x (task "forward"), -|v_x - target_velocity| ("velocity"), direction * v_x ("direction"),
     the velocity along the heading ("heading"), or minus the L1 distance from the goal ("goal"). The control
-    is what reaches the actuators, so a dead one costs nothing. An unhealthy robot ends the episode.
+    is the one that reaches the actuators, so a disabled actuator costs nothing. The episode terminates when the
+    robot is unhealthy.
 
-    Observation: the coordinates but x (and y where the robot can turn), the velocities, and for the humanoid
-    inertia and velocity of its bodies and the forces in its joints; neither goal nor physics.
+    Observation: the coordinates without x (and y, for robots that can turn), the velocities, and for the humanoid the
+    inertia and velocity of its bodies and the forces in its joints. It contains neither goal nor physics.
     """
 
     # The MuJoCo robot.
@@ -50,15 +49,15 @@ class Locomotion:
     timestep: float | None = None
     # Simulator steps per control step.
     frame_skip: int | None = None
-    # "Euler" simulates a robot built for "RK4" about 3.5 times faster, with different dynamics.
+    # "Euler" is about 3.5 times faster than "RK4", with different dynamics.
     integrator: Integrator | None = None
     # Constraint solver; a GPU supports only "Newton".
     solver: Solver | None = None
-    # Friction cones; GPU and CPU agree on "elliptic" ones.
+    # Friction cones of contacts; GPU and CPU agree only with "elliptic".
     cone: Cone | None = None
     # Weight of progress in the reward.
     forward_reward: float | None = None
-    # Weight of the squared controls that the reward subtracts.
+    # Weight of the squared controls, subtracted from the reward.
     control_cost: float | None = None
     # Reward of a control step in which the robot is healthy.
     healthy_reward: float | None = None
@@ -68,20 +67,20 @@ class Locomotion:
     terminates: bool = True
     # Scale of the noise on the initial positions [m, rad] and velocities.
     reset_noise: float | None = None
-    # Puts x (and y) in front of the observation, as `exclude_current_positions_from_observation=False` does.
+    # Prepends x (and y) to the observation, as `exclude_current_positions_from_observation=False` does.
     observe_place: bool = False
-    # Puts the torso's position (3,) at the end of the observation, as PEARL and VariBAD do.
+    # Appends the torso's position (3,) to the observation, as PEARL and VariBAD do.
     observe_torso: bool = False
 
     def __post_init__(self) -> None:
         if min(self.body.timestep, self.body.frame_skip) <= 0:
             raise UsageError("timestep and frame_skip must be above 0")
         if self.task in ("heading", "goal") and self.body.root.place < 2:
-            raise UsageError(f"task {self.task!r} asks for a robot that can turn: ant, humanoid or swimmer")
+            raise UsageError(f"task {self.task!r} needs a robot that can turn: ant, humanoid or swimmer")
 
     @property
     def body(self) -> Robot:
-        """The robot, with the options that were given in place of Gymnasium's."""
+        """The robot with this scenario's options in place of Gymnasium's."""
         options = (
             *("timestep", "frame_skip", "integrator", "solver", "cone", "forward_reward", "control_cost"),
             *("healthy_reward", "healthy_height", "reset_noise"),
@@ -108,7 +107,7 @@ class Locomotion:
         )
 
     def _obs_scale(self) -> tuple[float, ...]:
-        """What is large for each entry of the observation, in its order."""
+        """A typical large value of each entry of the observation."""
         body, place = self.body, 10.0  # [m]
         scale = [place] * (body.root.place if self.observe_place else 0)
         scale += [1.0] * (body.positions - body.root.place)
@@ -131,13 +130,13 @@ class Locomotion:
     def make(
         self, tasks: TaskBatch, episodes: int, device: torch.device, dtype: torch.dtype | None = None
     ) -> LocomotionEnv:
-        """B x E robots, in float64 inside, on as many threads as torch is set to use.
+        """B x E robots. On the CPU they are simulated in float64, on as many threads as torch is set to use.
 
-        A task with a parameter that is out of its bounds, or no number, fails in its first step.
+        A task with a parameter that is out of bounds or NaN fails in its first step.
 
         Raises:
             MissingPart: MuJoCo or Gymnasium is not installed.
-            UsageError: a parameter of whole numbers is not one of its legal values.
+            UsageError: a parameter with listed values has another value.
         """
         import torch
 

@@ -1,4 +1,4 @@
-"""The robots on a GPU: MuJoCo Warp, with a world for each slot and physics of its own for each task."""
+"""The robots on a GPU, by MuJoCo Warp: one world per environment instance. Each task has its own physics."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ warp.config.log_level = warp.LOG_WARNING  # else it prints a line for each kerne
 
 
 class WarpSimulation:
-    """See `Simulation`. Float32, and the last bits of a trajectory may change from one run to the next."""
+    """A `Simulation` in float32. The last bits of a trajectory may differ from run to run."""
 
     def __init__(self, robot: Robot, tasks: TaskBatch, episodes: int, device: torch.device) -> None:
-        """`device` may be the CPU too, where Warp is slow, and good for tests.
+        """`device` may also be the CPU, for tests: Warp is slow there.
 
         Raises:
-            UsageError: the robot is to be computed with a solver that Warp does not have.
+            UsageError: Warp does not have the robot's solver.
         """
         if robot.solver != "Newton":
             raise UsageError("on a GPU this robot needs the option 'solver: Newton'")
@@ -44,19 +44,19 @@ class WarpSimulation:
         worlds = len(models) * episodes
         with self._scope():
             self._model = self._put(shared, models)
-            # No more contacts are possible, so that one world never takes those of another.
+            # The largest number of contacts that can occur, so that no world uses up the space of another.
             self._data = mujoco_warp.make_data(shared, nworld=worlds, nconmax=max(1, 2 * shared.npair))
         self.rest = self._of_worlds(np.stack([rest_state(robot, model) for model in models]))
         self.body_mass = self._of_worlds(np.stack([model.body_mass for model in models]))
         self.state = self.rest.clone()
-        self._live: dict[str, Tensor] = {}  # derived quantities as Warp has them now ...
-        self._kept: dict[str, Tensor] = {}  # ... and as they were when a world was last alive
+        self._live: dict[str, Tensor] = {}  # derived quantities, as Warp has them now
+        self._kept: dict[str, Tensor] = {}  # the same, frozen in worlds that have ended
         self._graph = self._record() if device.type == "cuda" else None
 
     def _put(self, shared: mujoco.MjModel, models: list[mujoco.MjModel]) -> Any:
-        """The model on the device, with a value for each world in every field in which two tasks differ.
+        """The model on the device. Every field that differs between tasks has one value per world.
 
-        What MuJoCo derives from the physics of a task is among them. Warp by itself would share it.
+        These include the fields that MuJoCo derives from a task's physics, which Warp would share by default.
         """
         worlds, fields = len(models) * self._episodes, _differing_fields(shared, models)
         put = mujoco_warp.put_model(shared, batch_sizes=dict.fromkeys(fields, worlds))
@@ -65,11 +65,11 @@ class WarpSimulation:
             array.copy_(self._of_worlds(values).view(array.shape))
         gravity = self._of_worlds(np.stack([model.opt.gravity for model in models]))
         put.opt.gravity = warp.from_torch(gravity, dtype=warp.vec3)
-        put.opt.warn_overflow = 0  # `advance` says so instead
+        put.opt.warn_overflow = 0  # `advance` flags overflows instead
         return put
 
     def _of_worlds(self, values: Array) -> Tensor:
-        """Values of tasks, (B, ...), as those of worlds, (N, ...)."""
+        """Repeats values per task, (B, ...), for all worlds, (N, ...)."""
         return torch.from_numpy(values.repeat(self._episodes, 0)).to(self._device, torch.float32).contiguous()
 
     def derived(self, name: str) -> Tensor:
@@ -96,7 +96,7 @@ class WarpSimulation:
         self._keep(living)
         sane = torch.linalg.vector_norm(self.state, torch.inf, -1) <= mujoco.mjMAXVAL
         out_of_memory = warp.to_torch(self._data.overflow) & int(_OUT_OF_MEMORY) != 0
-        # A control that is no number is one at the actuator's limit to Warp.
+        # Warp clips a NaN control to the actuator's limit.
         broken: Tensor = ~sane | out_of_memory | ~control.isfinite().all(-1)
         return broken
 
@@ -105,15 +105,15 @@ class WarpSimulation:
             mujoco_warp.step(self._model, self._data)
 
     def _record(self) -> Any:
-        """A CUDA graph of one control step, which is played back without the host."""
+        """Records a CUDA graph of one control step, which replays without work on the host."""
         with warp.ScopedDevice(str(self._device)):
-            self._time_steps()  # compiles, which cannot be recorded
+            self._time_steps()  # compiles the kernels, which cannot be recorded
             with warp.ScopedCapture() as capture:
                 self._time_steps()
         return capture.graph
 
     def _keep(self, living: Tensor) -> None:
-        """Takes over what the simulator computed for the living. It moves all, and the others must not be."""
+        """Copies the results of living worlds. The simulator steps all worlds, but ended ones must not change."""
         state = torch.cat([warp.to_torch(self._data.qpos), warp.to_torch(self._data.qvel)], -1)
         self.state.copy_(torch.where(living[:, None], state, self.state))
         for name, kept in self._kept.items():
@@ -122,7 +122,7 @@ class WarpSimulation:
 
     @contextmanager
     def _scope(self) -> Iterator[None]:
-        """Warp works on our device, in the order of torch's own work there."""
+        """Makes Warp use our device, and torch's current stream on it."""
         with warp.ScopedDevice(str(self._device)):
             if self._device.type != "cuda":
                 yield
@@ -133,7 +133,7 @@ class WarpSimulation:
 
 
 def _differing_fields(shared: mujoco.MjModel, models: list[mujoco.MjModel]) -> Fields:
-    """Fields that can be a world's own, and in which some task differs from the shared model, (B, ...)."""
+    """Fields that Warp can store per world and that differ from the shared model in some task, (B, ...)."""
     names = [
         f.name for f in dataclasses.fields(mujoco_warp.Model) if getattr(f.type, "shape", ())[:1] == ("*",)
     ]

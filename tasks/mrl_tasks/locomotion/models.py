@@ -1,4 +1,4 @@
-"""Robots' models: read from the installed gymnasium package, made fast, and rebuilt with other limbs."""
+"""The robots' models: read from the installed gymnasium package, made faster, and rebuilt with scaled limbs."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_bench.errors import MissingPart
-from mrl_tasks.locomotion.family import INSTALL
-from mrl_tasks.locomotion.robots import Robot
+from mrl_tasks.locomotion.robots import INSTALL, Robot
 
 Limbs = Mapping[str, float]  # body -> scale of its length
 
 
 class Blueprint(NamedTuple):
-    """What a robot's models are compiled from."""
+    """The source from which a robot's models are compiled."""
 
     spec: mujoco.MjSpec
     mass_scale: float  # of all bodies after compilation
 
 
 def model_path(robot: Robot) -> Path:
-    """Where the installed gymnasium package has the robot's XML file.
+    """Path of the robot's XML file in the installed gymnasium package.
 
     Raises:
         MissingPart: gymnasium is not installed.
@@ -40,12 +39,12 @@ def model_path(robot: Robot) -> Path:
 
 @lru_cache
 def as_built(robot: Robot) -> mujoco.MjModel:
-    """The robot with the limbs of its XML file. Shared: not to be written to."""
+    """The robot with the limbs of its XML file. The model is shared: do not write to it."""
     return rebuilt(robot, {})
 
 
 def rebuilt(robot: Robot, limbs: Limbs) -> mujoco.MjModel:
-    """The robot with other limb lengths. Thickness and density stay, so mass and inertia follow."""
+    """The robot with scaled limbs. Thickness and density do not change, so mass and inertia scale too."""
     spec, mass_scale = _blueprint(robot)
     spec = spec.copy()
     for body, name in zip(spec.bodies[1:], robot.bodies, strict=True):
@@ -56,12 +55,12 @@ def rebuilt(robot: Robot, limbs: Limbs) -> mujoco.MjModel:
         model.body_mass *= mass_scale
         model.body_inertia *= mass_scale
         mujoco.mj_setConst(model, mujoco.MjData(model))
-        model.stat.meaninertia = model.dof_M0.mean()  # the tolerance of the solver depends on it
+        model.stat.meaninertia = model.dof_M0.mean()  # the solver's tolerance depends on it
     return model
 
 
 def rest_state(robot: Robot, model: mujoco.MjModel) -> NDArray[np.float64]:
-    """Coordinates and velocities (nq + nv,) of the robot at rest, its lowest point as high as as built."""
+    """State (nq + nv,) of the robot at rest, with its lowest point at the height that it has as built."""
     state = np.concatenate([model.qpos0, np.zeros(model.nv)])
     if robot.root.height is not None:
         state[robot.root.height] += _lowest_as_built(robot) - _lowest_point(model)
@@ -75,31 +74,31 @@ def _lowest_as_built(robot: Robot) -> float:
 
 @lru_cache
 def _blueprint(robot: Robot) -> Blueprint:
-    """The robot's XML file, made fast, with the options that a scenario may set. Shared: to be copied."""
+    """The robot's XML file with a scenario's options, made faster. It is shared: copy it before changes."""
     spec = mujoco.MjSpec.from_file(str(model_path(robot)))
     spec.option.timestep = robot.timestep
     spec.option.integrator = getattr(mujoco.mjtIntegrator, f"mjINT_{robot.integrator.upper()}")
     spec.option.solver = getattr(mujoco.mjtSolver, f"mjSOL_{robot.solver.upper()}")
     spec.option.cone = getattr(mujoco.mjtCone, f"mjCONE_{robot.cone.upper()}")
-    # Nothing is drawn from these models, and their textures take most of the time of a compilation.
+    # These models are not rendered, and textures take most of the compilation time.
     for geom in spec.geoms:
         geom.material = ""
-    for look in [*spec.materials, *spec.textures]:
-        spec.delete(look)
-    # half_cheetah.xml has its mass set in a way that is deprecated, and warned of at each compilation.
+    for item in [*spec.materials, *spec.textures]:
+        spec.delete(item)
+    # half_cheetah.xml sets its mass by a deprecated attribute, which causes a warning at each compilation.
     total_mass, spec.compiler.settotalmass = spec.compiler.settotalmass, -1.0
     model = spec.compile()
     mass_scale = total_mass / mujoco.mj_getTotalmass(model) if total_mass > 0 else 1.0
     _list_contacts(spec, model)
-    # One robot is one island: there is no use in looking for more.
+    # One robot is one constraint island, so searching for islands is wasted time.
     spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_ISLAND
     return Blueprint(spec, mass_scale)
 
 
 def _list_contacts(spec: mujoco.MjSpec, model: mujoco.MjModel) -> None:
-    """Names the pairs of geoms that can touch, so that the simulator need not look for them at each step.
+    """Lists the pairs of geoms that can touch, so that the simulator does not search for them in each step.
 
-    Together with the island flag this is 3 to 23 % faster, and changes no bit of a trajectory.
+    Together with the island flag this is 3 to 23 % faster and changes no bit of a trajectory.
     """
     for first in range(model.ngeom):
         for second in range(first + 1, model.ngeom):
@@ -121,7 +120,7 @@ def _list_contacts(spec: mujoco.MjSpec, model: mujoco.MjModel) -> None:
 
 
 def _can_touch(model: mujoco.MjModel, first: int, second: int) -> bool:
-    """MuJoCo's rule: their types match, and they belong neither to one body nor to a body and its parent."""
+    """MuJoCo's rule: the contact types match, and the bodies differ and are not parent and child."""
     types, affinities = model.geom_contype, model.geom_conaffinity
     if not (types[first] & affinities[second] or types[second] & affinities[first]):
         return False
@@ -132,16 +131,16 @@ def _can_touch(model: mujoco.MjModel, first: int, second: int) -> bool:
 
 
 def pair_friction(friction: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A geom's friction (..., 3: sliding, torsional, rolling) as that of a pair (..., 5)."""
+    """Converts the friction of a geom (..., 3: sliding, torsional, rolling) to that of a pair (..., 5)."""
     return friction[..., [0, 0, 1, 2, 2]]
 
 
 def _scale_limb(body: mujoco.MjsBody, scale: float) -> None:
-    """Stretches a body away from its joint, and moves what hangs on it along."""
-    anchor = _anchor(body)
+    """Scales the length of a body from its joint, and moves its child bodies accordingly."""
+    pivot = _pivot(body)
 
     def stretched(point: NDArray[np.float64]) -> NDArray[np.float64]:
-        return anchor + scale * (point - anchor)
+        return pivot + scale * (point - pivot)
 
     for geom in body.geoms:
         if np.isfinite(geom.fromto).all():
@@ -150,12 +149,12 @@ def _scale_limb(body: mujoco.MjsBody, scale: float) -> None:
             geom.pos = stretched(geom.pos)
             geom.size[1] *= scale  # half the length of a capsule; unused in a sphere
     for child in body.bodies:
-        joint = child.pos + _rotated(_anchor(child), child.quat)
+        joint = child.pos + _rotated(_pivot(child), child.quat)
         child.pos = child.pos + stretched(joint) - joint
 
 
-def _anchor(body: mujoco.MjsBody) -> NDArray[np.float64]:
-    """Where a body turns, in its own frame; the torso's joints are no place on it."""
+def _pivot(body: mujoco.MjsBody) -> NDArray[np.float64]:
+    """Position of a body's joint in the frame of the body; the origin for the torso."""
     inner = body.parent.name != "world" and body.joints
     return np.array(body.joints[0].pos if inner else [0.0, 0.0, 0.0])
 
@@ -167,7 +166,7 @@ def _rotated(vector: NDArray[np.float64], quaternion: NDArray[np.float64]) -> ND
 
 
 def _lowest_point(model: mujoco.MjModel) -> float:
-    """Height [m] of the lowest point of a robot of capsules and spheres in its model's first position."""
+    """Height [m] of the lowest point of a robot of capsules and spheres, in the model's initial position."""
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
     parts = np.flatnonzero(model.geom_bodyid)  # all but the floor

@@ -1,7 +1,7 @@
-"""What a scenario may vary of a robot and of its task. Imports no simulator.
+"""The parameters of a robot and its task. Imports no simulator.
 
-A vector parameter is one `Param` an entry, named as `body_mass[torso]`; a scenario addresses all of them as
-`body_mass[*]` (independent draws) or `body_mass[=]` (one draw that all share).
+A vector parameter has one `Param` per entry, for example `body_mass[torso]`. A scenario addresses all entries as
+`body_mass[*]` (independent draws) or `body_mass[=]` (one shared draw).
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _GOALS: Mapping[Task, Mapping[str, Param]] = {
 
 @lru_cache
 def parameters(robot_name: str, task: Task) -> Mapping[str, Param]:
-    """All parameters of a robot at a task."""
+    """All parameters of a robot with a task."""
     robot = ROBOTS[robot_name]
     return MappingProxyType({**_world(robot), **_build(robot), **_actuation(robot), **_GOALS[task]})
 
 
 def _world(robot: Robot) -> dict[str, Param]:
-    """Where gravity and ground matter, which is everywhere but in the plane that the swimmer stays in."""
+    """Gravity and ground. The swimmer moves in a horizontal plane, where neither has an effect."""
     if robot.root.height is None:
         return {}
     friction = Param(1.0, 0.01, 10.0, "1", "scale of the geom's friction")
@@ -56,7 +56,7 @@ def _world(robot: Robot) -> dict[str, Param]:
 
 
 def _build(robot: Robot) -> dict[str, Param]:
-    """How the robot is built."""
+    """Masses, lengths and damping of the robot."""
     mass = Param(1.0, 0.05, 20.0, "1", "scale of the body's mass")
     inertia = Param(1.0, 0.05, 20.0, "1", "scale of the body's inertia, independent of its mass")
     length = Param(1.0, 0.5, 2.0, "1", "scale of the body's length; its mass and inertia follow")
@@ -70,7 +70,7 @@ def _build(robot: Robot) -> dict[str, Param]:
 
 
 def _actuation(robot: Robot) -> dict[str, Param]:
-    """How a command becomes torques."""
+    """The actuators: from an action to torques."""
     count = len(robot.actuators)
     gear = Param(1.0, -3.0, 3.0, "1", "scale of the actuator's torque, negative if reversed")
     disabled = Param(0.0, 0.0, 1.0, "1", "1 if the joint's actuator is disabled", values=(0.0, 1.0))

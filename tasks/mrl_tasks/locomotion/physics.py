@@ -1,4 +1,4 @@
-"""From a task's parameters to the model fields that hold them, and to the wiring of its actuators."""
+"""Translates task parameters into fields of MuJoCo models, and into disabled actuators."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Fields = dict[str, Array]  # name of a field of MjModel, or "opt.<name>" of its 
 
 
 def within_bounds(tasks: TaskBatch, params: Mapping[str, Param]) -> tuple[TaskBatch, NDArray[np.bool_]]:
-    """The tasks, with default ones in place of those that cannot be, and which of them can be, (B,)."""
+    """The tasks, with defaults in place of tasks out of bounds; and which tasks are within bounds, (B,)."""
     declared = [params[name] for name in tasks.names]
     default, low, high = np.array([(param.default, param.low, param.high) for param in declared]).T
-    possible = ((tasks.values >= low) & (tasks.values <= high)).all(-1)  # and so neither NaN nor infinite
+    possible = ((tasks.values >= low) & (tasks.values <= high)).all(-1)  # NaN and infinity are not
     return TaskBatch(tasks.names, np.where(possible[:, None], tasks.values, default)), possible
 
 
 def limb_lengths(robot: Robot, tasks: TaskBatch) -> list[Limbs]:
-    """The limbs of each task's robot that are not as built."""
+    """The scaled limbs of each task's robot."""
     return [
         {name: scale for name, scale in zip(robot.limbs, scales, strict=True) if scale != 1.0}
         for scales in _vector(tasks, "limb_length", robot.limbs).tolist()
@@ -35,9 +35,9 @@ def limb_lengths(robot: Robot, tasks: TaskBatch) -> list[Limbs]:
 
 
 def model_fields(robot: Robot, model: mujoco.MjModel, tasks: TaskBatch) -> Fields:
-    """Fields in which some task differs from `model`, whose limbs are those of all B tasks.
+    """The fields that differ from `model` in some of the B tasks. All tasks must have the limbs of `model`.
 
-    Each is computed from the model's own values, which stay as they are: so scales never compound.
+    They are computed from the values of `model`, which does not change, so scales never compound.
     """
     fields = {
         "body_mass": model.body_mass * _of_bodies(robot, tasks, "body_mass"),
@@ -58,7 +58,7 @@ def model_fields(robot: Robot, model: mujoco.MjModel, tasks: TaskBatch) -> Field
 
 
 def task_models(robot: Robot, tasks: TaskBatch) -> list[mujoco.MjModel]:
-    """A model of its own for each task, with all that MuJoCo derives from its physics."""
+    """One model per task, including the fields that MuJoCo derives from its physics."""
     models = []
     for index, limbs in enumerate(limb_lengths(robot, tasks)):
         task = TaskBatch(tasks.names, tasks.values[index : index + 1])
@@ -71,50 +71,50 @@ def task_models(robot: Robot, tasks: TaskBatch) -> list[mujoco.MjModel]:
 
 
 def value_of(model: mujoco.MjModel, field: str) -> Array:
-    """The live array of a field."""
+    """The array of a field; writing to it changes the model."""
     holder, name = (model.opt, field[4:]) if field.startswith("opt.") else (model, field)
     values: Array = getattr(holder, name)
     return values
 
 
-def dead_actuators(robot: Robot, tasks: TaskBatch) -> NDArray[np.bool_]:
-    """Which actuators give no torque, (B, A)."""
+def disabled_actuators(robot: Robot, tasks: TaskBatch) -> NDArray[np.bool_]:
+    """Disabled actuators, (B, A) bool."""
     number = np.arange(1, len(robot.actuators) + 1)
-    dead: NDArray[np.bool_] = _vector(tasks, "joint_disabled", robot.actuators) != 0
-    dead |= tasks.column("crippled_joint")[:, None] == number
+    disabled: NDArray[np.bool_] = _vector(tasks, "joint_disabled", robot.actuators) != 0
+    disabled |= tasks.column("crippled_joint")[:, None] == number
     for leg, joints in enumerate(robot.legs, start=1):
-        dead |= (tasks.column("crippled_leg")[:, None] == leg) & np.isin(robot.actuators, joints)
-    return dead
+        disabled |= (tasks.column("crippled_leg")[:, None] == leg) & np.isin(robot.actuators, joints)
+    return disabled
 
 
 def _vector(tasks: TaskBatch, name: str, entries: Iterable[str]) -> Array:
-    """A vector parameter of every task, (B, entries)."""
+    """The entries of a vector parameter, (B, entries)."""
     columns = [tasks.names.index(f"{name}[{entry}]") for entry in entries]
     return tasks.values[:, columns]
 
 
 def _of_bodies(robot: Robot, tasks: TaskBatch, name: str) -> Array:
-    """Scales of all bodies of a model, (B, bodies), of which the first is the world."""
+    """Scales of all bodies of a model, (B, bodies). Body 0 is the world."""
     return np.hstack([np.ones((len(tasks), 1)), _vector(tasks, name, robot.bodies)])
 
 
 def _gravity(tasks: TaskBatch) -> Array:
-    """Gravity in the frame of the ground, (B, 3): on an endless slope, gravity is what leans."""
+    """Gravity in the frame of the ground, (B, 3). A slope is simulated by tilting gravity."""
     magnitude, slope = tasks.column("gravity"), tasks.column("terrain_slope")
     tilt = tasks.column("gravity_tilt") if "gravity_tilt" in tasks.names else np.zeros(len(tasks))
-    forth = -_each(math.sin, slope)
-    aside = _each(math.cos, slope) * _each(math.sin, tilt)
+    along = -_each(math.sin, slope)
+    across = _each(math.cos, slope) * _each(math.sin, tilt)
     down = -_each(math.cos, slope) * _each(math.cos, tilt)
-    return magnitude[:, None] * np.stack([forth, aside, down], -1)
+    return magnitude[:, None] * np.stack([along, across, down], -1)
 
 
 def _each(function: Callable[[float], float], values: Array) -> Array:
-    """A scalar function of every value, the same to the last bit wherever in the batch the value is."""
+    """Applies a scalar function to each value, so that a result does not depend on the index in the batch."""
     return np.array([function(value) for value in values.tolist()])
 
 
 def _friction(robot: Robot, model: mujoco.MjModel, tasks: TaskBatch) -> Array:
-    """Friction of the pairs that can touch, (B, pairs, 5): of two geoms the larger holds, as in MuJoCo."""
+    """Friction of the pairs that can touch, (B, pairs, 5): the larger of the two geoms, as in MuJoCo."""
     scale = np.ones((len(tasks), model.ngeom))
     scale[:, [model.geom(sole).id for sole in robot.soles]] = _vector(tasks, "geom_friction", robot.soles)
     friction = model.geom_friction * scale[..., None]  # (B, geoms, 3)
@@ -122,10 +122,10 @@ def _friction(robot: Robot, model: mujoco.MjModel, tasks: TaskBatch) -> Array:
 
 
 def _crippled_geoms(robot: Robot, model: mujoco.MjModel, tasks: TaskBatch) -> tuple[Array, Array]:
-    """Sizes and positions of geoms, (B, geoms, 3) each, crippled as by GrBAL (`AntEnv.reset_task`).
+    """Sizes and positions of geoms, (B, geoms, 3) each, with the crippled leg of GrBAL (`AntEnv.reset_task`).
 
-    Upper and lower half become half as long and half as thick, and the lower one moves beside the upper. No
-    mass changes.
+    Both halves of the leg become half as long and half as thick, and the lower half moves to the position of the
+    upper. Masses do not change.
     """
     size, position = (np.tile(values, (len(tasks), 1, 1)) for values in (model.geom_size, model.geom_pos))
     for leg, joints in enumerate(robot.legs, start=1):

@@ -1,6 +1,6 @@
-"""Pictures of the robots, with the looks of Gymnasium's models, drawn without a screen.
+"""Off-screen rendering of the robots, with the materials of Gymnasium's models.
 
-Limb lengths and a crippled leg are seen; a slope is not, since gravity is what leans.
+Images show limb lengths and a crippled leg. They do not show a slope, which is simulated by tilting gravity.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mrl_tasks.locomotion.models import model_path
 from mrl_tasks.locomotion.physics import task_models
 from mrl_tasks.locomotion.robots import Robot
 
-_PROBE = """
+_TRIAL = """
 import mujoco
 model = mujoco.MjModel.from_xml_string('<mujoco><worldbody><geom size="1"/></worldbody></mujoco>')
 with mujoco.Renderer(model, 16, 16) as renderer:
@@ -36,12 +36,12 @@ _GEOMETRY = (
 
 
 class Renderer:
-    """Takes pictures of one task's robot, the camera going along with its torso."""
+    """Renders the robot of one task. The camera follows its torso."""
 
     def __init__(self, robot: Robot, task: TaskBatch, width: int, height: int) -> None:
-        """Raises: MissingPart: nothing here can draw without a screen."""
+        """Raises: MissingPart: off-screen rendering does not work on this machine."""
         start_graphics()
-        with quiet():  # half_cheetah.xml sets its mass in a way that is warned of
+        with quiet():  # about a deprecated attribute of half_cheetah.xml
             self._model = _model(robot, task, width, height)
         self._data = mujoco.MjData(self._model)
         self._renderer = mujoco.Renderer(self._model, height, width)
@@ -50,27 +50,27 @@ class Renderer:
         self._camera.azimuth, self._camera.elevation = 90.0, -15.0
         self._by_height = robot.root.height is not None
         if not self._by_height:
-            self._camera.elevation = -60.0  # a swimmer moves in the plane that it lies in
+            self._camera.elevation = -60.0  # the swimmer moves in a horizontal plane
 
     def render(self, positions: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """The robot with these coordinates (nq,); (height, width, 3)."""
+        """An image of the robot at these coordinates (nq,), (height, width, 3)."""
         self._data.qpos[:] = positions
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_comPos(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
-        # The height stays, so that a jump is seen to be one.
+        # The camera keeps its height, so that jumps are visible.
         self._camera.lookat[:2] = self._data.xpos[1, :2]
         self._camera.lookat[2] = 0.6 if self._by_height else 0.0
         self._renderer.update_scene(self._data, self._camera)
-        picture: NDArray[np.uint8] = self._renderer.render()
-        return picture
+        image: NDArray[np.uint8] = self._renderer.render()
+        return image
 
     def close(self) -> None:
         self._renderer.close()
 
 
 def _model(robot: Robot, task: TaskBatch, width: int, height: int) -> mujoco.MjModel:
-    """The robot with its looks and a task's geometry, on ground without end."""
+    """The robot with its materials and a task's geometry, on an infinite floor."""
     spec = mujoco.MjSpec.from_file(str(model_path(robot)))
     spec.compiler.settotalmass = -1.0
     spec.visual.global_.offwidth = max(width, spec.visual.global_.offwidth)
@@ -90,25 +90,27 @@ def _model(robot: Robot, task: TaskBatch, width: int, height: int) -> mujoco.MjM
 
 @cache
 def start_graphics() -> None:
-    """Makes MuJoCo draw off screen, by what MUJOCO_GL names if it is set, else by what works.
+    """Selects MuJoCo's off-screen backend: the one in MUJOCO_GL, or else the first that works.
 
     Raises:
-        MissingPart: nothing does.
+        MissingPart: no backend works.
     """
     given = os.environ.get("MUJOCO_GL")
     for name in (given,) if given else ("egl", "osmesa"):
         if _draws(name):
             os.environ["MUJOCO_GL"] = name
-            # It had read the variable when it was imported.
+            # MuJoCo read the variable when it was imported.
             reload(sys.modules[mujoco.Renderer.__module__].gl_context)
             return
     tried = f"MUJOCO_GL={given}" if given else "neither EGL nor OSMesa"
-    raise MissingPart(f"{tried} can draw here: install libegl1 and libgl1-mesa-dri, or libosmesa6 (Debian)")
+    raise MissingPart(
+        f"{tried} can render on this machine: install libegl1 and libgl1-mesa-dri, or libosmesa6 (Debian)"
+    )
 
 
 def _draws(name: str) -> bool:
-    """Whether a picture can be drawn with it; tried in a process of its own, since a wrong driver may abort."""
-    command, environment = [sys.executable, "-c", _PROBE], os.environ | {"MUJOCO_GL": name}
+    """Whether a backend can render. Tried in a new process, which a wrong driver may abort."""
+    command, environment = [sys.executable, "-c", _TRIAL], os.environ | {"MUJOCO_GL": name}
     environment.pop("PYOPENGL_PLATFORM", None)
     try:
         ran = subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False)

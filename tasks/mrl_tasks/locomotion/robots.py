@@ -1,6 +1,6 @@
-"""The six robots: what Gymnasium's v5 environments say of each, in one place. Imports no simulator.
+"""The six robots: the constants of Gymnasium's v5 environments in one table. Imports no simulator.
 
-The models themselves are read from the installed gymnasium package. A test holds this table against them.
+The models are read from the installed gymnasium package. A test compares this table with them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+INSTALL = "locomotion needs MuJoCo and the models of Gymnasium: pip install mujoco gymnasium"
+
 Integrator = Literal["Euler", "RK4", "implicitfast"]
 Solver = Literal["Newton", "PGS"]
 Cone = Literal["pyramidal", "elliptic"]
@@ -16,13 +18,15 @@ Cone = Literal["pyramidal", "elliptic"]
 
 @dataclass(frozen=True)
 class Root:
-    """How the torso is joined to the world; its coordinates come first in qpos and in qvel."""
+    """The joints between torso and world. Their coordinates come first in qpos and in qvel."""
 
     positions: int  # coordinates in qpos
     velocities: int  # coordinates in qvel
-    place: int  # of the positions, how many lead that say where on the ground: x, or x and y
-    height: int | None = None  # index of the torso's height in qpos; None: the robot stays in one plane
-    pitch: int | None = None  # index of the torso's pitch in qpos; None: no such angle
+    place: int  # number of leading coordinates that are a position on the ground: x, or x and y
+    height: int | None = (
+        None  # index of the torso's height in qpos; None: the robot moves in a horizontal plane
+    )
+    pitch: int | None = None  # index of the torso's pitch in qpos; None: not a coordinate
 
 
 PLANAR = Root(positions=3, velocities=3, place=1, height=1, pitch=2)  # x, z, pitch
@@ -32,38 +36,38 @@ SWIMMING = Root(positions=3, velocities=3, place=2)  # x, y, yaw
 
 @dataclass(frozen=True)
 class Robot:
-    """A robot, its clock, and its reward: the defaults of a scenario's options.
+    """A robot, its time step and its reward: the defaults of a scenario's options.
 
-    Bodies and joints are named as in the XML file. A body without a name there has that of its joint, and an
-    actuator has that of the joint that it turns.
+    Bodies and joints have their names in the XML file. A body without a name has the name of its joint, and an
+    actuator has the name of the joint that it drives.
     """
 
     xml: str
     root: Root
     bodies: tuple[str, ...]  # in the model's order, without the world
-    joints: tuple[str, ...]  # the hinges that actuators turn, in the order of qpos
+    joints: tuple[str, ...]  # hinges, in the order of qpos
     actuators: tuple[str, ...]  # in the order of the action
-    soles: tuple[str, ...]  # geoms that meet the ground while the robot is healthy
+    soles: tuple[str, ...]  # geoms that touch the ground while the robot is healthy, and the floor
     timestep: float  # [s]
-    frame_skip: int  # time steps a control step
+    frame_skip: int  # time steps per control step
     integrator: Integrator
     control_cost: float  # per squared control
     healthy_reward: float  # per control step
-    reset_noise: float  # [m, rad, m/s, rad/s] the first state is uniform within it around rest
-    hinge_speed: float  # [rad/s] that is large for a joint, to scale observations by
+    reset_noise: float  # [m, rad, m/s, rad/s] half-width of the uniform noise on the state at rest
+    hinge_speed: float  # [rad/s] typical large joint velocity, for obs_scale
     solver: Solver = "Newton"
-    cone: Cone = "pyramidal"  # of the friction at a contact
-    forward_reward: float = 1.0  # weight of the part of the reward that depends on the task
-    gaussian_velocities: bool = False  # first velocities are normal, `reset_noise` being their deviation
+    cone: Cone = "pyramidal"  # friction cone of contacts
+    forward_reward: float = 1.0  # weight of progress in the reward
+    gaussian_velocities: bool = False  # initial velocities are normal with standard deviation `reset_noise`
     healthy_height: tuple[float, float] | None = None  # [m] of the torso; None: always healthy
     healthy_pitch: tuple[float, float] | None = None  # [rad] of the torso
     healthy_state: float | None = None  # bound of all coordinates but x and height
-    control_limit: float = 1.0  # control at an action of 1
+    control_limit: float = 1.0  # control for an action of 1
     observed_velocity: float | None = None  # [m/s, rad/s] observed velocities are clipped to this
-    tracked: Literal["root", "torso", "mass_center"] = "root"  # the point whose motion is the robot's
-    observes_bodies: bool = False  # as well as coordinates: inertias, velocities, and forces in the joints
+    tracked: Literal["root", "torso", "mass_center"] = "root"  # the point whose velocity is rewarded
+    observes_bodies: bool = False  # also observes inertias and velocities of bodies, and joint forces
     damped: bool = True  # the joints have damping
-    balls: tuple[str, ...] = ()  # bodies that are a ball, so have no length
+    balls: tuple[str, ...] = ()  # spherical bodies, which have no length
     legs: tuple[tuple[str, str], ...] = ()  # upper and lower joint of each leg that can be crippled
 
     @property

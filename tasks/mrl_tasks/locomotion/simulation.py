@@ -1,4 +1,4 @@
-"""What a simulator of many robots provides, and which one computes where."""
+"""The interface of a batched simulation of robots, and the choice of one for a device."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ if TYPE_CHECKING:
 
 
 class Simulation(Protocol):
-    """N = B x E robots, task by task. Its tensors are live: `start` and `advance` change what they hold."""
+    """N = B x E robots, ordered by task. `start` and `advance` update its tensors in place."""
 
     state: Tensor  # (N, nq + nv) qpos and qvel
     rest: Tensor  # (N, nq + nv) state of the robots at rest
-    body_mass: Tensor  # (N, bodies) [kg], the world being the first body
+    body_mass: Tensor  # (N, bodies) [kg]; body 0 is the world
 
     def derived(self, name: str) -> Tensor:
-        """A quantity of `MjData` that follows from the state, as "xpos": (N, ...). Ask before `start`.
+        """A field of `MjData` that is computed from the state, such as "xpos": (N, ...). Call it before `start`.
 
-        After `advance` it is still that of the begin of the last time step, as after `mj_step`.
+        After `advance` its values are those of the start of the last time step, as after `mj_step`.
         """
         ...
 
     def start(self, state: Tensor) -> None:
-        """Puts every robot into a state, (N, nq + nv), with nothing left of what was before."""
+        """Sets the state of every robot, (N, nq + nv), and resets everything else of the simulation."""
         ...
 
     def advance(self, control: Tensor, living: Tensor) -> Tensor:
-        """Moves the living robots by one control step.
+        """Advances the living robots by one control step.
 
         Args:
-            control: what each actuator is told, (N, A).
+            control: of each actuator, (N, A).
             living: (N,) bool; the others are not simulated.
 
         Returns:
-            (N,) bool: the simulation broke down here, and the state has no meaning until the next `start`.
+            (N,) bool: the simulation of this robot broke down, and its state is invalid until the next `start`.
         """
         ...
 
 
 def simulate(robot: Robot, tasks: TaskBatch, episodes: int, device: torch.device) -> Simulation:
-    """The simulator for a device.
+    """The simulation for a device.
 
     Raises:
-        MissingPart: it is not installed.
-        UsageError: there is none.
+        MissingPart: its simulator is not installed.
+        UsageError: no simulator supports the device.
     """
     if device.type == "cpu":
         from mrl_tasks.locomotion.cpu import CpuSimulation

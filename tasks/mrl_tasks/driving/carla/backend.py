@@ -19,11 +19,11 @@ from torch import Tensor
 
 from mrl_bench.errors import MrlBenchError, UsageError
 from mrl_bench.types import Step, TaskBatch
-from mrl_tasks.driving.carla import Address
 from mrl_tasks.driving.carla.axes import from_carla
 from mrl_tasks.driving.carla.client import CarlaWorld, drivable_lanes
 from mrl_tasks.driving.carla.instance import BLUEPRINTS, CAR, Instance
 from mrl_tasks.driving.carla.map_tiling import Area, offsets, side_by_side
+from mrl_tasks.driving.carla.server import Address
 from mrl_tasks.driving.carla.town import length_for, one_behind_the_other, stretches
 from mrl_tasks.driving.environment import DrivingEnv, Instances
 from mrl_tasks.driving.family import Driving

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import brentq
 
-from mrl_tasks.driving.carla import Address
 from mrl_tasks.driving.carla.backend import connect
 from mrl_tasks.driving.carla.client import CarlaWorld
 from mrl_tasks.driving.carla.instance import CAR, Instance
+from mrl_tasks.driving.carla.server import Address
 from mrl_tasks.driving.vehicle import DT, STANDARD, Car, CarState, Command, step
 
 # A straight road to drive on: 40 lanes of 4 m on either side, so that a circle fits on it.

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from mrl_bench.errors import MissingPart, MrlBenchError
-from mrl_tasks.driving.carla import INSTALL, LIGHT_MAPS, Address
 from mrl_tasks.driving.carla.axes import Transform
 from mrl_tasks.driving.carla.physics import Physics
+from mrl_tasks.driving.carla.server import INSTALL, LIGHT_MAPS, Address
 
 try:
     import carla
