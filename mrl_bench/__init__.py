@@ -230,7 +230,7 @@ def check_family(family: TaskFamily | type | str) -> None:
         AssertionError: says which promise is broken, and where.
     """
     from mrl_bench import registry
-    from mrl_bench.checks import family as family_checks
+    from mrl_bench.checks.family import check
 
     found: Any = registry.find("family", family) if isinstance(family, str) else family
-    family_checks.check_family(found() if isinstance(found, type) else found)
+    check(found() if isinstance(found, type) else found)

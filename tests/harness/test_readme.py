@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -35,8 +34,6 @@ def test_the_front_door_works_as_shown(capsys):
 
 def test_the_agent_scores_what_is_printed(tmp_path, monkeypatch, capsys):
     _, agent = blocks("python")
-    monkeypatch.delitem(sys.modules, "my_agent", raising=False)  # of another test
-    monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "my_agent.py").write_text(agent)
     monkeypatch.chdir(tmp_path)
     (command, printed) = re.search(r"\$ mrl-bench (evaluate .*)\n +(.*)\n", README).groups()
