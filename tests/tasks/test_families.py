@@ -177,7 +177,7 @@ class GivesColumns(Sound):
 
 @dataclass(frozen=True)
 class Sliders:
-    """A family whose option says in which way it is broken."""
+    """A family whose option `env` selects how it is broken."""
 
     horizon: int = 60
     env: str = "Sound"
