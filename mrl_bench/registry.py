@@ -49,7 +49,8 @@ def find(kind: str, name: str) -> Any:
             raise UsageError(f"{kind} {name!r}: no module {error.name!r} can be imported") from None
         raise
     if not hasattr(found, attribute):
+        public = [known for known in vars(found) if not known.startswith("_")]
         raise UsageError(
-            f"{kind} {name!r}: module {module} has no {attribute!r}: {nearest(attribute, vars(found))}"
+            f"{kind} {name!r}: module {module} has no {attribute!r}: {nearest(attribute, public)}"
         )
     return getattr(found, attribute)

@@ -6,6 +6,7 @@ import sys
 
 import mrl_bench
 from mrl_bench import registry
+from mrl_bench.errors import MrlBenchError, UsageError
 
 
 def check_class(name: str) -> int:
@@ -17,12 +18,26 @@ def check_class(name: str) -> int:
     Raises:
         UsageError: there is no such class, or it is no agent.
     """
-    cls = registry.find("agent", name)
+    try:
+        cls = registry.find("agent", name)
+    except MrlBenchError:
+        raise
+    except Exception as error:  # the module is the user's code
+        raise UsageError(f"{name!r} cannot be imported: {_one_line(error)}") from error
     is_family = hasattr(cls, "params")
     try:
         (mrl_bench.check_family if is_family else mrl_bench.check_agent)(cls)
+    except MrlBenchError:
+        raise
     except AssertionError as error:
         print(f"mrl-bench: {name}: {error}", file=sys.stderr)
         return 1
+    except Exception as error:  # so is the class: an error of its code is a broken promise
+        print(f"mrl-bench: {name}: {_one_line(error)}", file=sys.stderr)
+        return 1
     print(f"{name}: {'a family' if is_family else 'an agent'} that keeps its contract")
     return 0
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

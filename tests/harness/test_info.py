@@ -154,3 +154,25 @@ def test_check_takes_classes(capsys) -> None:
     assert "Learner: an agent" in out
     assert main(["check", "toy_agents:Lerner"]) == 2
     assert "did you mean 'Learner'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code", "said"),
+    [
+        ("import nothing_like_this", 2, "cannot be imported: ModuleNotFoundError: No module named"),
+        ("class Lean(", 2, "cannot be imported: SyntaxError:"),
+        (
+            "import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass Lean:\n    params = 1 / 1",
+            1,
+            "Lean",
+        ),
+    ],
+)
+def test_check_says_in_one_line_what_is_wrong_with_a_module(
+    code, exit_code, said, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "faulty_module.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "faulty_module:Lean"]) == exit_code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line

@@ -34,7 +34,7 @@ def test_the_front_door_works_as_shown(capsys):
 
 def test_the_agent_scores_what_is_printed(tmp_path, monkeypatch, capsys):
     _, agent = blocks("python")
-    (tmp_path / "my_agent.py").write_text(agent)
+    (tmp_path / "lean.py").write_text(agent)
     monkeypatch.chdir(tmp_path)
     (command, printed) = re.search(r"\$ mrl-bench (evaluate .*)\n +(.*)\n", README).groups()
     assert main(command.split()) == 0
