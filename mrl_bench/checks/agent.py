@@ -84,6 +84,18 @@ def acting_and_adapting_change_nothing(subject: Subject) -> None:
     )
 
 
+def adapting_leaves_its_arguments_alone(subject: Subject) -> None:
+    """`adapt` returns a new state: the state and the rollout that it was given stay as they were."""
+    state = subject.agent.initial_state(TASKS)
+    rollout, state = _episode(subject, state, explore=True, seed=0)
+    given = tree_leaves((state, vars(rollout)))
+    before = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in given]
+    subject.agent.adapt(state, rollout, torch.Generator().manual_seed(0))
+    for leaf, kept in zip(given, before, strict=True):
+        unchanged = torch.equal(leaf, kept) if isinstance(leaf, Tensor) else leaf == kept
+        assert unchanged, "adapt wrote into the state or the rollout that it was given"
+
+
 def tasks_do_not_share_data(subject: Subject) -> None:
     """What one task is given to adapt to does not change how the agent acts on another.
 
@@ -110,6 +122,7 @@ def weights_can_be_restored(subject: Subject) -> None:
 CHECKS: tuple[Callable[[Subject], None], ...] = (
     shapes_and_finiteness,
     acting_and_adapting_change_nothing,
+    adapting_leaves_its_arguments_alone,
     tasks_do_not_share_data,
     weights_can_be_restored,
 )

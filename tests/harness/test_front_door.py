@@ -178,6 +178,18 @@ class SharesData(Steady):
         return {"push": state["push"] + rollout.reward.mean()}
 
 
+class WritesIntoState(Steady):
+    def adapt(self, state, rollout, rng):
+        state["push"] += 1.0
+        return state
+
+
+class WritesIntoRollout(Steady):
+    def adapt(self, state, rollout, rng):
+        rollout.reward.zero_()
+        return super().adapt(state, rollout, rng)
+
+
 class Forgets(Steady):
     def __init__(self, spec, config, seed, device):
         super().__init__(spec, config, seed, device)
@@ -205,6 +217,8 @@ class CannotTrain(Steady):
         (NotFinite, "shapes_and_finiteness: act gave an action that is not finite"),
         (ChangesItself, "acting_and_adapting_change_nothing: act or adapt changed 'push'"),
         (DrawsElsewhere, "acting_and_adapting_change_nothing: a second evaluation with the same seeds"),
+        (WritesIntoState, "adapting_leaves_its_arguments_alone: adapt wrote into the state"),
+        (WritesIntoRollout, "adapting_leaves_its_arguments_alone: adapt wrote into the state or the rollout"),
         (SharesData, "tasks_do_not_share_data: the data of one task"),
         (Forgets, "weights_can_be_restored: a new agent acts differently"),
         (StateWithoutTasks, "shapes_and_finiteness: initial_state: a leaf of the state is int"),
