@@ -74,6 +74,11 @@ class Run:
     def label(self) -> str:
         return f"{self.scenario.id} {self.agent.name} {self.seed}"
 
+    @property
+    def tensorboard_name(self) -> str:
+        """Has a part of the run's key, so that runs with different settings keep their own curves."""
+        return f"{self.scenario.id}/{self.agent.name}-{self.seed}-{self.key('train')[:6]}"
+
     def key(self, stage: str) -> str:
         """The file name of a stage's result ("train" or "evaluate"): a hash of everything that it depends on."""
         return sha256(canonical_json({**self._depends_on, "stage": stage})).hexdigest()[:24]
@@ -244,7 +249,7 @@ def train(run: Run, store: Store, progress: ReportProgress) -> TrainingResult:
     periodic = PeriodicEvaluation(agent, lambda: _agent(run), run.scenario, seed=run.seed, device=device)
     model_errors: dict[str, float] = {}
     returns: dict[int, float] = {}  # the last mean return after 0, 1, ... collections on the same tasks
-    with store.tensorboard(run) as write:
+    with store.tensorboard(run.tensorboard_name) as write:
 
         def log(values: Mapping[str, float], step: int) -> None:
             write(values, step)

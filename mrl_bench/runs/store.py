@@ -27,7 +27,6 @@ from mrl_bench.runs.files import remove_unfinished, write_atomically
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mrl_bench.runs.run import Run
 
 T = TypeVar("T")
 
@@ -132,15 +131,11 @@ class Store:
         self._write("timings", key, {"seconds": round(seconds, 3)})
 
     @contextmanager
-    def tensorboard(self, run: Run) -> Iterator[Callable[[Mapping[str, float], int], None]]:
-        """A function that writes scalars (tag -> value, step) of a run's meta-training.
-
-        The folder's name has a part of the run's key, so that runs with different settings keep their own curves.
-        """
+    def tensorboard(self, name: str) -> Iterator[Callable[[Mapping[str, float], int], None]]:
+        """A function that writes scalars (tag -> value, step) to the folder `name`, as in `Run.tensorboard_name`."""
         from torch.utils.tensorboard import SummaryWriter
 
-        run_name = f"{run.agent.name}-{run.seed}-{run.key('train')[:6]}"
-        folder = self.folder / "tensorboard" / run.scenario.id / run_name
+        folder = self.folder / "tensorboard" / name
         with _explained(folder):
             for leftover in folder.glob("events.*"):  # of an attempt that was interrupted
                 leftover.unlink()

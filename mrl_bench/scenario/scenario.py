@@ -8,7 +8,7 @@ This module imports neither torch nor a simulator; a family declares its paramet
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -104,7 +104,8 @@ class Scenario:
     budget: Budget
     protocol: Protocol
     path: Path
-    planned_simulator: str | None = None  # used if the simulator's server has died since the run was planned
+    # Used if the simulator's server has died since the run was planned.
+    planned_simulator: str | None = field(default=None, compare=False)
 
     def tasks(self, split: str, count: int | None = None) -> TaskBatch:
         """The task list of a split; for an endless training stream, its first `count` tasks.

@@ -237,7 +237,7 @@ def test_scalars_can_be_read_by_tensorboard_and_those_of_a_cut_off_attempt_are_g
     store = Store(tmp_path)
     run = toy_run(make_scenario(tmp_path), "Learner", seed=3)
     for value in (1.0, 2.0):
-        with store.tensorboard(run) as write:
+        with store.tensorboard(run.tensorboard_name) as write:
             write({"losses/policy_loss": value, "charts/SPS": 5.0}, 100)
     folder = tmp_path / "tensorboard" / "tiny-v1" / f"learner-3-{run.key('train')[:6]}"
     assert len(list(folder.iterdir())) == 1
@@ -250,7 +250,7 @@ def test_scalars_can_be_read_by_tensorboard_and_those_of_a_cut_off_attempt_are_g
 def test_runs_with_different_settings_keep_their_own_scalars(tmp_path: Path) -> None:
     store, scenario = Store(tmp_path), make_scenario(tmp_path)
     for gain in (0.5, 1.0):
-        with store.tensorboard(toy_run(scenario, "Learner", gain=gain)) as write:
+        with store.tensorboard(toy_run(scenario, "Learner", gain=gain).tensorboard_name) as write:
             write({"losses/policy_loss": gain}, 100)
     folders = list((tmp_path / "tensorboard" / "tiny-v1").iterdir())
     assert len(folders) == len(list((tmp_path / "tensorboard").rglob("events.*"))) == 2
@@ -286,5 +286,5 @@ def test_a_video_without_its_images_is_not_there(tmp_path: Path, monkeypatch: py
 def test_scalars_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "tensorboard").write_text("")
     run = toy_run(make_scenario(tmp_path), "Learner")
-    with pytest.raises(StoreError, match="tensorboard"), Store(tmp_path).tensorboard(run):
+    with pytest.raises(StoreError, match="tensorboard"), Store(tmp_path).tensorboard(run.tensorboard_name):
         pass

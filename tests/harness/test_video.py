@@ -174,7 +174,7 @@ def test_no_graphics_is_a_missing_part(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[str] = []
     monkeypatch.setattr(rendering, "_draws", tried.append)
     monkeypatch.delenv("MUJOCO_GL", raising=False)
-    with pytest.raises(MissingPart, match=r"neither EGL nor OSMesa can draw .*libegl1.* libosmesa6"):
+    with pytest.raises(MissingPart, match=r"neither EGL nor OSMesa can render .*libegl1.* libosmesa6"):
         rendering.start_graphics.__wrapped__()
     monkeypatch.setenv("MUJOCO_GL", "glfw")
     with pytest.raises(MissingPart, match="MUJOCO_GL=glfw"):
