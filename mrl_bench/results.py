@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from mrl_bench.types import Ratio
 
+# They run on every scenario, and their returns normalise the scores. They are not ranked.
+REFERENCE_AGENTS = ("random", "blind", "oracle")
+
 
 @dataclass(frozen=True)
 class Curve:

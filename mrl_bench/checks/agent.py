@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from mrl_bench import registry
 from mrl_bench.agent import MetaAgent
 from mrl_bench.errors import BudgetSpent
+from mrl_bench.protocol.adaptation import copy_state
 from mrl_bench.protocol.rollout import collect
 from mrl_bench.protocol.training import BudgetedTraining
 from mrl_bench.scenario import Budget, Scenario
@@ -192,10 +193,15 @@ def _disturb(tensor: Tensor) -> Tensor:
 def _episode(subject: Subject, state: State, explore: bool, seed: int) -> tuple[Rollout, State]:
     family, listed = subject.scenario.family, subject.scenario.tasks("test")
     env = family.make(TaskBatch(listed.names, listed.values[:TASKS]), EPISODES, CPU)
-    copied = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, state)
     try:
         return collect(
-            env, family.spec, subject.agent.act, copied, seed=seed, noise_seed=seed, explore=explore
+            env,
+            family.spec,
+            subject.agent.act,
+            copy_state(state),
+            seed=seed,
+            noise_seed=seed,
+            explore=explore,
         )
     finally:
         env.close()

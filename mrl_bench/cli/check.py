@@ -6,6 +6,7 @@ import sys
 
 import mrl_bench
 from mrl_bench import registry
+from mrl_bench.cli.terminal import fail
 from mrl_bench.errors import MrlBenchError, UsageError
 
 
@@ -23,7 +24,7 @@ def check_class(name: str) -> int:
     except MrlBenchError:
         raise
     except Exception as error:  # the module is the user's code
-        raise UsageError(f"{name!r} cannot be imported: {_one_line(error)}") from error
+        raise UsageError(f"{name!r} cannot be imported: {_named(error)}") from error
     is_family = hasattr(cls, "params")
     try:
         (mrl_bench.check_family if is_family else mrl_bench.check_agent)(cls)
@@ -33,11 +34,10 @@ def check_class(name: str) -> int:
         print(f"mrl-bench: {name}: {error}", file=sys.stderr)
         return 1
     except Exception as error:  # so is the class: an error of its code is a broken promise
-        print(f"mrl-bench: {name}: {_one_line(error)}", file=sys.stderr)
-        return 1
+        return fail(f"{name}: {_named(error)}", 1)
     print(f"{name}: {'a family' if is_family else 'an agent'} that keeps its contract")
     return 0
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from mrl_bench.cli.terminal import fail
 from mrl_bench.errors import MrlBenchError, UsageError, printable
 from mrl_bench.report.scores import score_scenario
-from mrl_bench.results import Evaluation
+from mrl_bench.results import REFERENCE_AGENTS, Evaluation
 from mrl_bench.runs.cost import Cost
 from mrl_bench.runs.executor import ProcessExecutor, check, forget_failed, pick_device
 from mrl_bench.runs.manifest import add_to_manifest, read_manifest
@@ -20,7 +20,7 @@ from mrl_bench.runs.run import Run
 from mrl_bench.runs.store import Store
 from mrl_bench.scenario import find_scenario
 from mrl_bench.scenario.settings import parse_settings
-from mrl_bench.scenario.suite import REFERENCE_AGENTS, AgentSpec
+from mrl_bench.scenario.suite import AgentSpec
 
 _LOG_LINES, _LOG_COLUMNS = 20, 300  # how much of the log of a failed run is shown
 

@@ -60,7 +60,7 @@ class Adaptation:
         env_steps, failed = np.zeros(tasks), np.zeros(tasks, dtype=np.int64)
         for done in range(max(rounds) + 1):
             if done in rounds:
-                yield Checkpoint(done, _copy(state), env_steps.copy(), failed)
+                yield Checkpoint(done, copy_state(state), env_steps.copy(), failed)
             if done < max(rounds):
                 seeds = self._seeds("adapt", done, start=done)
                 rollout, state = collect(adapt_env, spec, self.agent.act, state, explore=True, **seeds)
@@ -136,7 +136,7 @@ def evaluate(
     )
 
 
-def _copy(state: State) -> State:
+def copy_state(state: State) -> State:
     """The same tree with new tensors, so that an agent that writes into its state cannot learn from scored episodes."""
     import torch
     from torch.utils._pytree import tree_map

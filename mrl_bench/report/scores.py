@@ -23,10 +23,9 @@ from mrl_bench.report.stats import (
     resample,
     seed_interval,
 )
-from mrl_bench.results import Curve, Evaluation, LearningCurve
+from mrl_bench.results import REFERENCE_AGENTS, Curve, Evaluation, LearningCurve
 from mrl_bench.types import Ratio
 
-REFERENCE_AGENTS = ("random", "blind", "oracle")  # their returns normalise the scores
 SPLITS = ("train", "test", "ood")  # in the order of the report
 HEADROOM_FLOOR = 0.2  # a split below it does not need adaptation; reports flag it
 SPAN_FLOOR = 0.1  # least span oracle - random of a task, as a share of the split's mean span

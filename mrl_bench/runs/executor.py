@@ -16,10 +16,10 @@ from threading import Lock, Thread
 from typing import IO, Protocol, TypeVar
 
 from mrl_bench.errors import MrlBenchError, UsageError
-from mrl_bench.results import Evaluation, TrainingResult
+from mrl_bench.results import REFERENCE_AGENTS, Evaluation, TrainingResult
 from mrl_bench.runs.run import Run, failure
 from mrl_bench.runs.store import Store
-from mrl_bench.scenario.suite import REFERENCE_AGENTS, AgentSpec, Suite
+from mrl_bench.scenario.suite import AgentSpec, Suite
 
 T = TypeVar("T")
 

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 from mrl_bench import registry
 from mrl_bench.errors import BudgetSpent, UsageError
-from mrl_bench.results import Evaluation, TrainingResult, canonical_json
+from mrl_bench.results import REFERENCE_AGENTS, Evaluation, TrainingResult, canonical_json
 from mrl_bench.runs.provenance import package_versions
 from mrl_bench.runs.store import Store, StoreError
 from mrl_bench.scenario import Budget, Protocol, Scenario, load_scenario
 from mrl_bench.scenario.settings import make_config
-from mrl_bench.scenario.suite import REFERENCE_AGENTS, AgentSpec
+from mrl_bench.scenario.suite import AgentSpec
 
 if TYPE_CHECKING:
     from mrl_bench.agent import MetaAgent

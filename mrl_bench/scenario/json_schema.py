@@ -14,9 +14,10 @@ from pydantic import TypeAdapter
 
 from mrl_bench import registry
 from mrl_bench.errors import UsageError
+from mrl_bench.results import REFERENCE_AGENTS
 from mrl_bench.scenario.scenario import list_scenarios
 from mrl_bench.scenario.schema import ID_PATTERN, Budget, Protocol, ScenarioSchema
-from mrl_bench.scenario.suite import REFERENCE_AGENTS, SuiteSchema
+from mrl_bench.scenario.suite import SuiteSchema
 
 JsonSchema = dict[str, Any]
 

@@ -14,13 +14,13 @@ from pydantic.dataclasses import dataclass
 
 from mrl_bench import registry
 from mrl_bench.errors import UsageError, nearest
+from mrl_bench.results import REFERENCE_AGENTS
 from mrl_bench.scenario.scenario import Scenario, check_file_name, find_file, load_scenario, scenarios_dir
 from mrl_bench.scenario.schema import MAX_ID, Budget, Doc, Protocol
 from mrl_bench.scenario.settings import overlay
 from mrl_bench.scenario.validation import Schema, Text, between, fill, fill_dataclass, invalid
 from mrl_bench.scenario.yaml_reader import Document, Loc, read
 
-REFERENCE_AGENTS = ("random", "blind", "oracle")  # the harness adds them to every scenario
 ID_PATTERN = r"[a-z0-9]+(-[a-z0-9]+)*"
 MAX_SEEDS = 1_000
 

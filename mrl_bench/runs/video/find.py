@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from mrl_bench import registry
 from mrl_bench.errors import UsageError, nearest
+from mrl_bench.results import REFERENCE_AGENTS
 from mrl_bench.runs.manifest import read_manifest
 from mrl_bench.runs.run import Run
 from mrl_bench.runs.store import Store
 from mrl_bench.scenario import find_scenario
-from mrl_bench.scenario.suite import REFERENCE_AGENTS, AgentSpec
+from mrl_bench.scenario.suite import AgentSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
