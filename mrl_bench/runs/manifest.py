@@ -96,7 +96,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / "manifest.json"
     if not path.is_file():
-        raise UsageError(f"{folder} holds no bench: there is no manifest.json in it")
+        reason = "there is no manifest.json in it" if folder.is_dir() else "there is no such folder"
+        raise UsageError(f"{folder} holds no bench: {reason}")
     try:
         manifest: dict[str, Any] = json.loads(path.read_bytes())
         for run in manifest["runs"]:

@@ -240,7 +240,9 @@ def find_file(kind: str, name: str | Path, folder: Path) -> Path:
         return Path(name)
     known = [path.stem for path in folder.glob("*.yaml")]
     if str(name) not in known:
-        raise UsageError(f"no {kind} {str(name)!r}: {nearest(str(name), known)}")
+        file = Path(f"{name}.yaml")
+        hint = f"did you mean the file {str(file)!r}?" if file.is_file() else nearest(str(name), known)
+        raise UsageError(f"no {kind} {str(name)!r}: {hint}")
     return folder / f"{name}.yaml"
 
 
@@ -371,7 +373,7 @@ def _check_outside(document: Document, train: Mapping[str, Draw], moved: Mapping
     if all(draw.distribution.overlaps(train[name].distribution) for name, draw in moved.items()):
         raise document.error(
             ("splits", "ood", "params"),
-            f"ood overlaps training in {', '.join(moved)}: move one of them out of its training range",
+            f"ood overlaps training in {', '.join(moved)}: one ood range must leave its training range",
         )
 
 

@@ -150,7 +150,7 @@ def test_doctor_says_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
         (["evaluate", "cartpole-wiring-v1", "no_module:Learner"], "no module 'no_module'"),
         (["evaluate", "cartpole-wiring-v1", "os:path"], "is no agent: it has no dataclass 'Config'"),
         (["train", "no/such.yaml", "maml"], "no/such.yaml"),
-        (["report", "no/such/run"], "no/such/run holds no bench: there is no manifest.json in it"),
+        (["report", "no/such/run"], "no/such/run holds no bench: there is no such folder"),
     ],
 )
 def test_wrong_names_are_one_line_with_the_nearest(arguments: list[str], hint: str, capsys) -> None:

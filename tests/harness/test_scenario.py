@@ -432,7 +432,10 @@ REFUSED = [
     ("unknown parameter 'gian'", {"params: {gain: {uniform: [5": "params: {^^gian: {uniform: [5"}),
     ("gain must be within 0 to 10 N", {"[5, 8]": "^^[5, 80]"}),
     ("give it 'params' outside", {OOD: "^^{count: 8}"}),
-    ("ood overlaps training in gain: move", {MOVED: "params: ^^{gain: {uniform: [4, 8]}}"}),
+    (
+        "ood overlaps training in gain: one ood range must leave",
+        {MOVED: "params: ^^{gain: {uniform: [4, 8]}}"},
+    ),
     ("ood overlaps training in sign", {MOVED: "params: ^^{sign: 1}"}),
     ("'budget' must be a mapping", {BUDGET: "^^3e6"}),
     ("'oracle' is missing", {"{meta_train": "^^{meta_train", ", oracle: 1000000": ""}),
@@ -528,3 +531,10 @@ def test_mutated_scenarios_load_or_are_refused(tmp_path):
             refused.append(str(error))
     assert 100 < len(refused) < 300
     assert all(len(line.splitlines()) == 1 for line in refused)
+
+
+def test_an_id_that_is_a_file_here_is_suggested(tmp_path, monkeypatch):
+    (tmp_path / "mine-v1.yaml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"no scenario 'mine-v1': did you mean the file 'mine-v1.yaml'\?"):
+        find_scenario("mine-v1")
