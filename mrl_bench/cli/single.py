@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mrl_bench.cli.terminal import fail
-from mrl_bench.errors import MrlBenchError, UsageError, printable
+from mrl_bench.errors import MrlBenchError, printable
 from mrl_bench.report.scores import score_scenario
 from mrl_bench.results import REFERENCE_AGENTS, Evaluation
 from mrl_bench.runs.cost import Cost
@@ -131,12 +131,11 @@ def _score(store: Store, evaluation: Evaluation) -> str:
     others = [other for key in keys if (other := store.evaluation(key))]
     same = [other for other in others if other.digest == evaluation.digest and other.is_reference]
     scored = [other for other in same if (other.agent, other.seed) != (evaluation.agent, evaluation.seed)]
-    try:
-        found = score_scenario([*scored, evaluation])
-    except UsageError:
-        return (
-            f"none yet: first evaluate {', '.join(REFERENCE_AGENTS)} on this scenario in this results folder"
-        )
+    missing = set(REFERENCE_AGENTS) - {found.agent for found in [*scored, evaluation] if found.error is None}
+    if missing:
+        names = ", ".join(name for name in REFERENCE_AGENTS if name in missing)
+        return f"none yet: first evaluate {names} on this scenario in this results folder"
+    found = score_scenario([*scored, evaluation])
     rows = {row.agent: row for row in found.splits["test"].rows}
     scores = " ".join(f"{score.value:.2f}" for score in rows[evaluation.agent].scores)
     return f"{scores} (0 = random, 1 = oracle)"

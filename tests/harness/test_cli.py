@@ -381,6 +381,9 @@ def test_evaluate_goes_on_from_what_was_trained_and_from_what_was_evaluated(sing
     assert files[model] == before
     assert single("train", "toy_agents:Learner", "--set", "gain=0.6") == 0
     assert len(list((tmp_path / "run" / "weights").iterdir())) == 2
+    capsys.readouterr()
+    assert single("evaluate", "random") == 0
+    assert "score: none yet: first evaluate blind, oracle on this scenario" in capsys.readouterr().out
 
 
 def test_an_evaluation_that_failed_ends_with_1_and_is_tried_again(single, capsys) -> None:
