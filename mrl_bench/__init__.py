@@ -188,11 +188,11 @@ def _meta_trained(
     from mrl_bench.scenario.settings import make_config
 
     cls: Any = registry.find("agent", agent) if isinstance(agent, str) else agent
-    privileged, budgets = agent == "oracle", vars(scenario.budget)
+    privileged = agent == "oracle"
     trained: MetaAgent = cls(agent_spec(scenario, privileged), make_config(cls, settings), seed, device)
     training = BudgetedTraining(
         scenario,
-        budget=int(budgets.get(str(agent), scenario.budget.meta_train)),
+        budget=scenario.budget.of(str(agent)),
         seed=seed,
         device=device,
         privileged=privileged,

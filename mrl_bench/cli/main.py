@@ -38,9 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(arguments)
         finally:
             sys.stdout.flush()
-    except (
-        OSError
-    ) as error:  # the output pipe was closed, as by `mrl-bench list | head -1`, or a disk is full
+    except OSError as error:
+        # The output pipe was closed, as by `mrl-bench list | head -1`, or a disk is full.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 1 if isinstance(error, BrokenPipeError) else fail(f"cannot write the output: {error}", 1)
 

@@ -63,10 +63,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def single_run(options: argparse.Namespace) -> Run:
     """The run that the options describe."""
-    name = options.agent.rpartition(":")[2].lower()
-    if name in REFERENCE_AGENTS and name != options.agent:
-        name += "-agent"  # a user's class Oracle is not the oracle, which observes the task's parameters
-    agent = AgentSpec(name, options.agent, parse_settings(options.set))
+    agent = AgentSpec.outside_suite(options.agent, parse_settings(options.set))
     run = Run(find_scenario(options.scenario), agent, options.seed, pick_device(options.device))
     check([run])
     return run

@@ -25,10 +25,7 @@ T = TypeVar("T")
 
 VIDEO_TIME_LIMIT = 60.0  # seconds to record the video of a run; a slower one is left out of the report
 ATTEMPTS = 2  # a run whose worker was killed or hung is attempted once more
-LOG_HEAD, LOG_TAIL = (
-    2**20,
-    2**16,
-)  # bytes of an attempt's output that the log keeps: its beginning and its end
+LOG_HEAD, LOG_TAIL = 2**20, 2**16  # bytes that a log keeps of an attempt's output: beginning and end
 _STRAY = 5.0  # seconds to wait for the last output of a worker whose child left the process group
 
 

@@ -62,8 +62,7 @@ class Run:
 
     @property
     def budget(self) -> int:
-        budgets = asdict(self.scenario.budget)
-        return int(budgets.get(self.agent.name, self.scenario.budget.meta_train))
+        return self.scenario.budget.of(self.agent.name)
 
     @property
     def planned_env_steps(self) -> int:

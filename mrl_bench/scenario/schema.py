@@ -54,6 +54,10 @@ class Budget(Schema):
     blind: Steps
     oracle: Steps
 
+    def of(self, agent: str) -> int:
+        """The budget of an agent: a reference agent's, or else that of all other agents."""
+        return int(vars(self).get(agent, self.meta_train))
+
 
 @dataclass(frozen=True)
 class Protocol(Schema):

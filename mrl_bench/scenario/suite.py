@@ -33,6 +33,17 @@ class AgentSpec:
     agent: str  # the implementation: a short name or "module:Class"
     settings: Mapping[str, Any]  # hyperparameters that differ from the Config's defaults
 
+    @staticmethod
+    def outside_suite(agent: str, settings: Mapping[str, Any]) -> AgentSpec:
+        """An agent that no suite names, labelled by its short name or by its class.
+
+        A user's class Oracle is labelled "oracle-agent": it is not the oracle, which observes the task's parameters.
+        """
+        name = agent.rpartition(":")[2].lower()
+        return AgentSpec(
+            f"{name}-agent" if name in REFERENCE_AGENTS and name != agent else name, agent, settings
+        )
+
 
 @plain_dataclass(frozen=True)
 class Entry:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from mrl_bench import registry
 from mrl_bench.errors import UsageError, nearest
-from mrl_bench.results import REFERENCE_AGENTS
 from mrl_bench.runs.manifest import read_manifest
 from mrl_bench.runs.run import Run
 from mrl_bench.runs.store import Store
@@ -37,10 +36,7 @@ def find_trained_run(scenario: str, agent: str, seed: int, results: Path | None)
         UsageError: there is no such scenario or agent, or no such weights.
     """
     found = find_scenario(scenario)
-    name = agent.rpartition(":")[2].lower()  # the name that `train` and `evaluate` give it
-    if name in REFERENCE_AGENTS and name != agent:
-        name += "-agent"
-    run = Run(found, AgentSpec(name, agent, {}), seed, "cpu")
+    run = Run(found, AgentSpec.outside_suite(agent, {}), seed, "cpu")
     if agent == "random":
         return run, {}
     folders = FOLDERS if results is None else (results,)
