@@ -18,6 +18,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mrl_bench.errors import MrlBenchError
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+
+_ROOM = 2**24  # bytes that the files of a run may need
 
 
 class StoreError(MrlBenchError):
@@ -56,6 +59,16 @@ class Store:
                 pass  # the file system has no locks
             remove_unfinished(self.folder)
             yield
+
+    def require_room(self) -> None:
+        """Raises StoreError if the files of one more run cannot be written."""
+        for kind in ("results", "weights", "timings", "tensorboard"):
+            folder = self.folder / kind
+            with _explained(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                with TemporaryFile(dir=folder) as file:  # has no name, so a kill leaves nothing
+                    file.write(bytes(_ROOM))
+                    file.flush()
 
     def evaluation(self, key: str) -> Evaluation | None:
         """The result of an "evaluate" stage, if it is finished."""
