@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from mrl_bench.types import EnvSpec, Ratio, Step, TaskBatch
@@ -52,6 +53,15 @@ class TaskFamily(Protocol):
         self, tasks: TaskBatch, episodes: int, device: torch.device, dtype: torch.dtype | None = None
     ) -> BatchEnv:
         """B x E environment instances that step together. `dtype` defaults to float32."""
+        ...
+
+
+class HasDataFiles(TaskFamily, Protocol):
+    """A `TaskFamily` that reads files, such as maps. Optional; their content is part of every scenario's digest."""
+
+    @property
+    def data_files(self) -> Sequence[Path]:
+        """The files that results depend on under these options. Raises: MissingPart: they are not installed."""
         ...
 
 

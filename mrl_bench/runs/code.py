@@ -217,33 +217,35 @@ class Imports:
     """What this process imports from now on, compared with the code that its run was planned with."""
 
     def __init__(self) -> None:
-        self._before = {*sys.modules}
+        self._seen = {*sys.modules}
+        self._unplanned: dict[str, str] = {}
 
     def unplanned(self, planned: Code, root: Path) -> dict[str, str]:
         """Files of modules that no import statement names -> SHA-256. Paths are relative to `root`.
 
         Raises:
-            CodeChanged: a module was edited before it was imported.
+            CodeChanged: a module that was imported since the last call had been edited.
         """
+        new = {name: module for name, module in [*sys.modules.items()] if name not in self._seen}
+        self._seen |= new.keys()
         own = {name.partition(".")[0] for name in planned.sources}
-        new = [module for name, module in [*sys.modules.items()] if name not in self._before]
-        files = {
-            spec.name: Path(spec.origin) for module in new if (spec := _own_spec(module, own)) and spec.origin
-        }
-        edited = [
-            name for name in files.keys() & planned.sources if _hash(files[name]) != planned.sources[name]
-        ]
+        specs = [spec for module in new.values() if (spec := _own_spec(module, own))]
+        found = {spec.name: Path(str(spec.origin)) for spec in specs}
+        hashes = {name: _hash(path) for name, path in found.items()}
+        edited = [name for name in found.keys() & planned.sources if hashes[name] != planned.sources[name]]
         if edited:
             raise _changed(sorted(edited))
-        harness = {name for name in files if name.startswith("mrl_bench.")}
-        others = sorted(files[name] for name in files.keys() - planned.sources - harness - _OURS)
-        return {Path(os.path.relpath(path, root)).as_posix(): _hash(path) for path in others}
+        for name in found.keys() - planned.sources - _OURS:
+            if not name.startswith("mrl_bench."):
+                self._unplanned[Path(os.path.relpath(found[name], root)).as_posix()] = hashes[name]
+        return dict(self._unplanned)
 
 
 def _own_spec(module: ModuleType, own: set[str]) -> ModuleSpec | None:
-    """Where an imported module comes from, if it counts by its source."""
+    """Where an imported module comes from, if it has a file and counts by its source."""
     spec = vars(module).get("__spec__") if isinstance(module, ModuleType) else None
-    return spec if isinstance(spec, ModuleSpec) and _has_own_code(spec, own) else None
+    known = isinstance(spec, ModuleSpec) and spec.origin and _has_own_code(spec, own)
+    return spec if known else None
 
 
 def are_unchanged(files: Mapping[str, str], root: Path) -> bool:

@@ -60,6 +60,7 @@ def main() -> None:
         def unplanned() -> dict[str, str]:
             return imports.unplanned(run.code, run.import_root)
 
+        unplanned()  # the agent has just been imported: edits from now on do not reach this run
         if request["stage"] == "record":
             from mrl_bench.runs.video import record
 

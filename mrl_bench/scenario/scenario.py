@@ -190,9 +190,10 @@ class Scenario:
         """A hash (16 hex digits) of everything that defines what results of this scenario mean.
 
         It ignores comments, the order of keys, `doc`, and options of the family whose dataclass field has the
-        metadata {"in_digest": False}. It includes defaults that the file leaves out.
+        metadata {"in_digest": False}. It includes defaults that the file leaves out, and the content of the files that
+        the family reads.
         """
-        meaning = {
+        meaning: dict[str, Any] = {
             "id": self.id,
             "family": registry.target("family", self.family_name),
             "options": _options_in_digest(self.family),
@@ -201,12 +202,24 @@ class Scenario:
             "budget": asdict(self.budget),
             "protocol": asdict(self.protocol),
         }
+        if files := _data_files(self.family):
+            meaning["files"] = files
         return sha256(canonical_json(meaning)).hexdigest()[:16]
 
 
 def _options_in_digest(family: Any) -> dict[str, Any]:
     counted = [field.name for field in fields(family) if field.metadata.get("in_digest", True)]
     return {name: value for name, value in asdict(family).items() if name in counted}
+
+
+def _data_files(family: Any) -> list[tuple[str, str]]:
+    """Name and SHA-256 of each file that the family reads under its options."""
+    try:
+        return [
+            (path.name, sha256(path.read_bytes()).hexdigest()) for path in getattr(family, "data_files", ())
+        ]
+    except OSError as error:
+        raise UsageError(f"the family reads a file that cannot be read: {error}") from None
 
 
 def _meaning(split: Split) -> dict[str, Any]:
