@@ -142,7 +142,8 @@ class Run:
         scenario = load_scenario(data["scenario"], data.get("options")).with_overrides(budget, protocol)
         scenario = replace(scenario, planned_simulator=data.get("simulator"))
         if scenario.digest != data["digest"]:
-            raise UsageError(f"{data['scenario']} has changed since this run was planned")
+            more = "or a file or simulator that its family uses"
+            raise UsageError(f"{data['scenario']} has changed since this run was planned, {more}")
         return Run(scenario, AgentSpec(**data["agent"]), data["seed"], data["device"])
 
 

@@ -88,7 +88,7 @@ def _planned_run(request: Mapping[str, Any]) -> Run:
     code_of(*request["modules"]).require(Code(**request["code"]))  # before any of it is imported
     try:
         run = Run.from_json(request["run"])
-    except MrlBenchError as error:
+    except (MrlBenchError, OSError) as error:
         raise CodeChanged(str(error)) from error
     if run.key("evaluate") != request["key"]:
         raise CodeChanged("its settings have changed since it was planned")

@@ -202,24 +202,14 @@ class Scenario:
             "budget": asdict(self.budget),
             "protocol": asdict(self.protocol),
         }
-        if files := _data_files(self.family):
-            meaning["files"] = files
+        if files := getattr(self.family, "data_files", ()):
+            meaning["files"] = [(path.name, sha256(path.read_bytes()).hexdigest()) for path in files]
         return sha256(canonical_json(meaning)).hexdigest()[:16]
 
 
 def _options_in_digest(family: Any) -> dict[str, Any]:
     counted = [field.name for field in fields(family) if field.metadata.get("in_digest", True)]
     return {name: value for name, value in asdict(family).items() if name in counted}
-
-
-def _data_files(family: Any) -> list[tuple[str, str]]:
-    """Name and SHA-256 of each file that the family reads under its options."""
-    try:
-        return [
-            (path.name, sha256(path.read_bytes()).hexdigest()) for path in getattr(family, "data_files", ())
-        ]
-    except OSError as error:
-        raise UsageError(f"the family reads a file that cannot be read: {error}") from None
 
 
 def _meaning(split: Split) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -101,8 +102,9 @@ def test_installed_packages_count_by_their_version(tmp_path: Path, monkeypatch: 
             "plug_in-1.5.dist-info/METADATA": "Name: plug-in\nVersion: 1.5\n",
             "plug_in-1.5.dist-info/top_level.txt": "plug\n",
             "loose.py": "",  # of no distribution
-            "mrl_agents/__init__.py": "",
-            "mine.py": "import plug, loose, numpy, mrl_agents",
+            "mrl_agents/__init__.py": "TABLE = {}",
+            "mrl_agents/base.py": "",
+            "mine.py": "import plug, loose, numpy, mrl_agents.base",
             "mine-2.0.dist-info/METADATA": "Name: mine\nVersion: 2.0\n",
             "mine-2.0.dist-info/top_level.txt": "mine\n",
         },
@@ -114,7 +116,11 @@ found = code_of("mine")
 print(json.dumps([sorted(found.sources), dict(found.packages)]))
 """
     sources, packages = json.loads(python(code, str(site), *sys.path))
-    assert {name for name in sources if not name.startswith("mrl_bench.")} == {"mine", "loose", "mrl_agents"}
+    assert {name for name in sources if not name.startswith("mrl_bench.")} == {
+        "mine",
+        "loose",
+        "mrl_agents.base",
+    }
     assert packages.keys() == {"plug-in", "numpy"}
     assert packages["plug-in"] == "1.5"
 
@@ -134,6 +140,14 @@ def python(code: str, *path: str) -> str:
 def test_the_code_is_found_without_torch() -> None:
     code = "import sys; from mrl_bench.runs.code import code_of; code_of('mrl_tasks.driving', 'mrl_agents.mbml');"
     assert python(code + "print('torch' in sys.modules)", *sys.path) == "False\n"
+
+
+@pytest.mark.parametrize("table", ["agents/mrl_agents/__init__.py", "tasks/mrl_tasks/__init__.py"])
+def test_the_tables_of_names_hold_nothing_that_could_change_a_result(table: str) -> None:
+    doc, names = ast.parse((ROOT / table).read_text()).body
+    assert isinstance(doc, ast.Expr)
+    assert isinstance(names, ast.Assign)
+    assert all(":" in target for target in ast.literal_eval(names.value).values())
 
 
 def test_a_change_of_code_is_named() -> None:
@@ -206,6 +220,7 @@ EDITS = {
     "user/hints.py": set(),  # imported for types alone
     "user/plugin.py": set(),  # imported by a name that is computed; the result records it
     "user/my_pkg/unrelated.py": set(),  # a new file
+    "agents/mrl_agents/__init__.py": set(),  # the table of names
     "agents/mrl_agents/mbml.py": set(),
     "agents/mrl_agents/maml.py": MAML,
     "agents/mrl_agents/adam.py": {"dqn"},

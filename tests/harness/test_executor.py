@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import hostile_agents
 import pytest
-from bench_kit import Cli, canonical, make_scenario, make_suite, planned_run, toy, toy_run
+from bench_kit import Cli, canonical, make_scenario, make_suite, planned_run, run_cli, toy, toy_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mrl_bench.cli.main import main
@@ -442,6 +443,19 @@ def test_a_result_that_cannot_be_written_stops_the_bench_and_marks_no_run_as_fai
     assert not list(folder.glob("results/*"))
 
 
+def test_a_full_disk_stops_the_bench_with_one_line(suite: Path, tmp_path: Path) -> None:
+    """No file of the bench or of its workers may become larger than the manifest."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+    folder = tmp_path / "run"
+    code, _, err = Cli("bench", "--suite", suite, "--out", folder, preexec_fn=limit).end()
+    assert code == 1
+    assert re.fullmatch(rf"mrl-bench: File too large: {folder}/\w+\n", err), err
+    assert not [path for path in folder.glob("results/*") if b"too large" in path.read_bytes()]
+
+
 def test_a_scenario_that_was_changed_meanwhile_is_refused(tmp_path: Path) -> None:
     data = toy_run(make_scenario(tmp_path), "Learner").to_json()
     make_scenario(tmp_path, horizon=13)
@@ -518,12 +532,25 @@ def test_a_bench_that_was_interrupted_or_killed_ends_with_the_bytes_of_an_unbrok
 
 
 @pytest.mark.slow
-def test_a_bench_that_was_killed_ten_times_ends_with_the_bytes_of_an_unbroken_one(
-    unbroken: tuple[Path, int, str, str], suite: Path, tmp_path: Path
+def test_a_bench_that_is_killed_at_fifty_moments_ends_with_the_bytes_of_an_unbroken_one(
+    tmp_path: Path,
 ) -> None:
-    rng = random.Random(2)
-    end_and_restart(suite, tmp_path, [signal.SIGKILL] * 10, [rng.uniform(0, 5) for _ in range(10)])
-    check_restarted(tmp_path, unbroken[0])
+    """Each time one kill at a random moment of what an unbroken bench takes, then the same command again."""
+    suite = make_suite(tmp_path, {name: AGENTS[name] for name in ("learner", "noise")}, seeds=2)
+    command = ("bench", "--suite", suite, "--workers", "2", "--out")
+    begun = time.monotonic()
+    assert run_cli(*command, tmp_path / "unbroken")[0] == 0
+    took, rng = time.monotonic() - begun, random.Random(2)
+    for number in range(50):
+        folder = tmp_path / str(number)
+        cli = Cli(*command, folder)
+        time.sleep(rng.uniform(0, took))
+        cli.process.kill()
+        cli.end()
+        assert cli.is_gone(), "workers live on without their bench"
+        assert run_cli(*command, folder)[0] == 0
+        check_restarted(folder, tmp_path / "unbroken")
+        shutil.rmtree(folder)
 
 
 def test_no_worker_outlives_its_bench_even_if_its_interpreter_is_held(tmp_path: Path) -> None:
