@@ -36,8 +36,8 @@ _HARNESS = (
     "scenario",
     "types.py",
 )
-# Covered by source wherever they are installed. Their `__init__` does not count: it is a table of names, and a run's key
-# has the class that the table gives.
+# Covered by source wherever they are installed. Their `__init__` does not count: it is a table of names, and a run's
+# key has the class that the table gives.
 _OURS = {"mrl_agents", "mrl_tasks"}
 
 _INSTALLED = {"site-packages", "dist-packages"}
@@ -198,6 +198,7 @@ def _is_installed(spec: ModuleSpec) -> bool:
     return bool(spec.origin and _INSTALLED & {*Path(spec.origin).parts})
 
 
+@cache
 def _distributions(top: str) -> dict[str, str]:
     """The installed distributions of a top-level module, and their versions."""
     return {name: version(name) for name in _packages().get(top, ())}
