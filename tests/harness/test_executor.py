@@ -14,7 +14,7 @@ from pathlib import Path
 
 import hostile_agents
 import pytest
-from bench_kit import Cli, canonical, make_scenario, make_suite, planned_run, run_cli, toy, toy_run
+from bench_kit import Cli, canonical, make_scenario, make_suite, planned_run, toy, toy_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mrl_bench.cli.main import main
@@ -532,25 +532,25 @@ def test_a_bench_that_was_interrupted_or_killed_ends_with_the_bytes_of_an_unbrok
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
 def test_a_bench_that_is_killed_at_fifty_moments_ends_with_the_bytes_of_an_unbroken_one(
     tmp_path: Path,
 ) -> None:
-    """Each time one kill at a random moment of what an unbroken bench takes, then the same command again."""
-    suite = make_suite(tmp_path, {name: AGENTS[name] for name in ("learner", "noise")}, seeds=2)
-    command = ("bench", "--suite", suite, "--workers", "2", "--out")
+    """Each time one kill at a random moment of an unbroken bench's time, then the same command again."""
+    suite = make_suite(tmp_path, {name: AGENTS[name] for name in ("learner", "noise")})
     begun = time.monotonic()
-    assert run_cli(*command, tmp_path / "unbroken")[0] == 0
+    code, _, err = Cli("bench", "--suite", suite, "--out", tmp_path / "unbroken", "--workers", "2").end()
+    assert code == 0, err
     took, rng = time.monotonic() - begun, random.Random(2)
     for number in range(50):
         folder = tmp_path / str(number)
-        cli = Cli(*command, folder)
+        cli = Cli("bench", "--suite", suite, "--out", folder, "--workers", "2")
         time.sleep(rng.uniform(0, took))
         cli.process.kill()
         cli.end()
         assert cli.is_gone(), "workers live on without their bench"
-        assert run_cli(*command, folder)[0] == 0
+        assert bench(suite, folder) == 0
         check_restarted(folder, tmp_path / "unbroken")
-        shutil.rmtree(folder)
 
 
 def test_no_worker_outlives_its_bench_even_if_its_interpreter_is_held(tmp_path: Path) -> None:
