@@ -6,7 +6,7 @@ import os
 import resource
 import signal
 
-from toy_agents import Learner
+from toy_agents import Learner, write_reports
 
 from mrl_bench.agent import Training
 from mrl_bench.errors import MissingPart, UsageError
@@ -43,27 +43,19 @@ class LimitsFiles(Learner):
 
 
 class Reports(Learner):
-    """Writes reports of the worker's kinds, and nonsense, to every open file; then behaves."""
+    """Writes reports of the worker's kinds, and nonsense, then behaves."""
 
     def meta_train(self, training: Training) -> None:
         lines = [b'{"%s": "it is over"}' % kind for kind in (b"stop", b"store", b"refused", b"error")]
         lines += [b'{"stage": "\\u001b[2J", "done": 1e999, "total": -1, "return": "x"}', b"[" * 30_000]
         lines += [b'{"stage": "train", "done": 1%s, "total": 0, "return": 1e999}' % (b"0" * 4000)]
-        for fd in range(3, 10):
-            try:
-                os.write(fd, b"\n".join(lines) + b"\n")
-            except OSError:
-                continue
+        write_reports(b"\n".join(lines) + b"\n")
         super().meta_train(training)
 
 
 class ReportsAndExits(Learner):
     def meta_train(self, training: Training) -> None:
-        for fd in range(3, 10):
-            try:
-                os.write(fd, b'{"error": "\\ud800\\u001b[2J it is over"}\n')
-            except OSError:
-                continue
+        write_reports(b'{"error": "\\ud800\\u001b[2J it is over"}\n')
         os._exit(3)
 
 
