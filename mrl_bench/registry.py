@@ -5,6 +5,7 @@ The tables map names to strings, so listing them imports neither torch nor a sim
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
@@ -41,7 +42,10 @@ def find(kind: str, name: str) -> Any:
     table = names(kind)
     module, colon, attribute = target(kind, name).partition(":")
     if not (colon and module and attribute) or module.startswith("."):
-        raise UsageError(f"no {kind} {name!r}: {nearest(name, table)} (or give 'module:Class')")
+        raise UsageError(f"no {kind} {name!r}: {suggestion(name, table)}")
+    if module.endswith(".py"):
+        dotted = module.removesuffix(".py").replace("/", ".")
+        raise UsageError(f"{kind} {name!r}: {module} is a file: did you mean '{dotted}:{attribute}'?")
     try:
         found = import_module(module)
     except ModuleNotFoundError as error:
@@ -54,3 +58,11 @@ def find(kind: str, name: str) -> Any:
             f"{kind} {name!r}: module {module} has no {attribute!r}: {nearest(attribute, public)}"
         )
     return getattr(found, attribute)
+
+
+def suggestion(name: str, known: Iterable[str], listed_by: str = "") -> str:
+    """A hint for error messages about a name that is neither known nor a "module:Class"; see `errors.nearest`."""
+    module, dot, attribute = name.rpartition(".")
+    if dot and module and attribute.isidentifier() and attribute != "py":
+        return f"did you mean '{module}:{attribute}'?"
+    return f"{nearest(name, known, listed_by)} (or give 'module:Class')"
