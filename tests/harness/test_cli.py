@@ -697,9 +697,8 @@ def test_a_table_in_a_narrow_terminal_is_whole(width: int, monkeypatch) -> None:
     text = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", terminal.getvalue())
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
-    cells = re.findall(
-        r"^learner +(.*)$", text, re.MULTILINE
-    )  # a narrow table goes on below, with the name again
+    # A narrow table goes on below, with the name again.
+    cells = re.findall(r"^learner +(.*)$", text, re.MULTILINE)
     numbers = " ".join(" ".join(cells).split())
     assert numbers.startswith(f"1* 0.77 ±{DASH} 0.77 ±{DASH}")
     assert "76.5 76.5 1 100" in numbers
