@@ -79,7 +79,10 @@ CONCEPTS = {
 # Where an old word is ordinary English, or another thing's proper name: (word, a pattern that its line matches).
 ENGLISH = (
     # Of measurement.
-    ("unit", r"(?i)bounds|metre|second|physical|units? (of|in)|SI units?|, unit|\| unit \||Param\("),
+    (
+        "unit",
+        r"(?i)bounds|metre|second|physical|units? (of|in)|SI units?|, unit|\| unit \||Param\(|\+units=m",
+    ),
     ("last", r"."),  # an adjective
     ("form", r"."),  # a verb and a noun of everyday
     ("look", r"."),  # a verb of everyday
