@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from io import StringIO
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
@@ -45,15 +46,17 @@ def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) 
 
 
 def _console() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_WHOLE)
+    """Renders for standard output into a buffer."""
+    output = Console()
+    width = output.width if output.is_terminal else _WHOLE
+    return Console(file=StringIO(), width=width, force_terminal=output.is_terminal, highlight=False)
 
 
 def _print(console: Console, content: RenderableType) -> None:
     with console.capture() as captured:
         console.print(content)
     for line in captured.get().splitlines():
-        print(line.rstrip())
+        print(line.rstrip())  # cells are padded
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> RenderableType:

@@ -551,7 +551,7 @@ def test_a_class_that_is_called_as_an_anchor_has_none_of_its_privileges(
     assert single_run(cli._parser().parse_args(["train", str(scenario.path), "oracle"])).privileged
 
 
-def test_a_budget_is_that_of_the_agent_and_of_the_reference_agents(single, tmp_path, capsys) -> None:
+def test_a_budget_is_that_of_the_agent_and_of_the_reference_agents(single, tmp_path: Path) -> None:
     scenario = make_scenario(tmp_path)
     options = [
         ["train", str(scenario.path), agent, "--budget", "2e2"] for agent in ("blind", "oracle", "maml")
@@ -560,8 +560,9 @@ def test_a_budget_is_that_of_the_agent_and_of_the_reference_agents(single, tmp_p
     assert [run.budget for run in runs] == [200] * 3
     (digest,) = {run.scenario.digest for run in runs}
     assert digest != scenario.digest
-    assert single("train", "blind", "--budget", "200") == 0
-    assert "tiny-v1 blind seed 0: 200 env steps" in capsys.readouterr().out
+    assert single("train", "toy_agents:Learner", "--budget", "200") == 0
+    (entry,) = read_manifest(tmp_path / "run")["runs"]
+    assert (entry["digest"], set(entry["budget"].values())) == (digest, {200})
 
 
 def test_an_agent_is_found_in_the_present_folder(tmp_path: Path) -> None:
