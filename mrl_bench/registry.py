@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib import import_module
+from pathlib import PurePath
 from typing import Any
 
 from mrl_bench.errors import UsageError, nearest
@@ -41,11 +42,8 @@ def find(kind: str, name: str) -> Any:
     """
     table = names(kind)
     module, colon, attribute = target(kind, name).partition(":")
-    if not (colon and module and attribute) or module.startswith("."):
+    if not (colon and module and attribute) or module.startswith(".") or module.endswith(".py"):
         raise UsageError(f"no {kind} {name!r}: {suggestion(name, table)}")
-    if module.endswith(".py"):
-        dotted = module.removesuffix(".py").replace("/", ".")
-        raise UsageError(f"{kind} {name!r}: {module} is a file: did you mean '{dotted}:{attribute}'?")
     try:
         found = import_module(module)
     except ModuleNotFoundError as error:
@@ -62,7 +60,11 @@ def find(kind: str, name: str) -> Any:
 
 def suggestion(name: str, known: Iterable[str], listed_by: str = "") -> str:
     """A hint for error messages about a name that is neither known nor a "module:Class"; see `errors.nearest`."""
-    module, dot, attribute = name.rpartition(".")
-    if dot and module and attribute.isidentifier() and attribute != "py":
+    path, _, attribute = name.partition(":")
+    if path.endswith(".py"):  # as "./agents/lean.py:Lean"
+        module = ".".join(PurePath(path).with_suffix("").parts)
+        return f"did you mean '{module}:{attribute or 'Class'}'?"
+    module, _, attribute = name.rpartition(".")
+    if module and attribute.isidentifier():  # as "lean.Lean"
         return f"did you mean '{module}:{attribute}'?"
     return f"{nearest(name, known, listed_by)} (or give 'module:Class')"

@@ -93,7 +93,7 @@ def info_command(options: argparse.Namespace) -> int:
     elif name in registry.names("agent") or ":" in name:
         found = _import(name)
         (_print_family if hasattr(found, "params") else _print_agent)(name, found)
-    elif name in list_suites() or (is_file and is_suite(Path(name))):
+    elif name in list_suites() or (is_file and _is_suite(Path(name))):
         _print_suite(find_suite(name))
     elif name in list_scenarios() or is_file:
         _print_scenario(find_scenario(name))
@@ -104,7 +104,7 @@ def info_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def is_suite(path: Path) -> bool:
+def _is_suite(path: Path) -> bool:
     """Whether a YAML file is a suite's rather than a scenario's."""
     from mrl_bench.scenario.yaml_reader import read
 

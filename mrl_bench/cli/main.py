@@ -262,9 +262,9 @@ def _new(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from mrl_bench.cli.info import is_suite
     from mrl_bench.scenario import load_scenario
     from mrl_bench.scenario.suite import load_suite
+    from mrl_bench.scenario.yaml_reader import read
 
     worst = 0
     for path in options.files:
@@ -272,7 +272,8 @@ def _check(options: argparse.Namespace) -> int:
             if ":" in path.name and not path.exists():
                 worst = max(worst, _check_class(str(path)))
                 continue
-            if is_suite(path):
+            data = read(path).data
+            if isinstance(data, dict) and "scenarios" in data:
                 suite = load_suite(path)
                 print(f"{path}: suite {suite.id}, {len(suite.entries)} scenarios, {suite.seeds} seeds")
             else:

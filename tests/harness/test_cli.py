@@ -151,6 +151,8 @@ def test_doctor_says_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
         (["evaluate", "cartpole-wiring-v1", "no_module:Learner"], "no module 'no_module'"),
         (["evaluate", "cartpole-wiring-v1", "my_agent.Lean"], "did you mean 'my_agent:Lean'?"),
         (["evaluate", "cartpole-wiring-v1", "a/my_agent.py:Lean"], "did you mean 'a.my_agent:Lean'?"),
+        (["evaluate", "cartpole-wiring-v1", "./my_agent.py:Lean"], "did you mean 'my_agent:Lean'?"),
+        (["evaluate", "cartpole-wiring-v1", "my_agent.py"], "did you mean 'my_agent:Class'?"),
         (["play", "cartpole-wiring-v1", "--agent", "my.Lean", "--out", "x.gif"], "did you mean 'my:Lean'?"),
         (["evaluate", "maml", "ant-dir-v1"], "did you mean 'mrl-bench evaluate ant-dir-v1 maml'?"),
         (
