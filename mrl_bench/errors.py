@@ -49,11 +49,22 @@ class BudgetSpent(MrlBenchError):
     """The env-step budget of a meta-training run is used up."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for error messages: the known name most similar to `name`, or else all known names."""
+_FEW = 12  # so many names fit in an error message
+
+
+def nearest(name: str, known: Iterable[str], listed_by: str = "") -> str:
+    """A hint for error messages: the known name most similar to `name`; without one all known names, if they are few.
+
+    Args:
+        listed_by: the command that shows all names.
+    """
     known = sorted(known)
-    match = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {match[0]!r}?" if match else f"there is: {', '.join(known) or 'nothing'}"
+    if match := get_close_matches(name, known, n=1, cutoff=0.6):
+        return f"did you mean {match[0]!r}?"
+    if len(known) <= _FEW:
+        return f"there is: {', '.join(known) or 'nothing'}"
+    closest = ", ".join(get_close_matches(name, known, n=3, cutoff=0))
+    return f"nearest of {len(known)}: {closest}" + (f"; {listed_by!r} shows all" if listed_by else "")
 
 
 def printable(text: str) -> str:

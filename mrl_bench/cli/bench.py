@@ -90,7 +90,8 @@ def _show(
     if found.scores:
         print_tables(found.scores, found.info, splits)
     for evaluation in found.unscored:
-        print(f"{evaluation.scenario} {evaluation.agent} {evaluation.seed}: {summary(evaluation, splits)}")
+        label = f"{evaluation.scenario} {evaluation.agent} seed {evaluation.seed}"
+        print(f"{label}: {summary(evaluation, splits)}")
     if found.scores:
         record(found)
         print(f"report: {printable(str(write_report(folder, found)))}")

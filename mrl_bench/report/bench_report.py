@@ -28,9 +28,7 @@ class BenchReport:
     info: BenchInfo
     missing: list[str]  # one line for each scenario or group of runs without scores, with the reason
     leaders: Mapping[str, str]  # scenario -> evaluation key of the run to show in a video
-    unscored: list[
-        Evaluation
-    ]  # of the scenarios that cannot be scored, such as those without reference agents
+    unscored: list[Evaluation]  # of scenarios that cannot be scored, such as for want of reference agents
 
 
 def read_report(folder: Path) -> BenchReport:

@@ -48,11 +48,7 @@ def plan_runs(suite: Suite, device: str) -> list[Run]:
         runs += [
             Run(entry.scenario, agent, seed, device) for agent in entry.agents for seed in range(suite.seeds)
         ]
-    return sorted(runs, key=lambda run: -_expected_cost(run))
-
-
-def _expected_cost(run: Run) -> int:
-    return 0 if run.agent.name == "random" else run.budget
+    return sorted(runs, key=lambda run: -run.budget)
 
 
 @dataclass

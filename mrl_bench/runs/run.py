@@ -71,7 +71,7 @@ class Run:
 
     @property
     def label(self) -> str:
-        return f"{self.scenario.id} {self.agent.name} {self.seed}"
+        return f"{self.scenario.id} {self.agent.name} seed {self.seed}"
 
     @property
     def tensorboard_name(self) -> str:

@@ -221,7 +221,8 @@ def find_file(kind: str, name: str | Path, folder: Path) -> Path:
     known = [path.stem for path in folder.glob("*.yaml")]
     if str(name) not in known:
         file = Path(f"{name}.yaml")
-        hint = f"did you mean the file {str(file)!r}?" if file.is_file() else nearest(str(name), known)
+        hint = nearest(str(name), known, listed_by="mrl-bench list")
+        hint = f"did you mean the file {str(file)!r}?" if file.is_file() else hint
         raise UsageError(f"no {kind} {str(name)!r}: {hint}")
     return folder / f"{name}.yaml"
 

@@ -189,9 +189,7 @@ def _agent(document: Document, at: Loc, name: str, schema: AgentSchema, family: 
             is_key,
         )
     if ":" not in agent and agent not in known:
-        raise document.error(
-            place, f"no agent {agent!r}: {nearest(agent, known)} (or give 'module:Class')", is_key
-        )
+        raise document.error(place, f"no agent {agent!r}: {registry.suggestion(agent, known)}", is_key)
     families = registry.names("family")
     for other in schema.families:
         if ":" not in other and other not in families:

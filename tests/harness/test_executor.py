@@ -91,7 +91,7 @@ def test_a_bench_with_a_failed_run_scores_it_as_random_says_so_and_ends_with_1(
     folder, code, out, err = unbroken
     assert code == 1, err
     assert err == f"mrl-bench: 1 of 6 runs failed; their output is in {folder / 'logs'}\n"
-    assert "raises 0 in" in out
+    assert "raises seed 0 in" in out
     assert "FAILED: RuntimeError: no good at all" in out
     assert "failed, and scored as random: raises, 1 seed" in out
     assert "\x1b" not in out
@@ -182,7 +182,7 @@ def test_a_report_of_an_unfinished_run_says_so(
     Store(folder).forget(planned_run(suite, "oracle").key("evaluate"))
     assert main(["report", str(folder)]) == 0
     out, err = capsys.readouterr()
-    assert "tiny-v1 learner 0: return " in out  # there are no scores, but there are returns
+    assert "tiny-v1 learner seed 0: return " in out  # there are no scores, but there are returns
     assert err.startswith("mrl-bench: tiny-v1: no scores without the reference agent 'oracle' (missing)")
     shutil.rmtree(folder / "results")
     assert main(["report", str(folder)]) == 1
@@ -352,7 +352,7 @@ def test_a_result_that_cannot_be_written_stops_the_bench_and_marks_no_run_as_fai
     (folder / "weights").write_text("a file where a folder should be")
     slow = toy_run(scenario, "Learner", seed=1, pause=100.0)
     begun = time.monotonic()
-    with pytest.raises(MrlBenchError, match=r"^tiny-v1 learner 0: File exists: .*weights"):
+    with pytest.raises(MrlBenchError, match=r"^tiny-v1 learner seed 0: File exists: .*weights"):
         execute_runs(folder, [slow, toy_run(scenario, "Learner")])
     assert time.monotonic() - begun < 100, "the other run was waited for"
     assert not list(folder.glob("results/*"))
@@ -360,7 +360,7 @@ def test_a_result_that_cannot_be_written_stops_the_bench_and_marks_no_run_as_fai
 
 def test_code_that_was_changed_meanwhile_stops_the_bench(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(Run, "key", lambda self, stage: f"before-{stage}")
-    with pytest.raises(MrlBenchError, match=r"^tiny-v1 learner 0: the code of learner, .* has changed"):
+    with pytest.raises(MrlBenchError, match=r"^tiny-v1 learner seed 0: the code of learner, .* has changed"):
         execute_runs(tmp_path / "run", [toy_run(make_scenario(tmp_path), "Learner")])
     assert not list((tmp_path / "run").glob("results/*"))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrl_bench import registry
-from mrl_bench.errors import UsageError, nearest
+from mrl_bench.errors import UsageError
 from mrl_bench.runs.manifest import read_manifest
 from mrl_bench.runs.run import Run
 from mrl_bench.runs.store import Store
@@ -55,7 +55,7 @@ def find_trained_run(scenario: str, agent: str, seed: int, results: Path | None)
             if store.trained(key) is not None:
                 return run, store.weights(key, "cpu")
     if not known and agent not in names:
-        raise UsageError(f"no agent {agent!r}: {nearest(agent, names)} (or give 'module:Class')")
+        raise UsageError(f"no agent {agent!r}: {registry.suggestion(agent, names)}")
     raise UsageError(
         f"no weights of {agent!r} with seed {seed} on {found.id} in {' or '.join(map(str, folders))}: "
         "train it first, or give another results folder with --results"

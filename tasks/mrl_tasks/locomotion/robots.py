@@ -23,9 +23,7 @@ class Root:
     positions: int  # coordinates in qpos
     velocities: int  # coordinates in qvel
     place: int  # number of leading coordinates that are a position on the ground: x, or x and y
-    height: int | None = (
-        None  # index of the torso's height in qpos; None: the robot moves in a horizontal plane
-    )
+    height: int | None = None  # index of the torso's height in qpos; None: it moves in a horizontal plane
     pitch: int | None = None  # index of the torso's pitch in qpos; None: not a coordinate
 
 
