@@ -3,13 +3,14 @@
     from mrl_bench import check_agent
     check_agent("my_agent:MyAgent")
 
-A check plays a few short episodes and raises AssertionError; `check` runs them all and lists every failure.
+A check plays a few short episodes.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from mrl_bench import registry
 from mrl_bench.agent import MetaAgent
+from mrl_bench.checks.promises import Check, hold, package_of
 from mrl_bench.errors import BudgetSpent
 from mrl_bench.protocol.adaptation import copy_state
 from mrl_bench.protocol.rollout import collect
@@ -43,49 +45,49 @@ class Subject:
     scenario: Scenario
 
 
-def meta_trains(subject: Subject) -> None:
+def meta_trains(subject: Subject) -> Iterator[str]:
     """Meta-training runs until it ends or the budget is spent."""
     budget = TRAINING_EPISODES * subject.scenario.horizon
     scenario = subject.scenario.with_overrides(Budget(meta_train=budget, blind=budget, oracle=budget))
     training = BudgetedTraining(
         scenario, budget=budget, seed=0, device=CPU, privileged=False, log=lambda values, step: None
     )
-    try:
+    with suppress(BudgetSpent):
         subject.agent.meta_train(training)
-    except BudgetSpent:
-        return
+    yield from ()
 
 
-def shapes_and_finiteness(subject: Subject) -> None:
+def shapes_and_finiteness(subject: Subject) -> Iterator[str]:
     """Actions are (B, E, A) and finite; every tensor of a state leads with B and is finite."""
     state, rollout = _adapted(subject)
-    assert not rollout.failed.any(), "act gave an action that is not finite, or it broke the simulation"
+    if rollout.failed.any():
+        yield "act gave an action that is not finite, or it broke the simulation"
     for when, tree in (("initial_state", subject.agent.initial_state(TASKS)), ("adapt", state)):
         for leaf in tree_leaves(tree):
-            assert isinstance(leaf, Tensor), (
-                f"{when}: a leaf of the state is {type(leaf).__name__}, not a tensor"
-            )
-            assert leaf.shape[:1] == (TASKS,), (
-                f"{when}: a tensor of the state has shape {tuple(leaf.shape)}; it must lead with B = {TASKS}"
-            )
-            assert not leaf.is_floating_point() or leaf.isfinite().all(), f"{when}: the state is not finite"
+            if not isinstance(leaf, Tensor):
+                yield f"{when}: a leaf of the state is {type(leaf).__name__}, not a tensor"
+            elif leaf.shape[:1] != (TASKS,):
+                yield f"{when}: a tensor of the state has shape {tuple(leaf.shape)}; it must lead with B = {TASKS}"
+            elif leaf.is_floating_point() and not leaf.isfinite().all():
+                yield f"{when}: the state is not finite"
 
 
-def acting_and_adapting_change_nothing(subject: Subject) -> None:
+def acting_and_adapting_change_nothing(subject: Subject) -> Iterator[str]:
     """`initial_state`, `act` and `adapt` leave the agent as it was, and repeat with the same random numbers."""
     before = _tensors(subject.agent)
     first = _adapted(subject)[1]
     for name, tensor in _tensors(subject.agent).items():
-        kept = name in before and torch.equal(tensor, before[name])
-        assert kept, f"act or adapt changed {name!r} of state_dict"
+        if name not in before or not torch.equal(tensor, before[name]):
+            yield f"act or adapt changed {name!r} of state_dict"
     again = _adapted(subject)[1]
-    assert torch.equal(first.action, again.action), (
-        "a second evaluation with the same seeds gave other actions: act or adapt changes the agent, "
-        "or draws random numbers from elsewhere than rng"
-    )
+    if not torch.equal(first.action, again.action):
+        yield (
+            "a second evaluation with the same seeds gave other actions: act or adapt changes the agent, "
+            "or draws random numbers from elsewhere than rng"
+        )
 
 
-def adapting_leaves_its_arguments_alone(subject: Subject) -> None:
+def adapting_leaves_its_arguments_alone(subject: Subject) -> Iterator[str]:
     """`adapt` returns a new state: the state and the rollout that it was given stay as they were."""
     state = subject.agent.initial_state(TASKS)
     rollout, state = _episode(subject, state, explore=True, seed=0)
@@ -93,68 +95,57 @@ def adapting_leaves_its_arguments_alone(subject: Subject) -> None:
     before = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in given]
     subject.agent.adapt(state, rollout, torch.Generator().manual_seed(0))
     for leaf, kept in zip(given, before, strict=True):
-        unchanged = torch.equal(leaf, kept) if isinstance(leaf, Tensor) else leaf == kept
-        assert unchanged, "adapt wrote into the state or the rollout that it was given"
+        if not (torch.equal(leaf, kept) if isinstance(leaf, Tensor) else leaf == kept):
+            yield "adapt wrote into the state or the rollout that it was given"
 
 
-def tasks_do_not_share_data(subject: Subject) -> None:
+def tasks_do_not_share_data(subject: Subject) -> Iterator[str]:
     """What one task is given to adapt to does not change how the agent acts on another.
 
     The reward and observations of the last task alone are changed; the other tasks must not notice.
     """
     states = [_adapted(subject, disturbed=disturbed)[0] for disturbed in (False, True)]
     actions = [_episode(subject, state, explore=False, seed=99)[0].action[:-1] for state in states]
-    assert torch.equal(*actions), "the data of one task changed the actions on another"
+    if not torch.equal(*actions):
+        yield "the data of one task changed the actions on another"
 
 
-def weights_can_be_restored(subject: Subject) -> None:
+def weights_can_be_restored(subject: Subject) -> Iterator[str]:
     """A new agent acts the same after `load_state_dict(state_dict())`."""
     saved = _tensors(subject.agent)
     for name, tensor in saved.items():
-        assert isinstance(tensor, Tensor), f"state_dict: {name!r} is {type(tensor).__name__}, not a tensor"
+        if not isinstance(tensor, Tensor):
+            yield f"state_dict: {name!r} is {type(tensor).__name__}, not a tensor"
     fresh = subject.new()
     fresh.load_state_dict(saved)
     restored = replace(subject, agent=fresh)
-    assert torch.equal(_adapted(subject)[1].action, _adapted(restored)[1].action), (
-        "a new agent acts differently after load_state_dict: state_dict leaves something out"
-    )
+    if not torch.equal(_adapted(subject)[1].action, _adapted(restored)[1].action):
+        yield "a new agent acts differently after load_state_dict: state_dict leaves something out"
 
 
-CHECKS: tuple[Callable[[Subject], None], ...] = (
-    shapes_and_finiteness,
-    acting_and_adapting_change_nothing,
-    adapting_leaves_its_arguments_alone,
-    tasks_do_not_share_data,
-    weights_can_be_restored,
+CHECKS: tuple[Check[Subject], ...] = (
+    Check(shapes_and_finiteness, gate=True),
+    Check(acting_and_adapting_change_nothing),
+    Check(adapting_leaves_its_arguments_alone),
+    Check(tasks_do_not_share_data),
+    Check(weights_can_be_restored),
 )
 
 
-def check(agent: MetaAgent | type | str, scenario: Scenario) -> None:
+def check(agent: MetaAgent | type | str, scenario: Scenario, waive: Mapping[str, str]) -> None:
     """Runs every check.
 
     Args:
         agent: an instance; or a class, a short name or "module:Class", which is meta-trained for a few episodes first.
 
     Raises:
-        UsageError: there is no such agent, or the class has no Config.
-        AssertionError: lists every failure that was found.
+        ContractError: lists every broken promise.
+        UsageError: there is no such agent, or the class has no Config; or a waiver is wrong.
     """
     subject = _subject(agent, scenario)
-    checks = (meta_trains, *CHECKS) if isinstance(agent, str | type) else CHECKS
-    failures = [failure for promise in checks if (failure := _failure(promise, subject))]
-    name = type(subject.agent).__name__
-    if failures:
-        raise AssertionError("\n".join([f"{name} breaks the contract of an agent:", *failures]))
-
-
-def _failure(promise: Callable[[Subject], None], subject: Subject) -> str | None:
-    """One line on why a promise is not kept; None if it is."""
-    try:
-        promise(subject)
-    except Exception as error:  # the agent is anyone's code, and may fail in any way
-        text = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
-        return f"- {promise.__name__}: {' '.join(text.split())}"
-    return None
+    checks = (Check(meta_trains), *CHECKS) if isinstance(agent, str | type) else CHECKS
+    cls = type(subject.agent)
+    hold(subject, checks, waive, name=cls.__name__, kind="an agent", package=package_of(cls))
 
 
 def _subject(agent: MetaAgent | type | str, scenario: Scenario) -> Subject:
