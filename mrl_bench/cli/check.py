@@ -9,13 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import mrl_bench
-from mrl_bench import registry
+from mrl_bench import load_scenario, registry
 from mrl_bench.cli.terminal import fail
 from mrl_bench.errors import ContractError, MrlBenchError, UsageError, nearest
 
-_METHODS = ("meta_train", "initial_state", "act", "adapt", "state_dict", "load_state_dict")  # of an agent
-_PARTS = ("params", "spec", "simulator", "make")  # of a family
+SCENARIO = "cartpole-wiring-v1"  # on which agents are tried
 
 
 def check(options: argparse.Namespace) -> int:
@@ -98,10 +96,14 @@ def _check_class(name: str, waive: Mapping[str, str]) -> str:
         ContractError: a promise is broken; lists all of them.
         UsageError: there is no such class, it is neither an agent nor a family, or a waiver is wrong.
     """
+    from mrl_bench.checks import agent, family
+
     cls = _find(name)
-    is_family = _is_family(cls, name)
-    (mrl_bench.check_family if is_family else mrl_bench.check_agent)(cls, waive=waive)
-    kept = f"{'a family' if is_family else 'an agent'} that keeps its contract"
+    if _is_family(cls, name):
+        family.check(cls, waive)
+        kept = "a family that keeps its contract"
+    else:
+        kept = f"an agent that keeps its contract ({agent.check(cls, load_scenario(SCENARIO), waive)})"
     waived = ", ".join(f"{check} (waived: {reason})" for check, reason in waive.items())
     return f"{kept}, except {waived}" if waived else kept
 
@@ -120,11 +122,14 @@ def _find(name: str) -> Any:
 
 def _is_family(cls: Any, name: str) -> bool:
     """Whether a class looks more like a family than like an agent."""
+    from mrl_bench.checks.declaration import PARTS
+    from mrl_bench.protocol.promises import METHODS
+
     if not isinstance(cls, type):
         raise UsageError(f"{name!r} is no class, but of type {type(cls).__name__}")
-    parts, methods = (sum(hasattr(cls, part) for part in names) for names in (_PARTS, _METHODS))
+    parts, methods = (sum(hasattr(cls, part) for part in names) for names in (PARTS, METHODS))
     if not parts and not methods:
         raise UsageError(
-            f"{name!r} is neither an agent, with {', '.join(_METHODS)}, nor a family, with {', '.join(_PARTS)}"
+            f"{name!r} is neither an agent, with {', '.join(METHODS)}, nor a family, with {', '.join(PARTS)}"
         )
     return parts > methods
