@@ -23,7 +23,7 @@ _INSTALLED = tuple(
         *map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")),
     )
 )
-_SHOWN = 4  # findings of one check that are listed
+_SHOWN = 4  # entries of a list that are named
 _LONGEST = 400  # characters of a finding
 
 
@@ -166,7 +166,8 @@ def _listing(
         if len(found) > _SHOWN:
             yield f"    and {len(found) - _SHOWN} more"
     if skipped:
-        yield f"not checked before that is repaired: {', '.join(skipped)}"
+        more = f" and {len(skipped) - _SHOWN} more" if len(skipped) > _SHOWN else ""
+        yield f"not checked before that is repaired: {', '.join(skipped[:_SHOWN])}{more}"
     if unneeded:
         yield f"waived without need: {', '.join(unneeded)}"
 

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 from bench_kit import make_scenario
-from toy_agents import Learner, NotFinite, ToyConfig, WrongShape
+from toy_agents import Learner, ToyConfig
 from toy_family import Toy
 
 import mrl_bench
-from mrl_bench.agent import MetaAgent
 from mrl_bench.cli.main import main
 from mrl_bench.errors import ContractError, UsageError
 from mrl_bench.protocol.adaptation import evaluate
@@ -142,109 +141,6 @@ def test_the_name_oracle_alone_observes_the_parameters(tmp_path: Path) -> None:
 
 
 # -- checks ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("agent", ["random", "blind", "maml", "dqn", "toy_agents:Learner", Learner])
-def test_sound_agents_pass(agent: str | type) -> None:
-    mrl_bench.check_agent(agent)
-
-
-def test_an_instance_can_be_checked(tmp_path: Path) -> None:
-    scenario = make_scenario(tmp_path)
-    mrl_bench.check_agent(Learner(scenario.family.spec, ToyConfig(), 0, torch.device("cpu")), scenario)
-
-
-class Steady(Learner):
-    """Keeps its numbers small, so that none gets lost in rounding."""
-
-    def meta_train(self, training):
-        training.tasks(2, 2).collect(self.act, self.initial_state(2))
-
-
-class ChangesItself(Steady):
-    def act(self, state, step, explore, rng):
-        self.push = self.push + 0.1
-        return super().act(state, step, explore, rng)
-
-
-class DrawsElsewhere(Steady):
-    def act(self, state, step, explore, rng):
-        action, state = super().act(state, step, explore, rng)
-        return action + torch.rand_like(action), state
-
-
-class SharesData(Steady):
-    def adapt(self, state, rollout, rng):
-        return {"push": state["push"] + rollout.reward.mean()}
-
-
-class WritesIntoState(Steady):
-    def adapt(self, state, rollout, rng):
-        state["push"] += 1.0
-        return state
-
-
-class WritesIntoRollout(Steady):
-    def adapt(self, state, rollout, rng):
-        rollout.reward.zero_()
-        return super().adapt(state, rollout, rng)
-
-
-class Forgets(Steady):
-    def __init__(self, spec, config, seed, device):
-        super().__init__(spec, config, seed, device)
-        self.bias = torch.rand(1, generator=torch.Generator().manual_seed(seed))
-
-    def act(self, state, step, explore, rng):
-        action, state = super().act(state, step, explore, rng)
-        return action + self.bias, state
-
-
-class StateWithoutTasks(Steady):
-    def initial_state(self, num_tasks):
-        return {**super().initial_state(num_tasks), "count": 0}
-
-
-class CannotTrain(Steady):
-    def meta_train(self, training):
-        raise ValueError("no idea")
-
-
-@pytest.mark.parametrize(
-    ("agent", "check", "found"),
-    [
-        (WrongShape, "shapes_and_finiteness", "ValueError: act "),
-        (NotFinite, "shapes_and_finiteness", "act gave an action that is not finite"),
-        (ChangesItself, "acting_and_adapting_change_nothing", "act or adapt changed 'push'"),
-        (DrawsElsewhere, "acting_and_adapting_change_nothing", "a second evaluation with the same seeds"),
-        (WritesIntoState, "adapting_leaves_its_arguments_alone", "adapt wrote into the state"),
-        (
-            WritesIntoRollout,
-            "adapting_leaves_its_arguments_alone",
-            "adapt wrote into the state or the rollout",
-        ),
-        (SharesData, "tasks_do_not_share_data", "the data of one task"),
-        (Forgets, "weights_can_be_restored", "a new agent acts differently"),
-        (StateWithoutTasks, "shapes_and_finiteness", "initial_state: a leaf of the state is int"),
-        (CannotTrain, "meta_trains", "ValueError: no idea"),
-    ],
-)
-def test_a_broken_promise_is_found(agent: type[MetaAgent], check: str, found: str) -> None:
-    with pytest.raises(ContractError) as refusal:
-        mrl_bench.check_agent(agent)
-    _, _, rest = str(refusal.value).partition(f"- {check}\n")
-    assert f"    found: {found}" in rest
-
-
-def test_all_failures_are_listed() -> None:
-    class Both(CannotTrain, Forgets):
-        pass
-
-    with pytest.raises(ContractError) as found:
-        mrl_bench.check_agent(Both)
-    lines = str(found.value).splitlines()
-    assert lines[0] == "Both breaks 2 promises of an agent:"
-    assert {line for line in lines if line.startswith("- ")} == {"- meta_trains", "- weights_can_be_restored"}
 
 
 def test_a_family_is_checked_by_name_class_or_instance() -> None:
