@@ -129,7 +129,7 @@ def test_check_takes_every_name_of_the_list(capsys) -> None:
     scenario, suite, agent = capsys.readouterr().out.splitlines()
     assert scenario.startswith("cartpole-wiring-v1: scenario cartpole-wiring-v1, digest ")
     assert suite.startswith("quick: suite quick, ")
-    assert agent == "random: an agent that keeps its contract"
+    assert agent.startswith("random: an agent that keeps its contract (meta-trained for 0 env steps in ")
 
 
 @pytest.mark.parametrize(
@@ -139,10 +139,10 @@ def test_check_takes_every_name_of_the_list(capsys) -> None:
         (["toy_agents:Lerner"], "did you mean 'Learner'?"),
         (["toy_agents:StateOfMind"], "module toy_agents has no 'StateOfMind'"),
         (["toy_family:NOT_A_FAMILY"], "'toy_family:NOT_A_FAMILY' is no class, but of type int"),
-        (["toy_agents:NoConfig"], "is neither an agent, with meta_train, initial_state, act,"),
+        (["toy_agents:NoConfig"], "is neither an agent, with meta_train, initial_state, start_episode,"),
         (["quick", "--waive", "adapts=it does not learn"], "--waive is for agents and families"),
         (["random", "--waive", "adapts"], "give the name of a check and a reason, as NAME=REASON"),
-        (["random", "--waive", "adapts=x"], "there is no check 'adapts' to waive: "),
+        (["random", "--waive", "adapt=x"], "there is no check 'adapt' to waive: did you mean 'adapts'?"),
     ],
 )
 def test_check_refuses_other_names(arguments: list[str], message: str, capsys) -> None:
