@@ -206,8 +206,8 @@ def check_agent(
     """Holds an agent to the contract of `mrl_bench.agent` in a few episodes.
 
     Args:
-        agent: an instance, a class, a short name or "module:Class". A class is meta-trained with its default config, for
-            at most 20 full episodes and 20 seconds.
+        agent: an instance, a class, a short name or "module:Class". A class is meta-trained with its default config,
+            for at most 20 full episodes and 20 seconds.
         scenario: where it is tried.
         waive: name of a check -> why the agent need not pass it. Such a check must fail.
 

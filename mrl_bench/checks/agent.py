@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from types import FunctionType
 from typing import Any, cast
 
@@ -21,7 +21,16 @@ from torch.utils._pytree import tree_leaves, tree_map
 from mrl_bench import registry
 from mrl_bench.agent import MetaAgent
 from mrl_bench.checks.promises import Check, hold, kind_of, package_of
-from mrl_bench.checks.subject import CPU, EPISODES, TASKS, Subject, kept_generators
+from mrl_bench.checks.subject import (
+    CPU,
+    EPISODES,
+    PATIENCE,
+    TASKS,
+    Subject,
+    kept_generators,
+    meta_train,
+    padded,
+)
 from mrl_bench.errors import ContractError
 from mrl_bench.protocol.adaptation import copy_state
 from mrl_bench.protocol.promises import (
@@ -36,6 +45,7 @@ from mrl_bench.protocol.promises import (
 from mrl_bench.scenario import Scenario
 from mrl_bench.types import Rollout
 
+MORE_STEPS = 7  # after the end of all episodes
 TOLERANCE = 1e-3  # between a task alone and among others, where floats are added in another order
 
 
@@ -99,9 +109,11 @@ def adapts(subject: Subject) -> Iterator[str]:
 
 def meta_trains(subject: Subject) -> Iterator[str]:
     """Meta-training ends by itself or with BudgetSpent, and asks for nothing more after that."""
-    refusals = subject.meta_train()
-    if refusals:
-        yield f"meta_train still asked for tasks or episodes when BudgetSpent had been raised {refusals} times"
+    training = subject.training
+    if training and training.error:
+        raise training.error
+    if training and training.refusals > PATIENCE:
+        yield f"meta_train asked for {training.refusals} more tasks or episodes when the budget was spent"
 
 
 def stays_as_it_was(subject: Subject) -> Iterator[str]:
@@ -154,31 +166,55 @@ def number_of_tasks_does_not_matter(subject: Subject) -> Iterator[str]:
     alone = agent.adapt(agent.initial_state(1), _of_first_task(memory), first, rng)
     among = agent.adapt(agent.initial_state(TASKS), memory, rollout, rng)
     if torch.equal(start, rng.get_state()):
-        yield from _differ("the state after adapt", _of_first_task(among), alone)
+        yield from _differ(
+            f"the state after adapt, for one task and for {TASKS}", _of_first_task(among), alone
+        )
     start = rng.get_state()
     actions_alone = subject.actions_on(obs[:1], _of_first_task(among), rng)
     actions_among = subject.actions_on(obs, among, rng)
     if torch.equal(start, rng.get_state()):
-        yield from _differ("the actions on the same observations", actions_among[:1], actions_alone)
+        yield from _differ(
+            f"the actions on the same observations, for one task and for {TASKS}",
+            actions_among[:1],
+            actions_alone,
+        )
 
 
 def _of_first_task(tree: Any) -> Any:
     return tree_map(lambda leaf: leaf[:1].clone(), tree)
 
 
-def _differ(what: str, among: Any, alone: Any) -> Iterator[str]:
+def _differ(what: str, one: Any, other: Any) -> Iterator[str]:
     """Yields a line if two trees are not close to each other."""
-    pairs = list(zip(tree_leaves(among), tree_leaves(alone), strict=False))
-    if len(tree_leaves(among)) != len(tree_leaves(alone)) or any(a.shape != b.shape for a, b in pairs):
-        yield f"{what}: another form for one task than for {TASKS}"
+    pairs = list(zip(tree_leaves(one), tree_leaves(other), strict=False))
+    if len(tree_leaves(one)) != len(tree_leaves(other)) or any(a.shape != b.shape for a, b in pairs):
+        yield f"{what}: it has another form"
         return
     apart = [float((a.double() - b.double()).abs().max()) for a, b in pairs if not _close(a, b)]
     if apart:
-        yield f"{what}: up to {max(apart):.2g} apart between one task and {TASKS}"
+        yield f"{what}: up to {max(apart):.2g} apart"
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
     return torch.allclose(one.double(), other.double(), rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def steps_after_the_end_do_not_matter(subject: Subject) -> Iterator[str]:
+    """What `adapt` learns does not depend on the steps after the end of an episode, where the mask is 0.
+
+    Their number depends on the other tasks. Where `adapt` draws other random numbers nothing is compared.
+    """
+    agent, rngs = subject.agent, [Generator(CPU).manual_seed(0) for _ in range(2)]
+    rollout, memory = subject.play(agent.initial_state(TASKS), explore=True, seed=0)
+    longer = padded(rollout, subject.steps + MORE_STEPS)
+    ended = longer.mask[..., None] == 0
+    longer = replace(longer, action=torch.where(ended, 0.5, longer.action))
+    states = [
+        agent.adapt(agent.initial_state(TASKS), copy_state(memory), given, rng)
+        for given, rng in zip((rollout, longer), rngs, strict=True)
+    ]
+    if torch.equal(*(rng.get_state() for rng in rngs)):
+        yield from _differ("the state after adapt, with other steps after the end", *states)
 
 
 def weights_can_be_restored(subject: Subject) -> Iterator[str]:
@@ -195,6 +231,22 @@ def weights_can_be_restored(subject: Subject) -> Iterator[str]:
             require_restored(subject.agent, fresh, subject.scenario, CPU)
 
 
+def the_seed_decides(subject: Subject) -> Iterator[str]:
+    """The same seed gives the same weights, before and after meta-training.
+
+    Not after it where that takes too long to do twice, and not for an instance.
+    """
+    if subject.training is None:
+        return
+    first, second = subject.new(seed=2), subject.new(seed=2)
+    if not _equal(first.state_dict(), second.state_dict()):
+        yield "two new agents with the same seed have different weights"
+    elif not (subject.training.cut_short or subject.training.error):
+        meta_train(twin := subject.new(seed=0), subject.scenario)
+        if not _equal(subject.agent.state_dict(), twin.state_dict()):
+            yield "meta-training twice with the same seed gave different weights"
+
+
 CHECKS: tuple[Check[Subject], ...] = (
     Check(has_a_config, gate=True),
     Check(has_every_method, gate=True),
@@ -209,7 +261,9 @@ CHECKS: tuple[Check[Subject], ...] = (
     Check(evaluations_repeat, gate=True),
     Check(tasks_share_no_data),
     Check(number_of_tasks_does_not_matter),
-    Check(weights_can_be_restored),
+    Check(steps_after_the_end_do_not_matter),
+    Check(weights_can_be_restored, gate=True),
+    Check(the_seed_decides),
 )
 
 
@@ -230,7 +284,9 @@ def check(agent: MetaAgent | type | str, scenario: Scenario, waive: Mapping[str,
     subject = Subject(found, scenario)
     cls = subject.cls
     hold(subject, CHECKS, waive, name=cls.__name__, kind="an agent", package=package_of(cls))
-    return subject.trained
+    if subject.training is None:
+        return "as it was given"
+    return f"meta-trained for {subject.training.env_steps:,} env steps in {subject.training.seconds:.0f} s"
 
 
 def _other_arguments(cls: type, name: str, expected: str) -> str:

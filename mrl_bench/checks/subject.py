@@ -7,10 +7,10 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 
 from mrl_bench.agent import MetaAgent
 from mrl_bench.errors import BudgetSpent
-from mrl_bench.protocol.promises import require_state
+from mrl_bench.protocol.promises import require_state, seed_global_generators
 from mrl_bench.protocol.rollout import collect
 from mrl_bench.protocol.training import BudgetedTraining, PlayableTasks
 from mrl_bench.scenario import Budget, Protocol, Scenario
@@ -41,7 +41,6 @@ class Subject:
         self.cls = agent if isinstance(agent, type) else type(agent)
         # A class is told what is played here; an instance was told something else, and is left at that.
         self.scenario = scenario.with_overrides(protocol=PROTOCOL) if self._given is None else scenario
-        self.trained = "as it was given"
 
     @cached_property
     def agent(self) -> MetaAgent:
@@ -50,25 +49,15 @@ class Subject:
     def new(self, seed: int) -> MetaAgent:
         """Another agent of its kind, not trained."""
         config = getattr(self._given, "config", None) or make_config(self.cls, {})
-        agent: MetaAgent = self.cls(self.scenario.spec, config, seed, CPU)
+        with kept_generators():
+            seed_global_generators(seed)
+            agent: MetaAgent = self.cls(self.scenario.spec, config, seed, CPU)
         return agent
 
-    def meta_train(self) -> int:
-        """Meta-trains a class for a moment, an instance not at all.
-
-        Returns:
-            How often the agent asked for more once its budget was spent, if that was too often; else 0.
-        """
-        if self._given is not None:
-            return 0
-        budget, started = FULL_EPISODES * self.scenario.horizon, time.perf_counter()
-        limited = self.scenario.with_overrides(Budget(meta_train=budget, blind=budget, oracle=budget))
-        training = _PatientTraining(limited, budget=budget, seed=0, device=CPU, log=lambda values, step: None)
-        with suppress(BudgetSpent, _Stopped), _time_limit(SECONDS):
-            self.agent.meta_train(training)
-        seconds = time.perf_counter() - started
-        self.trained = f"meta-trained for {training.steps:,} env steps in {seconds:.0f} s"
-        return training.refusals if training.refusals > PATIENCE else 0
+    @cached_property
+    def training(self) -> MetaTraining | None:
+        """The meta-training of the agent, or None for an instance."""
+        return meta_train(self.agent, self.scenario) if self._given is None else None
 
     def play(
         self, state: State, *, explore: bool, seed: int, disturb: bool = False
@@ -85,7 +74,7 @@ class Subject:
             )
         finally:
             env.close()
-        return _padded(rollout, self.steps), memory
+        return padded(rollout, self.steps), memory
 
     def adapted(self, disturb: bool = False) -> State:
         """The state after a few rounds of adaptation; `disturb` changes the data of the last task."""
@@ -137,6 +126,36 @@ class Subject:
         return bool(getattr(self.agent, "sequential", False))
 
 
+class MetaTraining(NamedTuple):
+    """How an agent was meta-trained."""
+
+    env_steps: int
+    seconds: float
+    refusals: int  # requests after the budget was spent
+    cut_short: bool  # from outside: it took too long, or asked too often
+    error: BaseException | None  # that ended it
+
+
+def meta_train(agent: MetaAgent, scenario: Scenario) -> MetaTraining:
+    """Meta-trains an agent for a moment: `FULL_EPISODES` and `SECONDS` at most."""
+    budget, started = FULL_EPISODES * scenario.horizon, time.perf_counter()
+    cut_short, failure = False, None
+    limited = scenario.with_overrides(Budget(meta_train=budget, blind=budget, oracle=budget))
+    training = _PatientTraining(limited, budget=budget, seed=0, device=CPU, log=lambda values, step: None)
+    try:
+        with kept_generators(), _time_limit(SECONDS):
+            seed_global_generators(0)
+            agent.meta_train(training)
+    except BudgetSpent:
+        pass
+    except _Stopped:
+        cut_short = True
+    except (Exception, SystemExit) as error:  # the agent is anyone's code
+        failure = error
+    seconds = time.perf_counter() - started
+    return MetaTraining(training.steps, seconds, training.refusals, cut_short, failure)
+
+
 class _PatientTraining(BudgetedTraining):
     """Ends meta-training from outside if the agent does not stop at BudgetSpent."""
 
@@ -176,7 +195,7 @@ class _Disturbed:
         return self._agent.act(state, memory, step._replace(obs=_disturbed(step.obs)), explore, rng)
 
 
-def _padded(rollout: Rollout, steps: int) -> Rollout:
+def padded(rollout: Rollout, steps: int) -> Rollout:
     """A rollout of all steps, though all of its episodes ended earlier. So no sum depends on how long others lived."""
     more = steps - rollout.mask.shape[2]
     last = rollout.obs[:, :, -1:].expand(-1, -1, more, -1)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -49,7 +51,10 @@ class Sound:
 
     def adapt(self, state: State, memory: Memory, rollout: Rollout, rng: Generator) -> Any:
         better = 0.01 * rollout.returns().mean(1, keepdim=True)
-        return {"push": state["push"] + self.config.gain * rollout.action.mean((1, 2)) + better}
+        played = (rollout.action * rollout.mask[..., None]).sum((1, 2)) / rollout.lengths().sum(
+            1, keepdim=True
+        )
+        return {"push": state["push"] + self.config.gain * played + better}
 
     def state_dict(self) -> dict[str, Any]:
         return {"push": self.push}
@@ -175,6 +180,18 @@ class AsksForTasksForever(Sound):
 class AsksForHalfATask(Sound):
     def meta_train(self, training):
         training.tasks(2.5, 1)
+
+
+class IgnoresItsSeed(Sound):
+    def __init__(self, spec, config, seed, device):
+        super().__init__(spec, config, int.from_bytes(os.urandom(4)), device)
+
+
+class TrainsAtRandom(Sound):
+    def meta_train(self, training):
+        with suppress(BudgetSpent):
+            super().meta_train(training)
+        self.push = self.push + torch.from_numpy(np.random.default_rng().random(1, dtype=np.float32))
 
 
 # -- states and memories ---------------------------------------------------------------------------------------------
@@ -444,7 +461,7 @@ class AveragesItsLossOverTasks(Sound):
     def adapt(self, state, memory, rollout, rng):
         push = state["push"].clone().requires_grad_()
         with torch.enable_grad():
-            loss = (push - rollout.action.mean((1, 2))).square().mean()
+            loss = (push - rollout.returns().mean(1, keepdim=True)).square().mean()
             (slope,) = torch.autograd.grad(loss, push)
         return {"push": state["push"] - slope}
 
@@ -454,6 +471,11 @@ class CannotPlayOneTask(Sound):
         if len(rollout.reward) == 1:
             raise IndexError("no other task")
         return super().adapt(state, memory, rollout, rng)
+
+
+class IgnoresTheMask(Sound):
+    def adapt(self, state, memory, rollout, rng):
+        return {"push": state["push"] + rollout.action.mean((1, 2))}
 
 
 # -- weights ---------------------------------------------------------------------------------------------------------
@@ -511,6 +533,8 @@ BROKEN = {
     "NeverStops": "meta_trains",
     "AsksForTasksForever": "meta_trains",
     "AsksForHalfATask": "meta_trains",
+    "IgnoresItsSeed": "the_seed_decides",
+    "TrainsAtRandom": "the_seed_decides",
     "StartsWithNone": "initial_states_are_tensors",
     "StartsWithNumpy": "initial_states_are_tensors",
     "StartsWithAnObject": "initial_states_are_tensors",
@@ -553,6 +577,7 @@ BROKEN = {
     "NormalisesOverTasks": "tasks_share_no_data",
     "AveragesItsLossOverTasks": "number_of_tasks_does_not_matter",
     "CannotPlayOneTask": "number_of_tasks_does_not_matter",
+    "IgnoresTheMask": "steps_after_the_end_do_not_matter",
     "SavesNumbers": "weights_can_be_restored",
     "SavesAList": "weights_can_be_restored",
     "ForgetsAWeight": "weights_can_be_restored",
