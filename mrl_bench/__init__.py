@@ -207,33 +207,41 @@ def _meta_trained(
 
 
 def check_agent(
-    agent: MetaAgent | type | str, scenario: str | Path | Scenario = "cartpole-wiring-v1"
+    agent: MetaAgent | type | str,
+    scenario: str | Path | Scenario = "cartpole-wiring-v1",
+    *,
+    waive: Mapping[str, str] | None = None,
 ) -> None:
     """Holds an agent to the contract of `mrl_bench.agent` in a few episodes.
 
     Args:
-        agent: an instance, a class, a short name or "module:Class".
+        agent: an instance, a class, a short name or "module:Class". A class is meta-trained with its default config,
+            for at most 20 full episodes and 20 seconds.
         scenario: where it is tried.
+        waive: name of a check -> why the agent need not pass it. Such a check must fail.
 
     Raises:
-        AssertionError: lists every failure that was found.
+        ContractError: lists every broken promise: what was promised, and what was found.
+        UsageError: there is no such agent or scenario, or a waiver names no check, has no reason or is not needed.
     """
     from mrl_bench.checks.agent import check
 
-    check(agent, load_scenario(scenario))
+    check(agent, load_scenario(scenario), waive or {})
 
 
-def check_family(family: TaskFamily | type | str) -> None:
+def check_family(family: TaskFamily | type | str, *, waive: Mapping[str, str] | None = None) -> None:
     """Holds a task family to the contract of `mrl_bench.family`.
 
     Args:
         family: an instance, with the options that it has; or a class, a short name or "module:Class", with defaults.
+        waive: name of a check -> why the family need not pass it. Such a check must fail.
 
     Raises:
-        AssertionError: says which promise is broken, and where.
+        ContractError: lists every broken promise: what was promised, and what was found.
+        UsageError: there is no such family, or a waiver names no check, has no reason or is not needed.
+        MissingPart: the simulator is not installed.
     """
     from mrl_bench import registry
     from mrl_bench.checks.family import check
 
-    found: Any = registry.find("family", family) if isinstance(family, str) else family
-    check(found() if isinstance(found, type) else found)
+    check(registry.find("family", family) if isinstance(family, str) else family, waive or {})

@@ -159,7 +159,14 @@ def _parser() -> argparse.ArgumentParser:
         new.set_defaults(command=_new, kind=kind)
 
     check = commands.add_parser("check", help="check scenario and suite files, agents and families")
-    check.add_argument("files", nargs="+", type=Path, metavar="FILE", help="or module:Class")
+    check.add_argument("names", nargs="+", metavar="NAME", help="a YAML file, module:Class, or a listed name")
+    check.add_argument(
+        "--waive",
+        action="append",
+        default=[],
+        metavar="NAME=REASON",
+        help="a promise that an agent or family need not keep, and why",
+    )
     check.set_defaults(command=_check)
 
     schema = commands.add_parser(
@@ -262,36 +269,9 @@ def _new(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from mrl_bench.scenario import load_scenario
-    from mrl_bench.scenario.suite import load_suite
-    from mrl_bench.scenario.yaml_reader import read
+    from mrl_bench.cli.check import check
 
-    worst = 0
-    for path in options.files:
-        try:
-            if ":" in path.name and not path.exists():
-                worst = max(worst, _check_class(str(path)))
-                continue
-            data = read(path).data
-            if isinstance(data, dict) and "scenarios" in data:
-                suite = load_suite(path)
-                print(f"{path}: suite {suite.id}, {len(suite.entries)} scenarios, {suite.seeds} seeds")
-            else:
-                scenario = load_scenario(path)
-                counts = ", ".join(
-                    f"{split.count or 'endless'} {name}" for name, split in scenario.splits.items()
-                )
-                print(f"{path}: scenario {scenario.id}, digest {scenario.digest}, tasks: {counts}")
-        except MrlBenchError as error:
-            fail(str(error), error.exit_code)
-            worst = max(worst, error.exit_code)
-    return worst
-
-
-def _check_class(name: str) -> int:
-    from mrl_bench.cli.check import check_class
-
-    return check_class(name)
+    return check(options)
 
 
 def _schema(options: argparse.Namespace) -> int:

@@ -125,6 +125,34 @@ def test_check_says_what_a_file_is_and_goes_on_after_a_wrong_one(tmp_path: Path,
     assert "none.yaml" in missing
 
 
+def test_check_takes_every_name_of_the_list(capsys) -> None:
+    assert main(["check", "cartpole-wiring-v1", "quick", "random"]) == 0
+    scenario, suite, agent = capsys.readouterr().out.splitlines()
+    assert scenario.startswith("cartpole-wiring-v1: scenario cartpole-wiring-v1, digest ")
+    assert suite.startswith("quick: suite quick, ")
+    assert agent.startswith("random: an agent that keeps its contract (meta-trained for 0 env steps in ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["cartpol"], "'cartpol' is no file, scenario, suite, family or agent: did you mean 'cartpole'?"),
+        (["toy_agents:Lerner"], "did you mean 'Learner'?"),
+        (["toy_agents:StateOfMind"], "module toy_agents has no 'StateOfMind'"),
+        (["toy_family:NOT_A_FAMILY"], "'toy_family:NOT_A_FAMILY' is no class, but of type int"),
+        (["toy_agents:NoConfig"], "is neither an agent, with meta_train, initial_state, start_episode,"),
+        (["quick", "--waive", "adapts=it does not learn"], "--waive is for agents and families"),
+        (["random", "--waive", "adapts"], "give the name of a check and a reason, as NAME=REASON"),
+        (["random", "--waive", "adapt=x"], "there is no check 'adapt' to waive: did you mean 'adapts'?"),
+    ],
+)
+def test_check_refuses_other_names(arguments: list[str], message: str, capsys) -> None:
+    assert main(["check", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize("kind", ["scenario", "suite"])
 def test_schema_is_json(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema", kind]) == 0
