@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import mrl_bench
 from mrl_bench import registry
-from mrl_bench.cli.terminal import fail, one_line
+from mrl_bench.cli.terminal import fail, fail_with, one_line
 from mrl_bench.errors import MrlBenchError
 
 _EXIT_CODES = """exit codes:
@@ -58,7 +58,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         result: int = options.command(options)
         return result
     except MrlBenchError as error:
-        return fail(str(error), error.exit_code)
+        return fail_with(error)
     except BrokenPipeError:
         raise
     except OSError as error:  # a full disk, a folder that cannot be written
@@ -247,7 +247,7 @@ def _new(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from mrl_bench.scenario import load_scenario
-    from mrl_bench.scenario.suite import load_suite
+    from mrl_bench.scenario.suite import is_suite, load_suite
     from mrl_bench.scenario.yaml_reader import read
 
     worst = 0
@@ -256,8 +256,7 @@ def _check(options: argparse.Namespace) -> int:
             if ":" in path.name and not path.exists():
                 worst = max(worst, _check_class(str(path)))
                 continue
-            data = read(path).data
-            if isinstance(data, dict) and "scenarios" in data:
+            if is_suite(read(path).data):
                 suite = load_suite(path)
                 print(f"{path}: suite {suite.id}, {len(suite.entries)} scenarios, {suite.seeds} seeds")
             else:
@@ -267,8 +266,7 @@ def _check(options: argparse.Namespace) -> int:
                 )
                 print(f"{path}: scenario {scenario.id}, digest {scenario.digest}, tasks: {counts}")
         except MrlBenchError as error:
-            fail(str(error), error.exit_code)
-            worst = max(worst, error.exit_code)
+            worst = max(worst, fail_with(error))
     return worst
 
 
