@@ -44,9 +44,9 @@ _MESSAGES = {
     "too_short": "{name} needs {min_length} or more entries and has {actual_length}",
     "too_long": "{name} takes {max_length} entries at most and has {actual_length}",
     "greater_than_equal": "{name} must be {ge} or more, not {got}",
-    "greater_than": "{name} must be more than {gt:g}, not {got}",
+    "greater_than": "{name} must be more than {gt}, not {got}",
     "less_than_equal": "{name} must be {le} or less, not {got}",
-    "less_than": "{name} must be less than {lt:g}, not {got}",
+    "less_than": "{name} must be less than {lt}, not {got}",
 }
 
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -203,7 +203,7 @@ class _Filling:
         return repr(name) if at[-1] == names[-1] else f"an entry of {name!r}"
 
     def _fault(self, at: Loc, details: ErrorDetails) -> Fault:
-        context, kind, got = details.get("ctx", {}), details["type"], details["input"]
+        context, kind, got = whole(details.get("ctx", {})), details["type"], details["input"]
         loc: Loc = (*at, *details["loc"], *context.get("at", ()))
         if key := context.get("key"):
             return Fault((*loc, key), details["msg"], key=True)
