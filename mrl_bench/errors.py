@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+_MOST_NAMES = 30  # that a message lists
+
 
 class MrlBenchError(Exception):
     """Base class. The command line reports these errors in one line, without a traceback."""
@@ -54,10 +56,15 @@ class BudgetSpent(MrlBenchError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for error messages: the known name most similar to `name`, or else all known names."""
+    """A hint for error messages: the known name most similar to `name`, or else the known names."""
     known = sorted(known)
-    match = similar(name, known)
-    return f"did you mean {match!r}?" if match else f"there is: {', '.join(known) or 'nothing'}"
+    match, more = similar(name, known), len(known) - _MOST_NAMES
+    listed = ", ".join(known[:_MOST_NAMES]) or "nothing"
+    return (
+        f"did you mean {match!r}?"
+        if match
+        else f"there is: {listed}" + (f", and {more} more" if more > 0 else "")
+    )
 
 
 def similar(name: str, known: Iterable[str]) -> str | None:

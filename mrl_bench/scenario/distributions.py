@@ -6,7 +6,6 @@ transform sampling: one uniform random number of `mrl_bench.keyed_random` gives 
 
 from __future__ import annotations
 
-from itertools import product
 from statistics import NormalDist
 from typing import Annotated, Any
 
@@ -59,7 +58,9 @@ class _Distribution(Schema):
 
         Supports that only touch, at the end of an interval, do not overlap.
         """
-        return any(_meet(mine, its) for mine, its in product(self.parts.values(), other.parts.values()))
+        mine, its = np.array([*self.parts.values()]), np.array([*other.parts.values()])  # (P, 2) each
+        common = {*(self.values or ())} & {*(other.values or ())}
+        return bool(common) or _reach_into(mine, its) or _reach_into(its, mine)
 
 
 @dataclass(frozen=True)
@@ -255,10 +256,11 @@ Distribution = Annotated[
 ]
 
 
-def _meet(a: Range, b: Range) -> bool:
-    """Whether two intervals or points overlap."""
-    inside = b[0] < a[0] <= a[1] < b[1] or a[0] < b[0] <= b[1] < a[1]
-    return a == b or inside or max(a[0], b[0]) < min(a[1], b[1])
+def _reach_into(parts: Array, spans: Array) -> bool:
+    """Whether an interval or a point of some (P, 2) has a value inside an interval of others, which ascend."""
+    spans = np.concatenate([spans[spans[:, 0] < spans[:, 1]], [[np.inf, np.inf]]])
+    first = np.searchsorted(spans[:, 1], parts[:, 0], side="right")  # that ends above the part's low end
+    return bool((spans[first, 0] < parts[:, 1]).any())
 
 
 def _check_several(entries: tuple[Any, ...], key: str) -> None:

@@ -206,7 +206,7 @@ def load_scenario(path: Path | str, options: Mapping[str, Any] | None = None) ->
         check(document, faults)
     chosen = {**(schema.options or {}), **(options or {})}
     cls = _family_class(schema.family, faults)
-    family = cls and _family(cls, schema.horizon, chosen, faults)
+    family = _family(cls, schema.horizon, chosen, faults) if cls and schema.options is not None else None
     # Without the family, a name is fine if some options bring it in, and nothing is known of its bounds.
     known = family.params if family else dict.fromkeys(possible_parameters(cls) if cls else ())
     splits = make_splits(schema, known, faults) if cls else {}

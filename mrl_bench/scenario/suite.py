@@ -237,30 +237,29 @@ def _agent_faults(name: str, schema: AgentSchema) -> Iterator[Fault]:
             continue
         except UsageError as error:
             yield Fault(("families", family), str(error), key=True)
-    if schema.agent is None and (name in REFERENCE_AGENTS or not isinstance(schema, AgentSchema)):
-        return  # `agent` is faulty, or the name is, which was said
-    place = Fault((), "", key=True) if schema.agent is None else Fault(("agent",), "")
-    try:
-        yield from _settings_faults(_agent_class(schema.agent or name), schema)
-    except UsageError as error:
-        yield place._replace(message=str(error))
-
-
-def _agent_class(name: str) -> Any:
-    """Raises: UsageError: there is no such agent, or it is a reference agent."""
     known = registry.names("agent").keys() - REFERENCE_AGENTS
-    if name in REFERENCE_AGENTS:
-        message = f"{name!r} is a reference agent, which every scenario includes"
-        raise UsageError(f"{message}: {nearest(name, known)}")
-    if ":" not in name and name not in known:
-        raise UsageError(f"no agent {name!r}: {nearest(name, known)} (or give 'module:Class')")
-    return registry.find("agent", name)
+    incomplete = not isinstance(schema, AgentSchema) and name not in known
+    if schema.agent is None and (incomplete or any(_name_faults(name))):
+        return  # the name or `agent` is faulty, which was said
+    agent, place = (schema.agent, ("agent",)) if schema.agent else (name, ())
+    if agent in REFERENCE_AGENTS:
+        message = f"{agent!r} is a reference agent, which every scenario includes: {nearest(agent, known)}"
+        yield Fault(place, message, key=not place)
+    elif ":" not in agent and agent not in known:
+        message = f"no agent {agent!r}: {nearest(agent, known)} (or give 'module:Class')"
+        yield Fault(place, message, key=not place)
+    elif ":" in agent or schema.set or schema.families:  # else there is no need to import torch
+        try:
+            yield from _settings_faults(registry.find("agent", agent), schema)
+        except UsageError as error:
+            yield Fault(place, str(error), key=not place)
 
 
 def _settings_faults(agent: Any, schema: AgentSchema) -> Iterator[Fault]:
     """Faults of `set`, and of it with the overrides of each family; each where the setting stands."""
-    for family in (None, *(schema.families or ())):
-        own = (schema.families or {}).get(family) or {}
+    families = schema.families or {}
+    for family in (None, *families):
+        own = families[family] or {} if family else {}
         _, faults = fill_config(agent, overlay(schema.set or {}, own))
         for fault in faults:
             in_family = bool(own) and _holds(own, fault.at)

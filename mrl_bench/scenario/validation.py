@@ -172,16 +172,18 @@ class _Filling:
         for key in unknown:
             message = f"unknown {self.noun} {self.name((*at, key))}: {nearest(key, known)}"
             self.faults.append(Fault((*at, key), message, key=True))
-        filled = {
-            name: self.part(hints[name], data[name], (*at, name)) if name in data else _default(field)
-            for name, field in known.items()
-        }
-        for name in known.keys() - data.keys() - {similar(key, known) for key in unknown}:
-            if filled[name] is dataclasses.MISSING:
+        meant = {similar(key, known) for key in unknown}
+        filled: dict[str, Any] = dict.fromkeys(known)
+        for name, field in known.items():
+            if name in data:
+                filled[name] = self.part(hints[name], data[name], (*at, name))
+            elif name not in meant and _default(field) is dataclasses.MISSING:
                 self.faults.append(Fault(at, f"{self.name((*at, name))} is missing"))
+            elif name not in meant:
+                filled[name] = _default(field)
         if len(self.faults) == before:
             return self.value(cls, data, at)  # each part is fine: what can fail now is the whole
-        return SimpleNamespace(**{k: None if v is dataclasses.MISSING else v for k, v in filled.items()})
+        return SimpleNamespace(**filled)
 
     def value(self, hint: Any, data: Any, at: Loc) -> Any:
         try:

@@ -5,17 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pydantic import TypeAdapter
 from yaml_kit import edited, marked, mutant
 
 from mrl_bench.errors import SourceError, UsageError
 from mrl_bench.runs.run import Run
 from mrl_bench.scenario import find_scenario, load_scenario, scenarios_dir
-from mrl_bench.scenario.json_schema import scenario_schema, suite_schema
-from mrl_bench.scenario.schema import ScenarioSchema
 from mrl_bench.scenario.settings import overlay
-from mrl_bench.scenario.suite import AgentSpec, find_suite, list_suites, load_suite, suites_dir
-from mrl_bench.scenario.yaml_reader import read
+from mrl_bench.scenario.suite import AgentSpec, find_suite, list_suites, load_suite
 
 GOOD = """\
 id: mine
@@ -222,40 +218,3 @@ def test_the_examples_of_the_docs_load(tmp_path):
     (tmp_path / "my-scenario-v1.yaml").write_text(mine, encoding="utf-8")
     (tmp_path / "mine.yaml").write_text(suite, encoding="utf-8")
     assert len(load_suite(tmp_path / "mine.yaml").entries) == 2
-
-
-# Schemas for editors. Whether they are valid JSON Schema was checked with jsonschema, which is no dependency.
-
-
-def references(schema):
-    if isinstance(schema, dict):
-        yield from [schema["$ref"]] if "$ref" in schema else []
-        schema = list(schema.values())
-    if isinstance(schema, list):
-        for entry in schema:
-            yield from references(entry)
-
-
-@pytest.mark.parametrize("make", [scenario_schema, suite_schema])
-def test_a_schema_is_plain_json_whose_references_exist(make):
-    schema = make()
-    assert json.loads(json.dumps(schema)) == schema
-    assert schema["$schema"].endswith("2020-12/schema")
-    assert {reference.rpartition("/")[2] for reference in references(schema)} <= set(schema["$defs"])
-
-
-def test_a_schema_knows_every_key_that_the_files_use():
-    scenario = read(scenarios_dir() / "cartpole-target-v1.yaml").data
-    assert set(scenario) <= set(scenario_schema()["properties"])
-    assert set(read(suites_dir() / "quick.yaml").data) <= set(suite_schema()["properties"])
-    TypeAdapter(ScenarioSchema).validate_python(scenario)
-
-
-def test_the_schema_names_families_with_their_options_and_parameters():
-    schema = scenario_schema()
-    assert "cartpole" in schema["properties"]["family"]["anyOf"][0]["enum"]
-    (rule,) = [rule for rule in schema["allOf"] if rule["if"]["properties"]["family"]["const"] == "cartpole"]
-    options, params = (rule["then"]["properties"][key] for key in ("options", "params"))
-    assert options["properties"]["reward"]["enum"] == ["balance", "target"]
-    assert "horizon" not in options["properties"]
-    assert {"gravity", "target_position"} <= set(params["propertyNames"]["enum"])
