@@ -32,7 +32,9 @@ class TaskFamily(Protocol):
 
     A family is a frozen dataclass. Its fields are `horizon` and the options that a scenario may set under `options`.
     An option that does not affect results, such as a server's address, has the metadata {"in_digest": False}.
-    Import torch and the simulator in `make`, not at module level: `mrl-bench list` and `check` need neither.
+    Import torch and the simulator in `make`, not at module level: `mrl-bench list` and the check of a scenario need
+    neither. An option may have bounds, as `Annotated[int, Interval(ge=0, le=6)]` of the package annotated_types. A
+    `__post_init__` may raise ValueError or UsageError; if its message names an option, the error is shown at its line.
     """
 
     @property

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import PurePath
 from typing import Any
 
-from mrl_bench.errors import UsageError, nearest
+from mrl_bench.errors import MrlBenchError, UsageError, nearest, reason
 
 _PACKAGES = {"family": "mrl_tasks", "agent": "mrl_agents"}
 
@@ -38,7 +38,7 @@ def find(kind: str, name: str) -> Any:
     """Imports the class with a short name or a "module:Class".
 
     Raises:
-        UsageError: the name, module or class does not exist; the message suggests the nearest name.
+        UsageError: the name, module or class does not exist, or its import fails; the message says why.
     """
     table = names(kind)
     module, colon, attribute = target(kind, name).partition(":")
@@ -49,13 +49,21 @@ def find(kind: str, name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name and (module == error.name or module.startswith(error.name + ".")):
             raise UsageError(f"{kind} {name!r}: no module {error.name!r} can be imported") from None
+        raise _broken(kind, name, error) from error
+    except MrlBenchError:
         raise
+    except (Exception, SystemExit) as error:  # the module is the user's code
+        raise _broken(kind, name, error) from error
     if not hasattr(found, attribute):
         public = [known for known in vars(found) if not known.startswith("_")]
         raise UsageError(
             f"{kind} {name!r}: module {module} has no {attribute!r}: {nearest(attribute, public)}"
         )
     return getattr(found, attribute)
+
+
+def _broken(kind: str, name: str, error: BaseException) -> UsageError:
+    return UsageError(f"{kind} {name!r} cannot be imported: {reason(error)}")
 
 
 def suggestion(name: str, known: Iterable[str], listed_by: str = "") -> str:

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import mrl_bench
 from mrl_bench import registry
-from mrl_bench.cli.terminal import fail, one_line
+from mrl_bench.cli.terminal import fail, fail_with, one_line
 from mrl_bench.errors import MrlBenchError
 
 _EXIT_CODES = """exit codes:
@@ -64,7 +64,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         result: int = options.command(options)
         return result
     except MrlBenchError as error:
-        return fail(str(error), error.exit_code)
+        return fail_with(error)
     except BrokenPipeError:
         raise
     except OSError as error:  # a full disk, a folder that cannot be written

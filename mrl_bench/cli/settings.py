@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from operator import attrgetter
 from types import NoneType, UnionType
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+_SIGNS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}  # of the bounds in `annotated_types`
 
 
 class Setting(NamedTuple):
@@ -26,7 +28,7 @@ class Setting(NamedTuple):
 def settings(cls: Any) -> list[Setting]:
     """The fields of a dataclass with defaults; those of a dataclass in a field are named `outer.inner`."""
     default, docs = cls(), field_comments(cls)
-    hints = get_type_hints(cls)
+    hints = get_type_hints(cls, include_extras=True)
     found: list[Setting] = []
     for field in fields(cls):
         value, hint = getattr(default, field.name), hints[field.name]
@@ -41,11 +43,22 @@ def settings(cls: Any) -> list[Setting]:
 
 
 def _type(hint: Any) -> str:
+    """A type as it stands in a table, with its bounds, as "int >= 1"."""
+    if get_origin(hint) is Annotated:
+        inner, *bounds = get_args(hint)
+        return " ".join([_type(inner), *filter(None, map(_bounds, bounds))])
+    if get_origin(hint) is tuple:
+        return f"tuple[{', '.join('...' if arg is ... else _type(arg) for arg in get_args(hint))}]"
     if get_origin(hint) is Literal:
         return " | ".join(map(repr, get_args(hint)))
     if get_origin(hint) in (Union, UnionType):
         return " | ".join(map(_type, get_args(hint)))
     return "None" if hint is NoneType else hint.__name__ if type(hint) is type else str(hint)
+
+
+def _bounds(bound: Any) -> str:
+    limits = {sign: getattr(bound, name, None) for name, sign in _SIGNS.items()}
+    return ", ".join(f"{sign} {limit:g}" for sign, limit in limits.items() if limit is not None)
 
 
 def field_comments(cls: Any) -> dict[str, str]:

@@ -6,6 +6,7 @@ import re
 from dataclasses import field
 from typing import Annotated, Any
 
+from annotated_types import MinLen
 from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
@@ -68,7 +69,9 @@ class Protocol(Schema):
     of `k` is a multiple of `episodes_per_round`.
     """
 
-    k: tuple[AdaptationEpisodes, ...] = ()  # by default those of 0, 1, 2, 3, 5 and 10 rounds
+    k: Annotated[
+        tuple[AdaptationEpisodes, ...], MinLen(1)
+    ] = ()  # by default those of 0, 1, 2, 3, 5 and 10 rounds
     episodes_per_round: Episodes = 1
     scored_episodes: Episodes = 10
 

@@ -69,6 +69,10 @@ class Robot:
     legs: tuple[tuple[str, str], ...] = ()  # upper and lower joint of each leg that can be crippled
 
     @property
+    def always_healthy(self) -> bool:
+        return not (self.healthy_height or self.healthy_pitch or self.healthy_state)
+
+    @property
     def positions(self) -> int:
         return self.root.positions + len(self.joints)
 
