@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from mrl_bench.types import EnvSpec, Ratio, Step, TaskBatch
@@ -108,3 +109,18 @@ class HasMetrics(BatchEnv, Protocol):
     def metrics(self) -> dict[str, Tensor]:
         """Name -> (B, E), finite: the metrics of the current episodes so far. Does not change the simulation."""
         ...
+
+
+@runtime_checkable
+class HasRewardRange(Protocol):
+    """A `TaskFamily` that knows what a control step can pay. Optional; a return beyond it fails its run."""
+
+    @property
+    def reward_range(self) -> tuple[float, float]:
+        """Least and largest reward of a control step under these options; -inf or inf where there is no bound."""
+        ...
+
+
+def reward_range(family: TaskFamily) -> tuple[float, float]:
+    """The family's `reward_range`; unbounded if it declares none."""
+    return family.reward_range if isinstance(family, HasRewardRange) else (-inf, inf)

@@ -18,7 +18,7 @@ from typing import IO, Protocol, TypeVar
 from mrl_bench.errors import MrlBenchError, UsageError
 from mrl_bench.results import REFERENCE_AGENTS, Evaluation, TrainingResult
 from mrl_bench.runs.run import Run, failure
-from mrl_bench.runs.store import Store
+from mrl_bench.runs.store import Store, StoreError
 from mrl_bench.scenario.suite import AgentSpec, Suite
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ class ProcessExecutor:
 
     def _result(self, run: Run) -> Evaluation:
         key = run.key("evaluate")
-        done = self.store.evaluation(key)
+        done = self.store.evaluation(key, run.terms)
         if done:
             self.progress.finished(run, done, fresh=False)
             return done
@@ -121,7 +121,7 @@ class ProcessExecutor:
         reason = ""
         for attempt in range(ATTEMPTS):
             reason = self._attempt(run, key, "ab" if attempt else "wb")
-            done = self.store.evaluation(key)
+            done = self.store.evaluation(key, run.terms)
             if done:
                 break
         if not done:
@@ -133,20 +133,24 @@ class ProcessExecutor:
     def _training(self, run: Run) -> TrainingResult:
         reason = ""
         for attempt in range(ATTEMPTS):
-            done = self.store.trained(run.key("train"))
+            done = self.store.trained(run.key("train"), run.terms)
             if done:
                 return done
             if not attempt:
                 self.progress.started(run)
             reason = self._attempt(run, run.key("evaluate"), "ab" if attempt else "wb", stage="train")
-        done = self.store.trained(run.key("train"))
+        done = self.store.trained(run.key("train"), run.terms)
         if not done:
             raise MrlBenchError(f"{run.label}: training failed: {reason}")
         return done
 
     def _record(self, run: Run) -> None:
         key = run.key("evaluate")
-        if self.store.video(key) is None:
+        try:
+            recorded = self.store.video(key, run.terms) is not None
+        except StoreError:  # a damaged video is recorded again
+            recorded = False
+        if not recorded:
             with suppress(MrlBenchError):  # such as a family that cannot render
                 self._attempt(run, key, "ab", record=True)
 
@@ -281,9 +285,10 @@ def check(runs: Iterable[Run]) -> None:
 
 
 def forget_failed(store: Store, runs: Iterable[Run]) -> None:
-    """Removes the results of failed runs, so that they run again."""
+    """Removes the results of failed runs and damaged ones, so that they run again."""
     for run in runs:
-        done = store.evaluation(run.key("evaluate"))
+        store.forget_damaged(run.key("train"), run.key("evaluate"), run.terms)
+        done = store.evaluation(run.key("evaluate"), run.terms)
         if done and done.error:
             store.forget(run.key("evaluate"))
 

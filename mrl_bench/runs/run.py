@@ -24,6 +24,7 @@ from mrl_bench.errors import BudgetSpent, UsageError
 from mrl_bench.results import REFERENCE_AGENTS, Evaluation, TrainingResult, canonical_json
 from mrl_bench.runs.provenance import package_versions
 from mrl_bench.runs.store import Store, StoreError
+from mrl_bench.runs.terms import Terms
 from mrl_bench.scenario import Budget, Protocol, Scenario, load_scenario
 from mrl_bench.scenario.settings import make_config
 from mrl_bench.scenario.suite import AgentSpec
@@ -72,6 +73,10 @@ class Run:
     @property
     def label(self) -> str:
         return f"{self.scenario.id} {self.agent.name} {self.seed}"
+
+    @cached_property
+    def terms(self) -> Terms:
+        return Terms.of(self.scenario, self.agent.name, self.seed)
 
     @property
     def tensorboard_name(self) -> str:
@@ -166,7 +171,7 @@ def execute(run: Run, store: Store, progress: ReportProgress) -> Evaluation:
     If the agent or the simulation raises an error, the run has failed. The error is stored as its result, because
     failed runs are counted, and scored as random.
     """
-    done = store.evaluation(run.key("evaluate"))
+    done = store.evaluation(run.key("evaluate"), run.terms)
     if done:
         return done
     try:
@@ -234,7 +239,7 @@ def _seed_global_generators(seed: int) -> None:
 def train(run: Run, store: Store, progress: ReportProgress) -> TrainingResult:
     """Meta-trains the agent, and stores its weights and the result. Reference agents get no learning curve."""
     key = run.key("train")
-    done = store.trained(key)
+    done = store.trained(key, run.terms)
     if done:
         return done
     import torch
@@ -279,6 +284,7 @@ def train(run: Run, store: Store, progress: ReportProgress) -> TrainingResult:
         periodic.evaluate(training.steps)
     learning = None if run.is_reference else periodic.curve
     trained = TrainingResult(training.steps, learning, model_errors)
+    run.terms.check_training(trained)
     store.put_training(key, agent.state_dict(), trained)
     store.put_seconds(key, time.perf_counter() - started - periodic.seconds)
     return trained
@@ -300,4 +306,6 @@ def _evaluate(run: Run, store: Store, trained: TrainingResult, progress: ReportP
             agent, run.scenario, split, seed=run.seed, device=device, privileged=run.privileged
         )
     store.put_seconds(run.key("evaluate"), time.perf_counter() - started)
-    return _evaluation(run, trained, curves)
+    evaluation = _evaluation(run, trained, curves)
+    run.terms.check(evaluation)
+    return evaluation

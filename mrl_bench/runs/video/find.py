@@ -12,6 +12,7 @@ from mrl_bench.errors import UsageError, nearest
 from mrl_bench.runs.manifest import read_manifest
 from mrl_bench.runs.run import Run
 from mrl_bench.runs.store import Store
+from mrl_bench.runs.terms import Terms
 from mrl_bench.scenario import find_scenario
 from mrl_bench.scenario.suite import AgentSpec
 
@@ -47,12 +48,12 @@ def find_trained_run(scenario: str, agent: str, seed: int, results: Path | None)
             names.add(entry["agent"]["name"])
             fits = (Path(entry["scenario"]).stem, entry["seed"]) == (found.id, seed)
             fits = fits and agent in (entry["agent"]["name"], entry["agent"]["agent"])
-            if fits and store.trained(entry["train"]) is not None:
+            if fits and store.trained(entry["train"], Terms.from_json(entry["terms"])) is not None:
                 planned = Run.from_json({**entry, "scenario": str(found.path)})
                 return replace(planned, device="cpu"), store.weights(entry["train"], "cpu")
         if known and store.folder.is_dir():  # `train` and `evaluate` write no manifest
             key = run.key("train")
-            if store.trained(key) is not None:
+            if store.trained(key, run.terms) is not None:
                 return run, store.weights(key, "cpu")
     if not known and agent not in names:
         raise UsageError(f"no agent {agent!r}: {nearest(agent, names)} (or give 'module:Class')")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Literal
 
 from mrl_bench.errors import UsageError, nearest
@@ -162,6 +163,11 @@ class Driving:
             scale += [30.0, 1.0, 50.0]
         scale += [30.0, 4.0, 10.0, 2.0, 1.0] * self.actors
         return EnvSpec(obs_dim=len(scale), act_dim=2, horizon=self.horizon, dt=0.05, obs_scale=tuple(scale))
+
+    @property
+    def reward_range(self) -> tuple[float, float]:
+        """Progress pays 1 at most, and the rest subtracts; speed and lateral position have no bound."""
+        return (-inf, 1.0)
 
     @property
     def simulator(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from math import inf
 from typing import TYPE_CHECKING, Any, Literal
 
 from mrl_bench.errors import MissingPart, UsageError
@@ -119,6 +120,14 @@ class Locomotion:
         if self.observe_torso:
             scale += [place, place, 1.0]
         return tuple(scale)
+
+    @property
+    def reward_range(self) -> tuple[float, float]:
+        """Bounded where progress is minus a distance or a difference of speeds; speeds have no bound."""
+        body = self.body
+        if self.task not in ("velocity", "goal") or min(body.forward_reward, body.control_cost) < 0:
+            return (-inf, inf)
+        return (-inf, max(body.healthy_reward, 0.0))
 
     @property
     def simulator(self) -> str:
