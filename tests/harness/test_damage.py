@@ -1,4 +1,7 @@
-"""No changed file is believed: by chance, by hand, or by a hand that also mends the hash. Nothing is written outside."""
+"""No changed file is believed: changed by chance, by hand, or by a hand that also mends the hash.
+
+And nothing is written outside of the results folder.
+"""
 
 from __future__ import annotations
 
@@ -89,6 +92,18 @@ def changed(path: Path, data: bytes) -> Iterator[None]:
         path.write_bytes(before)
 
 
+@contextmanager
+def changed_byte(path: Path, at: int, change: int) -> Iterator[None]:
+    """In place, which is many times as fast as `changed`."""
+    with path.open("r+b", buffering=0) as file:
+        (before,) = os.pread(file.fileno(), 1, at)
+        os.pwrite(file.fileno(), bytes([before ^ change]), at)
+        try:
+            yield
+        finally:
+            os.pwrite(file.fileno(), bytes([before]), at)
+
+
 def plain(value: Any) -> Any:
     """A result as data that can be compared."""
     return value.to_json() if hasattr(value, "to_json") else repr(value)
@@ -105,22 +120,20 @@ def test_of_1000_random_one_byte_changes_each_is_noticed_or_changes_nothing_that
     as_written = {path: plain(read()) for path, read in readers.items()}
     kinds = sorted({(path.parent.name, path.suffix) for path in readers})
     assert len(kinds) == 6  # manifest, results, weights, timings; images of videos and their facts
-    noticed, believed = 0, []
+    noticed, believed, unclear = 0, [], []
     for turn in range(1000):
         kind = kinds[turn % len(kinds)]
         path = rng.choice([path for path in readers if (path.parent.name, path.suffix) == kind])
-        data = bytearray(path.read_bytes())
-        at = rng.randrange(len(data))
-        data[at] ^= rng.randrange(1, 256)
-        with changed(path, bytes(data)):
+        at = rng.randrange(path.stat().st_size)
+        with changed_byte(path, at, rng.randrange(1, 256)):
             try:
                 if plain(readers[path]()) != as_written[path]:
                     believed.append((path.name, at))
             except MrlBenchError as error:
                 noticed += 1
-                assert str(path) in str(error)
-                assert "\n" not in str(error)
+                unclear += [str(error)] if str(path) not in str(error) or "\n" in str(error) else []
     assert not believed
+    assert not unclear
     assert noticed >= 990  # white space in the manifest changes nothing
 
 
@@ -268,7 +281,7 @@ def test_a_failed_run_cannot_be_made_a_finished_one_without_returns(bench: Bench
     path = bench.result("raises")
     with (
         changed(path, resealed(path, body("error", value=None))),
-        pytest.raises(StoreError, match="no curve|curves"),
+        pytest.raises(StoreError, match="curves for nothing"),
     ):
         bench.readers()[path]()
 
@@ -386,7 +399,9 @@ def test_a_manifest_that_says_something_else_than_the_results_shows_no_wrong_num
 
 @pytest.fixture
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves the figures out, of which matplotlib takes seconds to draw."""
     monkeypatch.setattr("mrl_bench.report.figures.write_figures", lambda *_: None)
+    monkeypatch.setattr("mrl_bench.report.page.inline_svg", lambda *_: "")
 
 
 def flip(path: Path) -> None:
@@ -455,6 +470,7 @@ def test_damaged_files_of_all_kinds_are_forgotten_and_made_again(copy: Bench, be
 # -- nothing outside ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("_no_figures")
 @pytest.mark.parametrize(
     "name", ["results", "weights", "timings", "videos", "logs", "tensorboard", "figures"]
 )
@@ -487,8 +503,24 @@ def test_a_folder_that_is_a_link_to_elsewhere_is_not_written_to(
     assert not list(outside.iterdir())
 
 
-@pytest.mark.parametrize("name", ["report.html", "scores.json", ".lock", "logs/key.log"])
-def test_a_file_that_is_a_link_to_elsewhere_is_not_written_to(copy: Bench, tmp_path: Path, name: str) -> None:
+def hold(store: Store) -> None:
+    with store.held():
+        pass
+
+
+@pytest.mark.usefixtures("_no_figures")
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("report.html", lambda folder: write_report(folder, read_report(folder))),
+        ("scores.json", lambda folder: write_report(folder, read_report(folder))),
+        (".lock", lambda folder: hold(Store(folder))),
+        ("logs/key.log", lambda folder: Store(folder).log_path("key")),
+    ],
+)
+def test_a_file_that_is_a_link_to_elsewhere_is_not_written_to(
+    copy: Bench, tmp_path: Path, name: str, write: Callable[[Path], Any]
+) -> None:
     outside = tmp_path / "outside"
     outside.write_text("mine")
     link = copy.folder / name
@@ -496,12 +528,7 @@ def test_a_file_that_is_a_link_to_elsewhere_is_not_written_to(copy: Bench, tmp_p
     link.unlink(missing_ok=True)
     link.symlink_to(outside)
     with pytest.raises((StoreError, OSError), match="leads out of the results folder"):
-        if name == ".lock":
-            copy.store.held().__enter__()
-        elif name.startswith("logs"):
-            copy.store.log_path("key")
-        else:
-            write_report(copy.folder, read_report(copy.folder))
+        write(copy.folder)
     assert outside.read_text() == "mine"
 
 
