@@ -4,14 +4,14 @@ A run is one agent with one seed on one scenario. Its results are canonical: on 
 same bytes. So measured times are not part of them (see `runs/store.py`).
 
 Each `from_json` converts every value to the type of its field, so a result that was written by `to_json` comes back as
-it was, and one that was not (with "12" for 12, or an unknown key) has another JSON text than what was read.
+it was, and one that was not (with "12" for 12, or an unknown key) differs from what was read.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import isfinite, nan
 from typing import Any
 
@@ -129,7 +129,7 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         curves = {name: curve.to_json() for name, curve in self.curves.items()}
-        return asdict(self) | {"training": self.training.to_json(), "curves": curves}
+        return vars(self) | {"training": self.training.to_json(), "curves": curves}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Evaluation:
@@ -162,7 +162,8 @@ class Video:
 
     def to_json(self) -> dict[str, Any]:
         """What the video shows, without its images."""
-        return {name: value for name, value in asdict(self).items() if name not in ("moving", "still")}
+        facts = {name: value for name, value in vars(self).items() if name not in ("moving", "still")}
+        return facts | {"returns": list(self.returns), "seconds": list(self.seconds)}
 
     @staticmethod
     def from_json(data: Mapping[str, Any], moving: bytes, still: bytes) -> Video:

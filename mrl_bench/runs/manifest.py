@@ -118,14 +118,12 @@ def _place(entry: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _write(store: Store, manifest: Mapping[str, Any]) -> None:
     plain = json.loads(json.dumps(manifest))  # as it will be read
-    text = json.dumps({**plain, "sha256": _hash(plain)}, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(plain | {"sha256": _hash(plain)}, indent=1, ensure_ascii=False) + "\n"
     write_atomically(inside(store.folder, "manifest.json"), text.encode())
 
 
 def _hash(manifest: Mapping[str, Any]) -> str:
-    """The hash of everything in a manifest but its own hash."""
-    rest = {name: value for name, value in manifest.items() if name != "sha256"}
-    return sha256(canonical_json(rest)).hexdigest()
+    return sha256(canonical_json(manifest)).hexdigest()
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -143,7 +141,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         data = read_file(path, MAX_BYTES) or b""
         _reader().validate_json(data, strict=True)
         manifest: dict[str, Any] = json.loads(data)
-        whole = manifest["sha256"] == _hash(manifest)
+        whole = manifest.pop("sha256") == _hash(manifest)
     except (ValueError, RecursionError):
         whole = False
     if not whole:

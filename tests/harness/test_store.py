@@ -206,7 +206,9 @@ def test_a_damaged_result_is_one_line_that_says_what_to_do(tmp_path: Path, data:
     store = Store(tmp_path)
     write_atomically(tmp_path / "results" / f"{KEY}.json", data)
     for read in (store.evaluation, store.trained):
-        with pytest.raises(StoreError, match=rf"^{tmp_path}.*/{KEY}\.json is damaged: its sha256 .*; remove it"):
+        with pytest.raises(
+            StoreError, match=rf"^{tmp_path}.*/{KEY}\.json is damaged: its sha256 .*; remove it"
+        ):
             read(KEY)
 
 
