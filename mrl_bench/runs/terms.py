@@ -47,8 +47,10 @@ class Terms:
     digest: Digest
     agent: Name
     seed: Count
+    budget: Count  # env steps of meta-training, at most
     horizon: Count  # control steps of a full episode
     k: tuple[Count, ...]  # (K,)
+    episodes_per_round: Count
     scored_episodes: Count  # N
     tasks: dict[SplitName, Count]  # split -> B
     reward: tuple[float | None, float | None]  # least and largest of a control step; None if unbounded
@@ -62,8 +64,10 @@ class Terms:
             digest=scenario.digest,
             agent=agent,
             seed=seed,
+            budget=scenario.budget.of(agent),
             horizon=scenario.horizon,
             k=scenario.protocol.k,
+            episodes_per_round=scenario.protocol.episodes_per_round,
             scored_episodes=scenario.protocol.scored_episodes,
             tasks={name: split.count or tests for name, split in scenario.splits.items()},
             reward=(None if low == -inf else low, None if high == inf else high),
@@ -138,21 +142,23 @@ class Terms:
 
     def check_training(self, trained: TrainingResult) -> None:
         """Refuses a result of meta-training with values that cannot be."""
-        _require(trained.env_steps >= 0, f"{trained.env_steps} env steps of meta-training")
+        spent = trained.env_steps
+        _require(0 <= spent <= self.budget, f"it was trained for {spent:,} of {self.budget:,} env steps")
         if curve := trained.learning_curve:
-            self._check_learning(curve, trained.env_steps)
+            self._check_learning(curve, spent)
 
     def _check_learning(self, curve: LearningCurve, env_steps: int) -> None:
-        shapes = {(tasks, len(curve.env_steps)) for tasks in self.tasks.values()}
+        shape = (self.tasks["train"], len(curve.env_steps))
         _require(
-            curve.returns.shape in shapes and curve.failed.shape == curve.returns.shape,
-            f"its learning curve has the shape {curve.returns.shape}, not one of {_listed(map(str, shapes))}",
+            curve.returns.shape == curve.failed.shape == shape and curve.k == self.episodes_per_round,
+            f"its learning curve has the shape {curve.returns.shape} at k = {curve.k}, "
+            f"not {shape} at k = {self.episodes_per_round}",
         )
         self._check_returns("learning-curve task", curve.returns)
         steps = [0, *curve.env_steps.tolist(), env_steps]
         _require(steps == sorted(steps), "the env steps of its learning curve do not ascend to those in all")
         possible = (curve.failed >= 0) & (curve.failed <= curve.k + self.scored_episodes)
-        _require(possible.all() and curve.k >= 0, "its learning curve has more failed episodes than episodes")
+        _require(possible.all(), "its learning curve has more failed episodes than were played")
 
     def check_video(self, video: Video) -> None:
         """Refuses the video of another run, and one that shows returns that cannot be."""

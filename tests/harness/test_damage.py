@@ -249,6 +249,8 @@ EDITS = {
     "a reference agent": body("is_reference", value=True),
     "an error beside its curves": body("error", value="it broke"),
     "negative training": body("training", "env_steps", value=-1),
+    "training beyond the budget": body("training", "env_steps", value=301),
+    "a learning curve at another k": body("training", "learning_curve", "k", value=6),
     "training that ended before its learning curve": body("training", "env_steps", value=1),
     "a learning curve beyond what can be paid": body(
         "training", "learning_curve", "returns", 0, 0, value=1e9
