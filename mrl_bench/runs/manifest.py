@@ -32,8 +32,14 @@ class _PlannedRun:
     """What readers rely on in an entry of "runs"; see `_entry`."""
 
     scenario: str  # the path of its file
-    seed: int
+    options: dict[str, Any]
+    budget: dict[str, int]
+    protocol: dict[str, int | list[int]]
+    digest: str
+    simulator: str
     agent: AgentSpec
+    seed: int
+    device: str
     train: Key
     evaluate: Key
     terms: Terms
@@ -145,8 +151,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         whole = False
     if not whole:
-        raise MrlBenchError(f"{path} is damaged: run the bench again to rewrite it")
+        raise damaged_manifest(folder)
     return manifest
+
+
+def damaged_manifest(folder: Path) -> MrlBenchError:
+    return MrlBenchError(f"{folder / 'manifest.json'} is damaged: run the bench again to rewrite it")
 
 
 @cache

@@ -90,8 +90,7 @@ class Terms:
         """Least and largest return of an episode, which may end early."""
         low, high = self.reward
         least = -inf if low is None else self.horizon * min(low, 0.0)
-        most = inf if high is None else self.horizon * max(high, 0.0)
-        return least - _SLACK * abs(least), most + _SLACK * abs(most)
+        return least, inf if high is None else self.horizon * max(high, 0.0)
 
     def check(self, evaluation: Evaluation) -> None:
         """Refuses the evaluation of another run, and one with values that cannot be."""
@@ -134,11 +133,12 @@ class Terms:
     def _check_returns(self, where: str, returns: Any) -> None:
         """Args: returns: (B, ...), of single episodes or means over them."""
         low, high = self.returns
-        wrong = ~((returns >= low) & (returns <= high) & np.isfinite(returns))  # NaN is wrong
-        for index in np.argwhere(wrong)[:1]:
-            paid = f"pays {low:.6g} to {high:.6g} in {self.horizon} control steps"
-            value = returns[tuple(index)]
-            raise ContractError(f"{self.scenario} {paid}, not {value:.6g} as on {where} {index[0]}")
+        within = (returns >= low - _SLACK * abs(low)) & (returns <= high + _SLACK * abs(high))
+        for index in np.argwhere(~(within & np.isfinite(returns)))[:1]:
+            pays = f"pays {low:.6g} to {high:.6g} in {self.horizon} control steps"
+            raise ContractError(
+                f"{self.scenario} {pays}, not {returns[tuple(index)]:.6g} as on {where} {index[0]}"
+            )
 
     def check_training(self, trained: TrainingResult) -> None:
         """Refuses a result of meta-training with values that cannot be."""

@@ -396,6 +396,20 @@ def test_a_manifest_that_says_something_else_than_the_results_shows_no_wrong_num
     assert rows == {"random": 1, "blind": 1, "oracle": 1, "learner": 1, "raises": 2}
 
 
+# -- when results are made ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("paid", "told"), [((0.0, 0.01), "pays 0 to 0.12"), ((-1.0, -1.0), "pays -12 to 0")])
+def test_a_run_that_was_paid_more_than_its_family_can_pay_has_failed(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paid: tuple[float, float], told: str
+) -> None:
+    monkeypatch.setattr("mrl_tasks.cartpole.family.CartPole.reward_range", paid)
+    planned = bench.runs["learner", 0]
+    result = execute(Run(planned.scenario, planned.agent, 0, "cpu"), Store(tmp_path), lambda *_: None)
+    assert result.error
+    assert result.error.startswith(f"ContractError: tiny-v1 {told} in 12 control steps, not ")
+
+
 # -- what users see -----------------------------------------------------------------------------------------------
 
 
