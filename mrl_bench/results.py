@@ -97,12 +97,15 @@ class TrainingResult:
     learning_curve: LearningCurve | None = None  # None for reference agents and failed runs
     # Last value of each scalar that the agent logged under "model/", by its name there.
     model_errors: Mapping[str, float] = field(default_factory=dict)
+    # Files that were imported although no import statement names them -> SHA-256; see `mrl_bench.runs.code`.
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "env_steps": self.env_steps,
             "learning_curve": self.learning_curve and self.learning_curve.to_json(),
             "model_errors": {tag: x if isfinite(x) else None for tag, x in self.model_errors.items()},
+            **_if_any("sources", self.sources),
         }
 
     @staticmethod
@@ -111,7 +114,16 @@ class TrainingResult:
             env_steps=int(data["env_steps"]),
             learning_curve=data["learning_curve"] and LearningCurve.from_json(data["learning_curve"]),
             model_errors={tag: nan if x is None else float(x) for tag, x in data["model_errors"].items()},
+            sources=_sources(data),
         )
+
+
+def _sources(data: Mapping[str, Any]) -> dict[str, str]:
+    return {str(path): str(digest) for path, digest in data.get("sources", {}).items()}
+
+
+def _if_any(name: str, values: Mapping[str, str]) -> dict[str, Any]:
+    return {name: dict(values)} if values else {}
 
 
 @dataclass(frozen=True)
@@ -126,10 +138,13 @@ class Evaluation:
     training: TrainingResult
     curves: Mapping[str, Curve]  # split ("train", "test", "ood") -> curve
     error: str | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)  # as in TrainingResult
 
     def to_json(self) -> dict[str, Any]:
         curves = {name: curve.to_json() for name, curve in self.curves.items()}
-        return vars(self) | {"training": self.training.to_json(), "curves": curves}
+        values = vars(self) | {"training": self.training.to_json(), "curves": curves}
+        del values["sources"]
+        return values | _if_any("sources", self.sources)
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Evaluation:
@@ -142,6 +157,7 @@ class Evaluation:
             training=TrainingResult.from_json(data["training"]),
             curves={name: Curve.from_json(curve) for name, curve in data["curves"].items()},
             error=_text(data["error"]),
+            sources=_sources(data),
         )
 
 

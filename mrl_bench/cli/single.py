@@ -13,7 +13,7 @@ from mrl_bench.errors import MrlBenchError, printable
 from mrl_bench.report.scores import score_scenario
 from mrl_bench.results import REFERENCE_AGENTS, Evaluation
 from mrl_bench.runs.cost import Cost
-from mrl_bench.runs.executor import ProcessExecutor, check, forget_failed, pick_device
+from mrl_bench.runs.executor import NotFinished, ProcessExecutor, check, forget_failed, pick_device
 from mrl_bench.runs.manifest import add_to_manifest, read_manifest
 from mrl_bench.runs.progress import make_progress, summary
 from mrl_bench.runs.run import Run
@@ -54,6 +54,8 @@ def evaluate(options: argparse.Namespace) -> int:
             (evaluation,) = executor.run([run])
     except KeyboardInterrupt:
         return _stopped(run, store)
+    if isinstance(evaluation, NotFinished):
+        raise evaluation
     print(f"{run.label}: {summary(evaluation)}")
     for line in _details(run, store, evaluation):
         print(f"  {line}")

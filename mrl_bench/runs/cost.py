@@ -11,7 +11,7 @@ from threading import Lock
 
 from mrl_bench.errors import MrlBenchError
 from mrl_bench.runs.manifest import read_manifest
-from mrl_bench.runs.run import Run
+from mrl_bench.runs.run import Run, finished
 from mrl_bench.runs.store import Store, StoreError
 
 
@@ -39,7 +39,7 @@ class Cost:
 
     @staticmethod
     def of(runs: Sequence[Run], store: Store, workers: int) -> Cost:
-        left = [run for run in runs if store.evaluation(run.key("evaluate"), run.terms) is None]
+        left = [run for run in runs if finished(run, store) is None]
         timed = _seconds_per_run(store)
         weights: dict[str, float]
         if timed:

@@ -156,7 +156,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def damaged_manifest(folder: Path) -> MrlBenchError:
-    return MrlBenchError(f"{folder / 'manifest.json'} is damaged: run the bench again to rewrite it")
+    return MrlBenchError(
+        f"{folder / 'manifest.json'} is damaged: run the bench again to rewrite it, or remove it"
+    )
 
 
 @cache

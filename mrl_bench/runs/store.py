@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from mrl_bench.errors import ContractError, MrlBenchError
@@ -37,6 +38,7 @@ T = TypeVar("T")
 
 MAX_BYTES = 2**30  # of a result file; a larger one is not read
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, MemoryError)
+_ROOM = 2**24  # bytes that the files of a run may need
 
 
 class StoreError(MrlBenchError):
@@ -95,6 +97,16 @@ class Store:
             remove_unfinished(self.folder)
             yield
 
+    def require_room(self) -> None:
+        """Raises StoreError if the files of one more run cannot be written."""
+        for kind in ("results", "weights", "timings", "tensorboard"):
+            with _explained(self.folder):
+                folder = inside(self.folder, kind)
+                folder.mkdir(parents=True, exist_ok=True)
+                with TemporaryFile(dir=folder) as file:  # has no name, so a kill leaves nothing
+                    file.write(bytes(_ROOM))
+                    file.flush()
+
     def evaluation(self, key: str, terms: Terms | None = None) -> Evaluation | None:
         """The result of an "evaluate" stage, if it is finished."""
         found = self._read(_EVALUATION, key, terms)
@@ -112,7 +124,7 @@ class Store:
 
         Without its weights a run starts from its beginning, so the evaluation of damaged weights is removed too.
         """
-        if _is_damaged(lambda: self.trained(train, terms) and self._weights(train)):
+        if _is_damaged(lambda: self.trained(train, terms)):
             self.forget(train)
             self.forget(evaluate)
         if _is_damaged(lambda: self.evaluation(evaluate, terms)):
@@ -124,9 +136,12 @@ class Store:
                 self._remove("timings", key)
 
     def trained(self, key: str, terms: Terms | None = None) -> TrainingResult | None:
-        """The result of a "train" stage, if it is finished and has weights."""
+        """The result of a "train" stage, if it is finished and has weights, which are as they were written."""
         found = self._read(_TRAINING, key, terms)
-        return found[0] if found and self.weights_path(key).exists() else None
+        if found is None or not self.weights_path(key).exists():
+            return None
+        self._file(self.weights_path(key), found[1])
+        return found[0]
 
     def put_training(self, key: str, weights: Mapping[str, Tensor], trained: TrainingResult) -> None:
         """Stores the weights and then the result, so that a finished stage has weights."""
@@ -144,18 +159,15 @@ class Store:
         from safetensors import SafetensorError
         from safetensors.torch import load
 
-        data, path = self._weights(key), self.weights_path(key)
+        path, found = self.weights_path(key), self._read(_TRAINING, key)
+        if found is None:
+            raise StoreError(f"there is no training result of these weights: {path}")
+        data = self._file(path, found[1])
         with _believed(path):
             try:
                 return {name: tensor.to(device) for name, tensor in load(data).items()}
             except SafetensorError:
                 raise Damaged("it is no safetensors file") from None
-
-    def _weights(self, key: str) -> bytes:
-        found = self._read(_TRAINING, key)
-        if found is None:
-            raise StoreError(f"there is no training result of these weights: {self.weights_path(key)}")
-        return self._file(self.weights_path(key), found[1])
 
     def video(self, key: str, terms: Terms | None = None) -> Video | None:
         """The video of a run by the key of its "evaluate" stage, if it has been recorded."""

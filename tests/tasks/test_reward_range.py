@@ -12,6 +12,7 @@ import torch
 from mrl_tasks.locomotion.family import Locomotion
 
 from mrl_bench import registry
+from mrl_bench.errors import ContractError
 from mrl_bench.family import TaskFamily, reward_range
 from mrl_bench.types import TaskBatch
 
@@ -79,3 +80,16 @@ def test_a_family_that_says_nothing_may_pay_anything() -> None:
     from toy_family import Toy
 
     assert reward_range(Toy()) == (-inf, inf)
+
+
+@pytest.mark.parametrize(
+    "declared", [None, 1.0, (1.0, 0.0), (float("nan"), 1.0), ("low", "high"), (0.0, 1.0, 2.0)]
+)
+def test_a_range_that_is_none_is_refused_by_name(declared: Any) -> None:
+    class Vague(Locomotion):
+        reward_range = declared
+
+    with pytest.raises(
+        ContractError, match=r"^Vague\.reward_range must be the least and the largest reward, not "
+    ):
+        reward_range(Vague())

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mrl_bench.errors import MissingPart, UsageError
 from mrl_bench.family import Param
 from mrl_bench.types import EnvSpec, TaskBatch
 from mrl_tasks.locomotion.parameters import Task, parameters
-from mrl_tasks.locomotion.robots import INSTALL, ROBOTS, Cone, Integrator, Robot, Solver
+from mrl_tasks.locomotion.robots import INSTALL, ROBOTS, Cone, Integrator, Robot, Solver, model_path
 from mrl_tasks.validation import require_listed_values
 
 if TYPE_CHECKING:
@@ -135,6 +136,11 @@ class Locomotion:
             return f"mujoco {version('mujoco')}"
         except PackageNotFoundError:
             raise MissingPart(INSTALL) from None
+
+    @property
+    def data_files(self) -> tuple[Path, ...]:
+        """The robot's XML file."""
+        return (model_path(self.body),)
 
     def make(
         self, tasks: TaskBatch, episodes: int, device: torch.device, dtype: torch.dtype | None = None
