@@ -144,8 +144,9 @@ def ours(robot: str) -> Play:
 def raw(robot: str, fast: bool) -> Play:
     import mujoco
     import numpy as np
-    from mrl_tasks.locomotion.models import as_built, model_path
+    from mrl_tasks.locomotion.models import as_built
     from mrl_tasks.locomotion.robots import ROBOTS as BODIES
+    from mrl_tasks.locomotion.robots import model_path
 
     body = BODIES[robot]
     model = as_built(body)

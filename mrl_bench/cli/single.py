@@ -14,11 +14,12 @@ from mrl_bench.errors import MrlBenchError, UsageError, printable
 from mrl_bench.report.scores import score_scenario
 from mrl_bench.results import REFERENCE_AGENTS, Evaluation
 from mrl_bench.runs.cost import Cost
-from mrl_bench.runs.executor import ProcessExecutor, check, forget_failed, pick_device
+from mrl_bench.runs.executor import NotFinished, ProcessExecutor, check, forget_failed, pick_device
 from mrl_bench.runs.manifest import add_to_manifest, read_manifest
 from mrl_bench.runs.progress import make_progress, summary
 from mrl_bench.runs.run import Run
 from mrl_bench.runs.store import Store
+from mrl_bench.runs.terms import Terms
 from mrl_bench.scenario import Budget, find_scenario, list_scenarios
 from mrl_bench.scenario.settings import parse_settings
 from mrl_bench.scenario.suite import AgentSpec
@@ -30,6 +31,7 @@ def train(options: argparse.Namespace) -> int:
     """Meta-trains one agent and stores its weights."""
     run, store = single_run(options), Store(options.out)
     add_to_manifest(store, run)
+    store.forget_damaged(run.key("train"), run.key("evaluate"), run.terms)
     try:
         with _executor(run, store, options.time_limit) as executor:
             (trained,) = executor.train([run])
@@ -53,6 +55,8 @@ def evaluate(options: argparse.Namespace) -> int:
             (evaluation,) = executor.run([run])
     except KeyboardInterrupt:
         return _stopped(run, store)
+    if isinstance(evaluation, NotFinished):
+        raise evaluation
     print(f"{run.label}: {summary(evaluation)}")
     for line in _details(run, store, evaluation):
         print(f"  {line}")
@@ -142,9 +146,10 @@ def _failures(evaluation: Evaluation) -> str:
 
 def _score(store: Store, evaluation: Evaluation) -> str:
     """The test score at each k, where the reference agents were evaluated in the same folder."""
-    keys = [run["evaluate"] for run in read_manifest(store.folder)["runs"]]
-    others = [other for key in keys if (other := store.evaluation(key))]
-    same = [other for other in others if other.digest == evaluation.digest and other.is_reference]
+    runs = [(run["evaluate"], Terms.from_json(run["terms"])) for run in read_manifest(store.folder)["runs"]]
+    wanted = [(key, terms) for key, terms in runs if terms.digest == evaluation.digest]
+    others = [other for key, terms in wanted if (other := store.evaluation(key, terms))]
+    same = [other for other in others if other.is_reference]
     scored = [other for other in same if (other.agent, other.seed) != (evaluation.agent, evaluation.seed)]
     missing = set(REFERENCE_AGENTS) - {found.agent for found in [*scored, evaluation] if found.error is None}
     if missing:

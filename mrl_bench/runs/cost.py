@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import mean
 from threading import Lock
 
 from mrl_bench.errors import MrlBenchError
 from mrl_bench.runs.manifest import read_manifest
-from mrl_bench.runs.run import Run
-from mrl_bench.runs.store import Store
+from mrl_bench.runs.run import Run, finished
+from mrl_bench.runs.store import Store, StoreError
 
 
 def duration(seconds: float) -> str:
@@ -38,7 +39,7 @@ class Cost:
 
     @staticmethod
     def of(runs: Sequence[Run], store: Store, workers: int) -> Cost:
-        left = [run for run in runs if store.evaluation(run.key("evaluate")) is None]
+        left = [run for run in runs if finished(run, store) is None]
         timed = _seconds_per_run(store)
         weights: dict[str, float]
         if timed:
@@ -68,10 +69,11 @@ def _seconds_per_run(store: Store) -> dict[tuple[str, str], float]:
         return {}
     found: dict[tuple[str, str], list[float]] = {}
     for entry in entries:
-        stages = [store.seconds(entry["train"]), store.seconds(entry["evaluate"])]
-        done = store.evaluation(entry["evaluate"])
-        if done and None not in stages:
-            found.setdefault((done.scenario, done.agent), []).append(sum(s for s in stages if s is not None))
+        with suppress(StoreError):  # a damaged time: the report says so
+            stages = [store.seconds(entry["train"]), store.seconds(entry["evaluate"])]
+            if None not in stages:
+                of = entry["terms"]["scenario"], entry["terms"]["agent"]
+                found.setdefault(of, []).append(sum(s for s in stages if s is not None))
     return {key: mean(seconds) for key, seconds in found.items()}
 
 

@@ -102,6 +102,10 @@ class PlainProgress:
         unfinished = fresh and count < self.total
         self._line("; ".join([line, *(self._total_left() if unfinished else [])]))
 
+    def unfinished(self, run: Run, reason: str) -> None:
+        self.clock.left.advanced(run.label, 1.0)
+        self._line(f"       {run.label} is not finished: {printable(reason)}")
+
     def _total_left(self) -> list[str]:
         left = str(self.clock.left)
         return [left] if left and self.total > 1 else []
@@ -152,6 +156,12 @@ class BarProgress:
             self.progress.remove_task(self.bars.pop(run.label))
         self.progress.console.print(f"{run.label}: {summary(evaluation)}", highlight=False, markup=False)
         self.progress.update(self.all, advance=1, note=str(self.clock.left))
+
+    def unfinished(self, run: Run, reason: str) -> None:
+        self.clock.left.advanced(run.label, 1.0)
+        self.progress.remove_task(self.bars.pop(run.label))
+        text = f"{run.label} is not finished: {printable(reason)}"
+        self.progress.console.print(text, highlight=False, markup=False)
 
 
 def make_progress(cost: Cost, *, errors: bool = False) -> PlainProgress | BarProgress:

@@ -748,7 +748,7 @@ def test_the_expected_cost_counts_what_is_left_and_uses_earlier_timings(tmp_path
     assert new.seconds is None
     done = next(run for run in runs if run.label == "tiny-v1 learner seed 0")
     write_manifest(store, suite, runs)
-    store.put_evaluation(done.key("evaluate"), evaluation())
+    store.put_evaluation(done.key("evaluate"), failure(done, "it broke"))
     store.put_seconds(done.key("train"), 50.0)
     store.put_seconds(done.key("evaluate"), 10.0)
     later = Cost.of(runs, store, workers=2)
