@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, field, fields
 from dataclasses import dataclass as plain_dataclass
+from os.path import isfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -143,28 +144,32 @@ def load_suite(path: Path | str) -> Suite:
     if schema is None:
         check(document, faults)
     faults += misnamed(document, schema.id) + _agents_faults(("agents",), schema.agents)
-    elsewhere: dict[str, SourceError] = {}
+    files: dict[Path, Scenario | SourceError] = {}
     entries: list[Entry] = []
     for i, entry in enumerate(schema.scenarios or ()):
         at: Loc = ("scenarios", i)
         if entry is None:
             continue
         faults += _agents_faults((*at, "agents"), entry.agents)
-        scenario = _scenario(document, at, entry, faults, elsewhere)
+        scenario = _scenario(document, at, entry, faults, files)
         if scenario is None:
             continue
         if scenario.id in (entry.scenario.id for entry in entries):
             faults.append(Fault((*at, "scenario"), f"scenario {scenario.id!r} is already in this suite"))
         agents = schema.agents if entry.agents is None else entry.agents
         entries.append(Entry(scenario, _agents(agents, scenario.family_name)))
-    check(document, faults, elsewhere.values())
+    check(document, faults, [file for file in files.values() if isinstance(file, SourceError)])
     return Suite(schema.id, schema.doc, schema.seeds, tuple(entries), document.path)
 
 
 def _scenario(
-    document: Document, at: Loc, schema: EntrySchema, faults: list[Fault], elsewhere: dict[str, SourceError]
+    document: Document,
+    at: Loc,
+    schema: EntrySchema,
+    faults: list[Fault],
+    files: dict[Path, Scenario | SourceError],
 ) -> Scenario | None:
-    """The scenario of an entry with its overrides. Faults of its own file are added to `elsewhere`."""
+    """The scenario of an entry with its overrides. What its file holds is added to `files`."""
     if schema.scenario is None:
         return None
     try:
@@ -173,13 +178,11 @@ def _scenario(
         faults.append(Fault((*at, "scenario"), str(error)))
         return None
     path = document.path.parent / found  # an absolute path is kept as it is
-    if not path.is_file():
+    if not isfile(path):  # False also for a name that is too long
         faults.append(Fault((*at, "scenario"), f"there is no file {path}"))
         return None
-    try:
-        scenario = load_scenario(path)
-    except SourceError as error:
-        elsewhere[str(error)] = error
+    scenario = files.setdefault(path, files.get(path) or _loaded(path))
+    if isinstance(scenario, SourceError):
         return None
     if schema.options:
         scenario = _with_options(scenario, schema.options, (*at, "options"), faults)
@@ -188,6 +191,13 @@ def _scenario(
     protocol, wrong = fill(Protocol, asdict(scenario.protocol) | (schema.protocol or {}))
     faults += [fault.under(*at, "protocol") for fault in wrong]
     return scenario.with_overrides(budget, protocol)
+
+
+def _loaded(path: Path) -> Scenario | SourceError:
+    try:
+        return load_scenario(path)
+    except SourceError as error:
+        return error
 
 
 def _with_options(scenario: Scenario, options: Mapping[str, Any], at: Loc, faults: list[Fault]) -> Scenario:

@@ -120,6 +120,7 @@ BROKEN = [
     ("no module 'nowhere'", {"{cartpole: {": "{^^'nowhere:Family': {"}),
     # scenarios, options, budget and protocol
     ("no scenario 'cheetah-val-v1': did you mean", {"cheetah-vel-v1": "^^cheetah-val-v1"}),
+    ("there is no file", {"cheetah-vel-v1": "^^./" + "x" * 300 + ".yaml"}),
     ("healthy_height is a range [low, high]", {ROBOT: "{healthy_height: ^^[2, 1]}"}),
     ("healthy_height has no effect: the swimmer", {ROBOT: "{robot: swimmer, healthy_height: ^^[0, 1]}"}),
     ("cone has no effect", {ROBOT: "{robot: swimmer, cone: ^^elliptic}"}),

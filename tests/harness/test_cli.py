@@ -119,8 +119,10 @@ def test_check_says_what_a_file_is_and_goes_on_after_a_wrong_one(tmp_path: Path,
     out, err = capsys.readouterr()
     assert "scenario tiny-v1, digest " in out
     assert "suite tiny, 1 scenarios, 1 seeds" in out
-    wrong, folder, missing = err.splitlines()
-    assert "bad-v1.yaml:2:1: unknown key 'famly': did you mean 'family'?" in wrong
+    *wrong, folder, missing = err.splitlines()
+    assert len(wrong) == 6  # 'famly', and five missing keys
+    assert "bad-v1.yaml:2:1: unknown key 'famly': did you mean 'family'?" in wrong[-1]
+    assert all("bad-v1.yaml:1:1: " in line and "is missing" in line for line in wrong[:-1])
     assert str(tmp_path) in folder
     assert "none.yaml" in missing
 
