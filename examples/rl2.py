@@ -17,11 +17,10 @@ import torch
 from mrl_agents.advantage import clipped_surrogate, gae, masked_mean
 from torch import Generator, Tensor, nn
 from torch.distributions import Normal
-from torch.nn.functional import one_hot
 from torch.nn.utils.rnn import pad_sequence
 
 from mrl_bench.agent import Tasks, Training
-from mrl_bench.types import EnvSpec, Rollout, TimeStep
+from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,8 @@ class RecurrentPolicy(nn.Module):
 
 
 class RL2:
+    """State of a task: the hidden state (B, H), and how the last episode ended, which the next one reads at t = 0."""
+
     Config = RL2Config
     sequential = True
 
@@ -89,34 +90,34 @@ class RL2:
         while training.left > 0:
             rate = config.learning_rate * max(training.left / training.budget, 0.02)
             optimiser.param_groups[0]["lr"] = rate
-            rollout, hidden = self._play(training.tasks(config.meta_batch_size, 1))
-            training.log({"charts/learning_rate": rate, **self._update(rollout, hidden, optimiser)})
+            trials = self._play(training.tasks(config.meta_batch_size, 1))
+            training.log({"charts/learning_rate": rate, **self._update(*trials, optimiser)})
 
-    def initial_state(self, num_tasks: int) -> Tensor:
-        return torch.zeros(num_tasks, self.config.hidden_size, device=self.device)  # (B, H)
+    def initial_state(self, num_tasks: int) -> State:
+        hidden = torch.zeros(num_tasks, self.config.hidden_size, device=self.device)
+        return {"hidden": hidden, "ending": hidden.new_zeros(num_tasks, self.spec.act_dim + 2)}
 
-    def start_episode(self, state: Tensor, num_envs: int) -> Tensor:
-        return state[:, None].repeat(1, num_envs, 1)  # (B, E, H)
+    def start_episode(self, state: State, num_envs: int) -> Tensor:
+        return state["hidden"][:, None].repeat(1, num_envs, 1)  # (B, E, H)
 
     @torch.no_grad()
     def act(
-        self, state: Tensor, memory: Tensor, step: TimeStep, explore: bool, rng: Generator
+        self, state: State, memory: Tensor, step: TimeStep, explore: bool, rng: Generator
     ) -> tuple[Tensor, Tensor]:
-        inputs = self._inputs(step.obs, step.action, step.reward, over=torch.zeros_like(step.reward))
-        policy, _, memory = self.net(inputs[:, :, None], memory)
+        before = _outcome(step.action, step.reward)
+        if step.t == 0:
+            before = state["ending"][:, None].expand_as(before)
+        policy, _, memory = self.net(self._inputs(step.obs, before)[:, :, None], memory)
         action = policy.mean[:, :, 0]
         if explore:
             noise = torch.randn(action.shape, generator=rng, device=action.device)
             action = action + policy.stddev[:, :, 0] * noise
         return action, memory
 
-    @torch.no_grad()
-    def adapt(self, state: Tensor, memory: Tensor, rollout: Rollout, rng: Generator) -> Tensor:
-        """Reads how the episode ended, which `act` does not see."""
-        inputs = self._all_inputs(rollout)
-        end = rollout.lengths().long()[..., None, None].expand(-1, -1, 1, inputs.shape[-1])
-        _, _, memory = self.net(inputs.gather(2, end), memory)
-        return memory[:, 0]
+    def adapt(self, state: State, memory: Tensor, rollout: Rollout, rng: Generator) -> State:
+        outcomes = _outcome(rollout.action, rollout.reward, over=1.0)[:, 0]  # (B, T, A + 2)
+        last = rollout.lengths()[:, 0].long().clamp(min=1) - 1
+        return {"hidden": memory[:, 0], "ending": outcomes[torch.arange(len(last)), last]}
 
     def state_dict(self) -> dict[str, Tensor]:
         return {name: weight.detach() for name, weight in self.net.state_dict().items()}
@@ -124,42 +125,38 @@ class RL2:
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         self.net.load_state_dict(dict(tensors))
 
-    def _inputs(self, obs: Tensor, action: Tensor, reward: Tensor, over: Tensor) -> Tensor:
-        """(..., I): an observation, what led to it, and 1 where the episode is over, else 0."""
-        scaled = obs / torch.tensor(self.spec.obs_scale, device=obs.device)
-        return torch.cat([scaled, action.clamp(-1, 1), reward[..., None], over[..., None]], -1)
+    def _inputs(self, obs: Tensor, before: Tensor) -> Tensor:
+        """(..., I): an observation, scaled, and what led to it (..., A + 2)."""
+        return torch.cat([obs / torch.tensor(self.spec.obs_scale, device=obs.device), before], -1)
 
-    def _all_inputs(self, rollout: Rollout) -> Tensor:
-        """(B, E, T + 1, I): what `act` reads in each episode, then what `adapt` reads. The rest has no meaning."""
-        action, reward = (
-            torch.cat([torch.zeros_like(x[:, :, :1]), x], 2) for x in (rollout.action, rollout.reward)
-        )
-        over = one_hot(rollout.lengths().long(), reward.shape[-1]).to(reward.dtype)
-        return self._inputs(rollout.obs, action, reward, over)
-
-    def _play(self, tasks: Tasks) -> tuple[Rollout, Tensor]:
-        """One trial on each task.
+    def _play(self, tasks: Tasks) -> tuple[Rollout, Tensor, Tensor]:
+        """Plays one trial of n episodes on each task.
 
         Returns:
-            Its n episodes as one rollout (B, n, ...), and the hidden state at the start of each, (B, n, H).
+            The episodes as one rollout (B, n, ...); the network's inputs in them, (B, n, T + 1, I); and its hidden
+            state before each, (B, n, H).
         """
-        state, rollouts, hidden = self.initial_state(self.config.meta_batch_size), [], []
+        states, rollouts = [self.initial_state(self.config.meta_batch_size)], []
         for _ in range(self.episodes):
-            hidden.append(self.start_episode(state, 1))
-            rollout, memory = tasks.collect(self.act, state, hidden[-1])
-            state = self.adapt(state, memory, rollout, self.shuffle)
+            rollout, memory = tasks.collect(self.act, states[-1], self.start_episode(states[-1], 1))
+            states.append(self.adapt(states[-1], memory, rollout, self.shuffle))
             rollouts.append(rollout)
-        return _in_a_row(rollouts), torch.cat(hidden, 1)
+        joined = _in_a_row(rollouts)
+        hidden, ending = (
+            torch.stack([state[key] for state in states[:-1]], 1) for key in ("hidden", "ending")
+        )
+        before = torch.cat([ending[:, :, None], _outcome(joined.action, joined.reward)], 2)
+        return joined, self._inputs(joined.obs, before), hidden
 
     def _update(
-        self, rollout: Rollout, hidden: Tensor, optimiser: torch.optim.Optimizer
+        self, rollout: Rollout, inputs: Tensor, hidden: Tensor, optimiser: torch.optim.Optimizer
     ) -> dict[str, Tensor]:
-        """PPO on the n episodes of each trial; see `_play`.
+        """PPO on what `_play` returned.
 
-        The hidden state that an episode starts with is taken as given, and an action is credited with the rewards of
-        its own episode. The original lets gradients and credit pass from one episode to the next.
+        An action is credited with the rewards of its own episode, and the hidden state before an episode is taken as
+        given. In the original, credit and gradients pass from one episode to another.
         """
-        config, inputs, mask = self.config, self._all_inputs(rollout), rollout.mask
+        config, mask = self.config, rollout.mask
         with torch.no_grad():
             policy, value, _ = self.net(inputs, hidden)
             old = _log_prob(policy, rollout.action)
@@ -185,6 +182,11 @@ class RL2:
             "losses/value_loss": value_loss.detach(),
             "losses/action_std": self.net.log_std.exp().mean().detach(),
         }
+
+
+def _outcome(action: Tensor, reward: Tensor, over: float = 0.0) -> Tensor:
+    """(..., A + 2): an action, the reward that it brought, and 1 if it was the last of an episode."""
+    return torch.cat([action.clamp(-1, 1), reward[..., None], torch.full_like(reward[..., None], over)], -1)
 
 
 def _log_prob(policy: Normal, action: Tensor) -> Tensor:
