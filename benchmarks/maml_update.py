@@ -74,11 +74,11 @@ def updates(size: Size, device: torch.device) -> dict[str, Callable[[], Any]]:
         )
 
     data, initial = rollout(), agent.initial_state(size.tasks)
-    state = agent.adapt(initial, data, rng)
+    state = agent.adapt(initial, (), data, rng)
     before, after = agent.batch(initial, data), agent.batch(state, rollout())
 
     def adapt() -> None:
-        agent.adapt(initial, data, rng)
+        agent.adapt(initial, (), data, rng)
 
     def ppo() -> None:
         agent.load_state_dict(weights)

@@ -157,49 +157,43 @@ def evaluate(
 
     Raises:
         UsageError: there is no such agent, setting, scenario or split.
+        ContractError: the agent broke a promise of `mrl_bench.agent`, such as finite actions.
     """
     import torch
 
     from mrl_bench.errors import UsageError
     from mrl_bench.protocol.adaptation import evaluate as adaptation_curve
+    from mrl_bench.scenario import privileged
 
-    found, place, privileged = load_scenario(scenario), torch.device(device), agent == "oracle"
+    found, place = load_scenario(scenario), torch.device(device)
+    played = privileged(found) if agent == "oracle" else found
     if isinstance(agent, str | type):
-        trained = _meta_trained(agent, found, seed, place, settings or {})
+        trained = _meta_trained(agent, played, seed, place, settings or {})
     elif settings:
         raise UsageError(
             "settings belong to a class or a name: this agent is an instance, with its own config"
         )
     else:
         trained = agent
-    return adaptation_curve(trained, found, split, seed=seed, device=place, privileged=privileged)
+    return adaptation_curve(trained, played, split, seed=seed, device=place, strict=True)
 
 
 def _meta_trained(
     agent: str | type, scenario: Scenario, seed: int, device: torch.device, settings: Mapping[str, Any]
 ) -> MetaAgent:
-    """A new agent, meta-trained with the budget that the scenario gives it."""
-    from contextlib import suppress
-
+    """A new agent, meta-trained with the env steps that the scenario and its own config give it."""
     from mrl_bench import registry
-    from mrl_bench.errors import BudgetSpent
-    from mrl_bench.protocol.privileged import agent_spec
-    from mrl_bench.protocol.training import BudgetedTraining
+    from mrl_bench.protocol.training import BudgetedTraining, meta_train
     from mrl_bench.scenario.settings import make_config
 
     cls: Any = registry.find("agent", agent) if isinstance(agent, str) else agent
-    privileged = agent == "oracle"
-    trained: MetaAgent = cls(agent_spec(scenario, privileged), make_config(cls, settings), seed, device)
+    config, budget = make_config(cls, settings), scenario.budget.of(str(agent))
+    trained: MetaAgent = cls(scenario.spec, config, seed, device)
+    budget = min(budget, int(getattr(config, "env_steps", budget)))
     training = BudgetedTraining(
-        scenario,
-        budget=scenario.budget.of(str(agent)),
-        seed=seed,
-        device=device,
-        privileged=privileged,
-        log=lambda values, step: None,
+        scenario, budget=budget, seed=seed, device=device, log=lambda values, step: None
     )
-    with suppress(BudgetSpent):
-        trained.meta_train(training)
+    meta_train(trained, training)
     return trained
 
 

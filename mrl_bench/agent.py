@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
+from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
 
 if TYPE_CHECKING:
     import torch
@@ -13,24 +13,32 @@ if TYPE_CHECKING:
 
 
 class Act(Protocol):
-    """A policy: (state, time step) -> (action (B, E, A), state). See `MetaAgent.act`."""
+    """A policy: (state, memory, time step) -> (action (B, E, A), memory). See `MetaAgent.act`."""
 
     def __call__(
-        self, state: State, step: TimeStep, explore: bool, rng: Generator
-    ) -> tuple[Tensor, State]: ...
+        self, state: State, memory: Memory, step: TimeStep, explore: bool, rng: Generator
+    ) -> tuple[Tensor, Memory]: ...
 
 
 class Tasks(Protocol):
     """A meta-batch of B training tasks. An agent can only collect episodes on it."""
 
-    def collect(self, act: Act, state: State, explore: bool = True) -> tuple[Rollout, State]:
+    def collect(
+        self, act: Act, state: State, memory: Memory = (), explore: bool = True
+    ) -> tuple[Rollout, Memory]:
         """Plays one episode in each of the B x E environment instances, and counts the env steps.
 
+        Args:
+            act: chooses the actions; usually `self.act`.
+            state: is passed to `act` as it is.
+            memory: at the start of the episodes, leading with (B, E); `()` for agents without memory.
+            explore: is passed to `act`.
+
         Returns:
-            The rollout, and the state that `act` returned last.
+            The rollout, and the memory of each instance after the last `act` of its episode.
 
         Raises:
-            BudgetSpent: no env steps are left.
+            BudgetSpent: the next control step would exceed the budget. The episodes end there, and are lost.
         """
         ...
 
@@ -40,7 +48,7 @@ class Training(Protocol):
 
     @property
     def budget(self) -> int:
-        """The env steps that the agent may use."""
+        """The env steps that the agent may use. They are never exceeded."""
         ...
 
     @property
@@ -50,13 +58,16 @@ class Training(Protocol):
 
     @property
     def left(self) -> int:
-        """budget - steps. A collection that starts with steps left is completed, even beyond the budget."""
+        """budget - steps, or 0 once `collect` has raised BudgetSpent."""
         ...
 
     def tasks(self, count: int, episodes: int) -> Tasks:
         """The next `count` tasks of the scenario's training stream, with `episodes` instances each.
 
         The harness may call the agent's `state_dict` here, for the learning curve.
+
+        Raises:
+            ContractError: `count` or `episodes` is not a whole number of at least 1.
         """
         ...
 
@@ -72,40 +83,64 @@ class Training(Protocol):
 class MetaAgent(Protocol):
     """Learns across tasks, then adapts to new ones.
 
-    `initial_state`, `act` and `adapt` must not change the agent. What it learns about a task is in `state`, a tree of
-    tensors of shape (B, ...), and all randomness comes from the `rng` argument. So states can be frozen, copied and
-    replayed, and no information passes between tasks.
+    On a new task an agent plays rounds of episodes:
+
+        state = initial_state(B)
+        each round:    memory = start_episode(state, E)
+                       each control step:    action, memory = act(state, memory, step, explore, rng)
+                       state = adapt(state, memory, rollout, rng)
+
+    Only `meta_train` and `load_state_dict` may change the agent. What the others learn is in `state` and `memory`, and
+    all their randomness comes from `rng`, so that states can be copied, and no information passes between tasks or from
+    scored episodes to later ones. The harness holds agents to this. They may write into what they are given.
     """
 
     # A frozen dataclass of hyperparameters, each with a default. Set a field `env_steps` to use less than the full
     # budget.
     Config: ClassVar[type[Any]]
 
+    # True for an agent that learns from one episode after the other, as RL2: the episodes of a round are played one
+    # after another (E is 1), with `adapt` after each. Otherwise they are played side by side. Optional.
+    sequential: ClassVar[bool] = False
+
     def __init__(self, spec: EnvSpec, config: Any, seed: int, device: torch.device) -> None: ...
 
     def meta_train(self, training: Training) -> None:
-        """Meta-trains until `training.left` is 0, or stops earlier."""
+        """Meta-trains until `training.left` is 0 or BudgetSpent is raised, or stops earlier."""
         ...
 
     def initial_state(self, num_tasks: int) -> State:
-        """The state for `num_tasks` (B) new tasks, before any data: a tree of tensors (B, ...)."""
+        """The state for `num_tasks` (B) new tasks, before any data: a tree of tensors (B, ...); `{}` for none."""
         ...
 
-    def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
-        """Chooses actions, (B, E, A) in [-1, 1]; the family clamps values outside.
+    def start_episode(self, state: State, num_envs: int) -> Memory:
+        """The memory at the start of `num_envs` (E) episodes of each task: a tree of tensors (B, E, ...).
 
-        `step` holds the previous reward, and the returned state is passed to the next step, so an agent can learn
-        within an episode. After an adaptation episode the state is passed to `adapt`; after a scored episode it is
-        discarded. `explore` is True while data are collected, and False while the agent is scored.
+        An agent that learns between episodes only returns `()`.
         """
         ...
 
-    def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
-        """The state after learning from one round of episodes on the same B tasks."""
+    def act(
+        self, state: State, memory: Memory, step: TimeStep, explore: bool, rng: Generator
+    ) -> tuple[Tensor, Memory]:
+        """Chooses actions, (B, E, A) in [-1, 1]; the family clamps values outside.
+
+        `step` holds the previous reward, and the returned memory is passed to the next step, so an agent can learn
+        within an episode. The memory of an instance whose episode has ended stays as it was before; its last reward is
+        in the rollout that `adapt` gets. `explore` is True while data are collected, and False while the agent is
+        scored.
+        """
+        ...
+
+    def adapt(self, state: State, memory: Memory, rollout: Rollout, rng: Generator) -> State:
+        """The state after learning from one round of episodes on the same B tasks, (B, E, ...).
+
+        `memory` is that of each episode after its last `act`.
+        """
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Everything that was meta-learned, as named tensors."""
+        """Everything that was meta-learned, as named tensors. A new agent that loads them must act the same."""
         ...
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:

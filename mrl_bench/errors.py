@@ -4,7 +4,8 @@ MrlBenchError              1  a run, or a check of its results, failed
 ├── UsageError             2  an invalid name, option or value
 │   └── SourceError        2  an invalid YAML file; has the file, line and column
 ├── MissingPart            3  an optional package is not installed, or a server cannot be reached
-└── BudgetSpent            -  an agent exceeded its env-step budget; ends its meta-training
+├── ContractError          1  an agent or a family broke a promise of its interface
+└── BudgetSpent            -  an agent's env-step budget is used up; ends its meta-training
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ class MissingPart(MrlBenchError):
     """An optional package or server is missing; the message says what to install or start."""
 
     exit_code = 3
+
+
+class ContractError(MrlBenchError):
+    """An agent or a family broke a promise of its interface; the message says which, and what was found."""
 
 
 class BudgetSpent(MrlBenchError):

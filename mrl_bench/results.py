@@ -62,7 +62,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Returns during meta-training, after one adaptation round: B test tasks, M periodic evaluations."""
+    """Returns during meta-training, after one adaptation round: B tasks of `train`, M periodic evaluations."""
 
     k: int  # adaptation episodes on each task in that round
     env_steps: NDArray[np.int64]  # (M,) env steps of meta-training before each evaluation, ascending

@@ -21,21 +21,34 @@ if TYPE_CHECKING:
 # What an agent has inferred about B tasks: a tree (tuple, list, dict; no dataclasses) of tensors of shape (B, ...).
 State = Any
 
+# What an agent remembers within the running episodes: such a tree of tensors of shape (B, E, ...); () for nothing.
+Memory = Any
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The episodes of an evaluation on one new task, which every agent is told."""
+
+    k: tuple[int, ...] = (0, 1)  # numbers of adaptation episodes after which the agent is scored, ascending
+    episodes_per_round: int = 1  # adaptation episodes of a round; each k is a multiple of it
+    scored_episodes: int = 1  # episodes that are scored at each k, from which the agent does not learn
+
 
 @dataclass(frozen=True)
 class EnvSpec:
     """What an agent may know of an environment: sizes, time step and scales, but no parameters or reward function.
 
-    Every action is a vector in [-1, 1]^A. The family clamps it and scales it to forces or torques.
+    Every action is a vector in [-1, 1]^A. The family clamps it and scales it to forces or torques. A family leaves
+    `trial` at its default; the harness sets it to what the scenario's protocol says.
     """
 
     obs_dim: int  # O
     act_dim: int  # A
     horizon: int  # control steps of a full episode; reaching it truncates the episode
     dt: float  # seconds per control step
-    obs_scale: tuple[
-        float, ...
-    ] = ()  # (O,) a large magnitude of each entry, for normalisation; () means all 1
+    # (O,) a large magnitude of each entry, for normalisation; () means all 1
+    obs_scale: tuple[float, ...] = ()
+    trial: Trial = Trial()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "obs_scale", self.obs_scale or (1.0,) * self.obs_dim)

@@ -25,7 +25,7 @@ from mrl_agents.adam import adam_step, zero_moments
 from mrl_agents.networks import Weights, init_mlp, mlp, obs_scaler
 from mrl_agents.replay import Transitions, add_to_buffer, empty_buffer, sample_by_task, stored
 from mrl_bench.agent import Training
-from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
+from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
 
 
 @dataclass(frozen=True)
@@ -92,15 +92,20 @@ class Dqn:
         buffer = empty_buffer(num_tasks, self.config.adapt_buffer_size, self.spec, self.device)
         return self._copies(num_tasks) | {"buffer": buffer}
 
-    def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
+    def start_episode(self, state: State, num_envs: int) -> Memory:
+        return ()
+
+    def act(
+        self, state: State, memory: Memory, step: TimeStep, explore: bool, rng: Generator
+    ) -> tuple[Tensor, Memory]:
         level = self._q(state["weights"], step.obs).argmax(-1)  # (B, E, A)
         if explore:
             drawn = torch.randint(self.config.action_bins, level.shape, generator=rng, device=level.device)
             chance = torch.rand(*level.shape[:-1], 1, generator=rng, device=level.device)
             level = torch.where(chance < self._epsilon(state)[:, None, None], drawn, level)
-        return self.bin_values[level], state
+        return self.bin_values[level], memory
 
-    def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
+    def adapt(self, state: State, memory: Memory, rollout: Rollout, rng: Generator) -> State:
         config = self.config
         return self._updated(
             self._with_rollout(state, rollout), config.adapt_updates, config.learning_rate, rng

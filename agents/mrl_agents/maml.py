@@ -25,7 +25,7 @@ from mrl_agents.advantage import clipped_surrogate, gae, linear_baseline, masked
 from mrl_agents.gaussian import init_policy, kl_divergence, log_prob, mean_and_std, sample
 from mrl_agents.networks import Weights, expand, frozen, obs_scaler
 from mrl_bench.agent import Training
-from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
+from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
 
 # What one task's steps look like to a loss: "obs" (N, O), "action" (N, A), its log density "old" (N,) under the policy
 # that took it, "advantage" (N,), "mask" (N,); with a leading B for a batch of tasks.
@@ -88,18 +88,21 @@ class Maml:
                 rollout, _ = tasks.collect(self.act, state)
                 before.append(self.batch(state, rollout))
                 state = self._adapt(state, before[-1])
-                if training.left <= 0:
-                    return
             rollout, _ = tasks.collect(self.act, state)
             training.log(self.outer_step(before, self.batch(state, rollout), state, optimiser))
 
     def initial_state(self, num_tasks: int) -> State:
         return expand(frozen(self.theta), num_tasks)
 
-    def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
-        return sample(state, self.scaled(step.obs), explore, rng), state
+    def start_episode(self, state: State, num_envs: int) -> Memory:
+        return ()
 
-    def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
+    def act(
+        self, state: State, memory: Memory, step: TimeStep, explore: bool, rng: Generator
+    ) -> tuple[Tensor, Memory]:
+        return sample(state, self.scaled(step.obs), explore, rng), memory
+
+    def adapt(self, state: State, memory: Memory, rollout: Rollout, rng: Generator) -> State:
         return self._adapt(state, self.batch(state, rollout))
 
     def state_dict(self) -> dict[str, Tensor]:

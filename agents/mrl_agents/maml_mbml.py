@@ -39,7 +39,7 @@ from mrl_agents.replay import (
 )
 from mrl_agents.world_model import adapt_model, infer_context, model_errors
 from mrl_bench.agent import Training
-from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
+from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
 
 
 @dataclass(frozen=True)
@@ -93,21 +93,28 @@ class MamlMbml:
     # -- what the harness calls ---------------------------------------------------------------------------------
 
     def meta_train(self, training: Training) -> None:
-        self.mbml.learn(training)
-        self._learn_to_adapt_the_model(training)
-        self._learn_to_adapt_the_policy(training)
-        self.mbml.finish()
+        try:
+            self.mbml.learn(training)
+            self._learn_to_adapt_the_model(training)
+            self._learn_to_adapt_the_policy(training)
+        finally:  # the budget may be spent at any step
+            self.mbml.finish()
 
     def initial_state(self, num_tasks: int) -> State:
         policy = self.maml.initial_state(num_tasks)
         rounds = torch.zeros(num_tasks, dtype=torch.int64, device=self.device)
         return self.mbml.initial_state(num_tasks) | {"policy": policy, "stepped": policy, "rounds": rounds}
 
-    def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
-        observed = step._replace(obs=_with_context(step.obs, state["z"]))
-        return self.maml.act(state["policy"], observed, explore, rng)[0], state
+    def start_episode(self, state: State, num_envs: int) -> Memory:
+        return ()
 
-    def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
+    def act(
+        self, state: State, memory: Memory, step: TimeStep, explore: bool, rng: Generator
+    ) -> tuple[Tensor, Memory]:
+        observed = step._replace(obs=_with_context(step.obs, state["z"]))
+        return self.maml.act(state["policy"], memory, observed, explore, rng)
+
+    def adapt(self, state: State, memory: Memory, rollout: Rollout, rng: Generator) -> State:
         return self._adapted(state, rollout, self._batch(state, rollout), rng)[0]
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -211,10 +218,9 @@ class MamlMbml:
     def _learn_to_adapt_the_policy(self, training: Training) -> None:
         """MAML's outer steps, on real episodes before and after the whole adaptation."""
         maml, optimiser = self.config.maml, self.maml.optimiser()
-        budget = min(training.left, self.config.env_steps - training.steps)
-        end = training.left - budget
-        while training.left > end:
-            self.maml.set_rates(optimiser, (training.left - end) / budget)
+        budget = training.left
+        while training.left > 0:
+            self.maml.set_rates(optimiser, training.left / budget)
             tasks = training.tasks(maml.meta_batch_size, maml.episodes_per_task)
             state, before = self.initial_state(maml.meta_batch_size), []
             for _ in range(max(maml.inner_steps, 1)):
@@ -222,8 +228,6 @@ class MamlMbml:
                 batch = self._batch(state, rollout)
                 state, added = self._adapted(state, rollout, batch, self.mbml.rng)
                 before.append(batch | {f"added_{key}": value for key, value in added.items()})
-                if training.left <= 0:
-                    return
             rollout, _ = tasks.collect(self.act, state)
             losses = self.maml.outer_step(before, self._batch(state, rollout), state["policy"], optimiser)
             weight = torch.stack([x.detach().exp() for x in self.maml.log_imagination_weight.values()]).mean()

@@ -40,7 +40,7 @@ from mrl_agents.world_model import (
     unit_scales,
 )
 from mrl_bench.agent import Training
-from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
+from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
 
 # Limits of the observations that a saved agent keeps to begin imagined rollouts with: rows, and numbers (256 KB).
 _MAX_START_OBS, _MAX_START_OBS_NUMBERS = 4096, 2**16
@@ -114,8 +114,10 @@ class Mbml:
     # -- what the harness calls ---------------------------------------------------------------------------------
 
     def meta_train(self, training: Training) -> None:
-        self.learn(training)
-        self.finish()
+        try:
+            self.learn(training)
+        finally:  # the budget may be spent at any step
+            self.finish()
 
     def learn(self, training: Training) -> None:
         """All of meta-training but `finish`."""
@@ -146,17 +148,22 @@ class Mbml:
             "policy": expand(frozen(self.policy), num_tasks),
         }
 
-    def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
+    def start_episode(self, state: State, num_envs: int) -> Memory:
+        return ()
+
+    def act(
+        self, state: State, memory: Memory, step: TimeStep, explore: bool, rng: Generator
+    ) -> tuple[Tensor, Memory]:
         z = state["z"][:, None].expand(-1, step.obs.shape[1], -1)  # (B, E, C)
         mean = self._mean(state["policy"], step.obs, z)
         if not explore:
-            return mean, state
+            return mean, memory
         known = (state["buffer"]["written"] > 0)[:, None, None]
         std = torch.where(known, self.config.action_std, self.config.initial_action_std)
-        return mean + std * torch.randn(mean.shape, generator=rng, device=mean.device), state
+        return mean + std * torch.randn(mean.shape, generator=rng, device=mean.device), memory
 
     @torch.no_grad()
-    def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
+    def adapt(self, state: State, memory: Memory, rollout: Rollout, rng: Generator) -> State:
         buffer = add_to_buffer(state["buffer"], rollout)
         z = infer_context(self.model, self.scales, *everything(buffer))
         policy = self.improved(state["policy"], self.model, z, rng)
@@ -211,12 +218,13 @@ class Mbml:
             count = max(count, 1)  # the model needs some data
         if count == 0 or training.left <= 0:
             return {}
-        played, known = training.tasks(count, first), self.replay.new_tasks(count)
-        state = self.initial_state(count)
-        for _ in range(1 + later):
-            rollout, _ = played.collect(self.act, state)
+        played, state = training.tasks(count, first), self.initial_state(count)
+        for number in range(1 + later):
+            rollout, memory = played.collect(self.act, state)
+            if number == 0:  # no sooner: the budget may be spent in the first collection
+                known = self.replay.new_tasks(count)
             self.replay.add(known, rollout)
-            state = self.adapt(state, rollout, self.rng)
+            state = self.adapt(state, memory, rollout, self.rng)
         return {} if blank else self._held_out_errors(known)
 
     # -- world model --------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from mrl_agents.advantage import clipped_surrogate, gae, masked_mean
 from mrl_agents.gaussian import init_policy, log_prob, sample
 from mrl_agents.networks import init_mlp, mlp, obs_scaler
 from mrl_bench.agent import Training
-from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
+from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,15 @@ class Ppo:
     def initial_state(self, num_tasks: int) -> State:
         return {}
 
-    def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
-        return sample(self.weights, self.scaled(step.obs), explore, rng), state
+    def start_episode(self, state: State, num_envs: int) -> Memory:
+        return ()
 
-    def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
+    def act(
+        self, state: State, memory: Memory, step: TimeStep, explore: bool, rng: Generator
+    ) -> tuple[Tensor, Memory]:
+        return sample(self.weights, self.scaled(step.obs), explore, rng), memory
+
+    def adapt(self, state: State, memory: Memory, rollout: Rollout, rng: Generator) -> State:
         return state
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from mrl_bench.agent import Training
-from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
+from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,16 @@ class RandomAgent:
     def initial_state(self, num_tasks: int) -> State:
         return {}
 
-    def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
-        shape = (*step.obs.shape[:2], self.spec.act_dim)
-        return 2 * torch.rand(shape, generator=rng, device=step.obs.device, dtype=step.obs.dtype) - 1, state
+    def start_episode(self, state: State, num_envs: int) -> Memory:
+        return ()
 
-    def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
+    def act(
+        self, state: State, memory: Memory, step: TimeStep, explore: bool, rng: Generator
+    ) -> tuple[Tensor, Memory]:
+        shape = (*step.obs.shape[:2], self.spec.act_dim)
+        return 2 * torch.rand(shape, generator=rng, device=step.obs.device, dtype=step.obs.dtype) - 1, memory
+
+    def adapt(self, state: State, memory: Memory, rollout: Rollout, rng: Generator) -> State:
         return state
 
     def state_dict(self) -> dict[str, Tensor]:

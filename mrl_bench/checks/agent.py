@@ -19,13 +19,12 @@ from torch.utils._pytree import tree_leaves
 
 from mrl_bench import registry
 from mrl_bench.agent import MetaAgent
-from mrl_bench.errors import BudgetSpent
 from mrl_bench.protocol.adaptation import copy_state
 from mrl_bench.protocol.rollout import collect
-from mrl_bench.protocol.training import BudgetedTraining
+from mrl_bench.protocol.training import BudgetedTraining, meta_train
 from mrl_bench.scenario import Budget, Scenario
 from mrl_bench.scenario.settings import make_config
-from mrl_bench.types import Rollout, State, TaskBatch
+from mrl_bench.types import Memory, Rollout, State, TaskBatch
 
 TASKS = 3  # B
 EPISODES = 2  # E
@@ -47,13 +46,8 @@ def meta_trains(subject: Subject) -> None:
     """Meta-training runs until it ends or the budget is spent."""
     budget = TRAINING_EPISODES * subject.scenario.horizon
     scenario = subject.scenario.with_overrides(Budget(meta_train=budget, blind=budget, oracle=budget))
-    training = BudgetedTraining(
-        scenario, budget=budget, seed=0, device=CPU, privileged=False, log=lambda values, step: None
-    )
-    try:
-        subject.agent.meta_train(training)
-    except BudgetSpent:
-        return
+    training = BudgetedTraining(scenario, budget=budget, seed=0, device=CPU, log=lambda values, step: None)
+    meta_train(subject.agent, training)
 
 
 def shapes_and_finiteness(subject: Subject) -> None:
@@ -88,10 +82,10 @@ def acting_and_adapting_change_nothing(subject: Subject) -> None:
 def adapting_leaves_its_arguments_alone(subject: Subject) -> None:
     """`adapt` returns a new state: the state and the rollout that it was given stay as they were."""
     state = subject.agent.initial_state(TASKS)
-    rollout, state = _episode(subject, state, explore=True, seed=0)
+    rollout, memory = _episode(subject, state, explore=True, seed=0)
     given = tree_leaves((state, vars(rollout)))
     before = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in given]
-    subject.agent.adapt(state, rollout, torch.Generator().manual_seed(0))
+    subject.agent.adapt(state, memory, rollout, torch.Generator().manual_seed(0))
     for leaf, kept in zip(given, before, strict=True):
         unchanged = torch.equal(leaf, kept) if isinstance(leaf, Tensor) else leaf == kept
         assert unchanged, "adapt wrote into the state or the rollout that it was given"
@@ -158,7 +152,7 @@ def _failure(promise: Callable[[Subject], None], subject: Subject) -> str | None
 
 
 def _subject(agent: MetaAgent | type | str, scenario: Scenario) -> Subject:
-    spec = scenario.family.spec
+    spec = scenario.spec
     if not isinstance(agent, str | type):
         blank = copy.deepcopy(agent)
         return Subject(agent, lambda: type(blank)(spec, _config(blank), 1, CPU), scenario)
@@ -176,10 +170,10 @@ def _adapted(subject: Subject, disturbed: bool = False) -> tuple[State, Rollout]
     """The state after a few rounds of adaptation, and the episode that the agent then plays."""
     state = subject.agent.initial_state(TASKS)
     for done in range(ROUNDS):
-        rollout, state = _episode(subject, state, explore=True, seed=done)
+        rollout, memory = _episode(subject, state, explore=True, seed=done)
         if disturbed:
             rollout = replace(rollout, reward=_disturb(rollout.reward), obs=_disturb(rollout.obs))
-        state = subject.agent.adapt(state, rollout, torch.Generator().manual_seed(done))
+        state = subject.agent.adapt(state, memory, rollout, torch.Generator().manual_seed(done))
     return state, _episode(subject, state, explore=False, seed=ROUNDS)[0]
 
 
@@ -190,14 +184,14 @@ def _disturb(tensor: Tensor) -> Tensor:
     return changed
 
 
-def _episode(subject: Subject, state: State, explore: bool, seed: int) -> tuple[Rollout, State]:
-    family, listed = subject.scenario.family, subject.scenario.tasks("test")
-    env = family.make(TaskBatch(listed.names, listed.values[:TASKS]), EPISODES, CPU)
+def _episode(subject: Subject, state: State, explore: bool, seed: int) -> tuple[Rollout, Memory]:
+    scenario, listed = subject.scenario, subject.scenario.tasks("test")
+    env = scenario.family.make(TaskBatch(listed.names, listed.values[:TASKS]), EPISODES, CPU)
     try:
         return collect(
             env,
-            family.spec,
-            subject.agent.act,
+            scenario.spec,
+            subject.agent,
             copy_state(state),
             seed=seed,
             noise_seed=seed,

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrl_bench.agent import MetaAgent
-from mrl_bench.family import BatchEnv
+from mrl_bench.family import BatchEnv, HasMetrics
 from mrl_bench.keyed_random import seed_of
-from mrl_bench.protocol.privileged import agent_spec, make_env, meter
+from mrl_bench.protocol.promises import Unchanged, require_methods, require_state
 from mrl_bench.protocol.rollout import collect
 from mrl_bench.results import Curve
-from mrl_bench.types import Rollout, State
+from mrl_bench.types import Memory, Rollout, State, TaskBatch
 
 if TYPE_CHECKING:
     import torch
@@ -37,56 +37,74 @@ class Adaptation:
     """One agent on one split of a scenario. Evaluation and videos both play through this class.
 
     Every scored episode starts in the same initial states, whatever the agent, its seed and k. Adaptation episodes
-    start in new ones in each round.
+    start in new ones in each round, and for a sequential agent in each episode.
     """
 
     agent: MetaAgent  # is not changed
-    scenario: Scenario
+    scenario: Scenario  # of which the agent was told `spec`
     split: str  # "train", "test" or "ood"
     seed: int  # of the agent's noise; the training seed
     device: torch.device  # where environment and agent compute
-    privileged: bool = False  # append the task's parameters to the observation (the oracle alone)
+    strict: bool = False  # whether an action that is not finite raises ContractError
+
+    @property
+    def sequential(self) -> bool:
+        """Whether the episodes of a round are played one after another."""
+        return bool(getattr(self.agent, "sequential", False))
+
+    def make_adapt_env(self, tasks: TaskBatch) -> BatchEnv:
+        """An environment with as many instances of each task as the agent plays at the same time."""
+        instances = 1 if self.sequential else self.scenario.protocol.episodes_per_round
+        return self.scenario.family.make(tasks, instances, self.device)
 
     def checkpoints(self, adapt_env: BatchEnv, tasks: int, rounds: Collection[int]) -> Iterator[Checkpoint]:
         """Adapts to the tasks of an environment, and stops at each of some rounds.
 
         Args:
-            adapt_env: tasks x episodes_per_round environment instances.
+            adapt_env: made by `make_adapt_env`.
             tasks: B.
             rounds: counts of adaptation rounds at which a checkpoint is wanted; 0 is before any adaptation.
+
+        Raises:
+            ContractError: the agent broke a promise of `mrl_bench.agent`.
         """
-        spec = agent_spec(self.scenario, self.privileged)
-        state = self.agent.initial_state(tasks)
+        require_methods(self.agent)
+        unchanged = Unchanged(self.agent)
+        state = require_state(self.agent.initial_state(tasks), tasks, "initial_state")
         env_steps, failed = np.zeros(tasks), np.zeros(tasks, dtype=np.int64)
+        times = self.scenario.protocol.episodes_per_round if self.sequential else 1
         for done in range(max(rounds) + 1):
             if done in rounds:
                 yield Checkpoint(done, copy_state(state), env_steps.copy(), failed)
-            if done < max(rounds):
-                seeds = self._seeds("adapt", done, start=done)
-                rollout, state = collect(adapt_env, spec, self.agent.act, state, explore=True, **seeds)
+                unchanged.check()
+            for turn in range(done * times, (done + 1) * times) if done < max(rounds) else ():
+                seeds = self._seeds("adapt", turn, start=turn)
+                rollout, memory = self._collect(adapt_env, state, explore=True, **seeds)
                 env_steps += (rollout.mask.sum((1, 2)) + rollout.failed.sum(1)).cpu().numpy()
                 failed = failed + rollout.failed.sum(1).cpu().numpy()
-                state = self.agent.adapt(state, rollout, self._update_generator(done))
+                state = self.agent.adapt(state, memory, rollout, self._update_generator(turn))
+                require_state(state, tasks, "adapt")
 
     def score(self, env: BatchEnv, checkpoint: Checkpoint) -> Rollout:
         """One scored episode in each environment instance. The agent does not explore and does not adapt."""
-        spec = agent_spec(self.scenario, self.privileged)
         seeds = self._seeds("scored", checkpoint.round, start=0)
-        rollout, _ = collect(env, spec, self.agent.act, checkpoint.state, explore=False, **seeds)
-        return rollout
+        return self._collect(env, checkpoint.state, explore=False, **seeds)[0]
 
-    def _seeds(self, purpose: str, round: int, start: int) -> dict[str, int]:
+    def _collect(self, env: BatchEnv, state: State, **arguments: Any) -> tuple[Rollout, Memory]:
+        return collect(env, self.scenario.spec, self.agent, state, strict=self.strict, **arguments)
+
+    def _seeds(self, purpose: str, turn: int, start: int) -> dict[str, int]:
         """Seeds of a collection: of the initial states, and of the agent's noise."""
         scenario, split = self.scenario.id, self.split
         return {
             "seed": seed_of(purpose, scenario, split, start),
-            "noise_seed": seed_of(purpose, "noise", scenario, split, round, self.seed),
+            "noise_seed": seed_of(purpose, "noise", scenario, split, turn, self.seed),
         }
 
-    def _update_generator(self, round: int) -> torch.Generator:
+    def _update_generator(self, turn: int) -> torch.Generator:
         import torch
 
-        seed = seed_of("update", self.scenario.id, self.split, round, self.seed)
+        seed = seed_of("update", self.scenario.id, self.split, turn, self.seed)
         return torch.Generator(self.device).manual_seed(seed)
 
 
@@ -97,8 +115,8 @@ def evaluate(
     *,
     seed: int,
     device: torch.device,
-    privileged: bool = False,
     k: Sequence[int] | None = None,
+    strict: bool = False,
 ) -> Curve:
     """The adaptation curve of `agent` on every task of a split.
 
@@ -106,16 +124,19 @@ def evaluate(
     scored k, N scored episodes are played with a copy of the agent's state; `adapt` never sees them.
 
     Args:
-        agent, scenario, split, seed, device, privileged: see `Adaptation`.
+        agent, scenario, split, seed, device, strict: see `Adaptation`.
         k: (K,) ascending multiples of the episodes per round; by default those of the scenario's protocol.
+
+    Raises:
+        ContractError: the agent broke a promise of `mrl_bench.agent`.
     """
     protocol, tasks = scenario.protocol, scenario.tasks(split)
     scored_at = tuple(protocol.k if k is None else k)
     rounds = [episodes // protocol.episodes_per_round for episodes in scored_at]
-    scored_env = make_env(scenario, tasks, protocol.scored_episodes, device, privileged)
-    adapt_env = make_env(scenario, tasks, protocol.episodes_per_round, device, privileged)
-    metered = meter(scored_env)
-    adaptation = Adaptation(agent, scenario, split, seed, device, privileged)
+    adaptation = Adaptation(agent, scenario, split, seed, device, strict)
+    scored_env = scenario.family.make(tasks, protocol.scored_episodes, device)
+    adapt_env = adaptation.make_adapt_env(tasks)
+    metered = scored_env if isinstance(scored_env, HasMetrics) else None
     returns, steps, failed, measured = [], [], [], []
     for checkpoint in adaptation.checkpoints(adapt_env, len(tasks), rounds):
         rollout = adaptation.score(scored_env, checkpoint)

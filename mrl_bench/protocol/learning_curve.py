@@ -1,96 +1,121 @@
-"""The learning curve: the agent is evaluated periodically during meta-training."""
+"""The learning curve: the agent is evaluated periodically during meta-training, in a process of its own.
+
+The other process is forked before the agent is made, so nothing that the evaluated copy learns, in a class attribute or
+anywhere else, can reach the agent that trains. It gets weights and returns numbers, as bytes.
+"""
 
 from __future__ import annotations
 
-import random
+import json
+import multiprocessing
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
+from safetensors.torch import load, save
 
 from mrl_bench.agent import MetaAgent
+from mrl_bench.errors import MrlBenchError
 from mrl_bench.protocol.adaptation import evaluate
-from mrl_bench.results import Curve, LearningCurve
+from mrl_bench.results import LearningCurve
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mrl_bench.scenario import Scenario
 
 # The agent is evaluated each time the env steps have doubled: the curve has a logarithmic axis, and a run that is
 # twice as long costs one evaluation more.
 GROWTH = 2
 
+_CPU = torch.device("cpu")  # of the other process, which could not use a GPU that this one has opened
+
 
 class PeriodicEvaluation:
-    """Evaluates an agent during its meta-training.
+    """Evaluates an agent during its meta-training, on the `train` tasks after one adaptation round.
 
-    The weights are copied into a second agent, which is evaluated on the test tasks after one adaptation round. Initial
-    states and noise are those of the evaluation after meta-training. The agent that trains is not affected, even if
-    it breaks its contract; neither are the budget and the global random generators.
+    The tasks are drawn from the training distribution; no seed trains on them (unless the scenario has a fixed list of
+    training tasks), and they are not the test tasks. Use it as a context, and enter it before the agent is made.
 
     Args:
-        agent: the one that trains; only its `state_dict` is called.
-        make_agent: makes the second agent.
-        scenario: its test tasks are played.
+        make_agent: makes the agent that is evaluated, on the CPU.
+        scenario: its training tasks are played.
         seed: of the agent's noise; the training seed.
-        device: where environment and agent compute.
     """
 
-    def __init__(
-        self,
-        agent: MetaAgent,
-        make_agent: Callable[[], MetaAgent],
-        scenario: Scenario,
-        *,
-        seed: int,
-        device: torch.device,
-    ) -> None:
-        self._agent, self._make_agent, self._scenario = agent, make_agent, scenario
-        self._seed, self._device = seed, device
-        self._curves: dict[int, Curve] = {}  # env steps of meta-training -> evaluation
+    def __init__(self, make_agent: Callable[[], MetaAgent], scenario: Scenario, *, seed: int) -> None:
+        self._make_agent, self._scenario, self._seed = make_agent, scenario, seed
+        self._points: dict[int, tuple[list[float], list[int]]] = {}  # env steps -> (B,) returns, (B,) failed
         self.seconds = 0.0  # spent on evaluations
+
+    def __enter__(self) -> Self:
+        context = multiprocessing.get_context("fork")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=self._serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._connection.close()  # ends the other process
+        self._process.join(1.0)
+        self._process.kill()
 
     def due(self, steps: int) -> bool:
         """Whether an evaluation is due after this many env steps. The first is due after the first data."""
-        return steps >= max(GROWTH * max(self._curves, default=0), 1)
+        return steps >= max(GROWTH * max(self._points, default=0), 1)
 
-    def evaluate(self, steps: int) -> None:
-        """Evaluates the current weights, after this many env steps of meta-training."""
+    def evaluate(self, steps: int, weights: Mapping[str, Tensor]) -> None:
+        """Evaluates weights, after this many env steps of meta-training.
+
+        Raises:
+            MrlBenchError: the copy could not be evaluated.
+        """
         started = time.perf_counter()
-        with _global_generators_kept(self._device):
-            copy = self._make_agent()
-            copy.load_state_dict({name: x.detach().clone() for name, x in self._agent.state_dict().items()})
-            self._curves[steps] = evaluate(
-                copy,
-                self._scenario,
-                "test",
-                seed=self._seed,
-                device=self._device,
-                k=(self._scenario.protocol.episodes_per_round,),
-            )
+        copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
+        try:
+            self._connection.send_bytes(save(copies))
+            answer = json.loads(self._connection.recv_bytes())
+        except (EOFError, OSError):
+            raise MrlBenchError("the process that measures the learning curve has ended") from None
+        if "error" in answer:
+            raise MrlBenchError(f"evaluating the learning curve failed: {answer['error']}")
+        self._points[steps] = answer["returns"], answer["failed"]
         self.seconds += time.perf_counter() - started
 
     @property
     def curve(self) -> LearningCurve:
         """All evaluations so far, of which there is at least one."""
-        curves = self._curves.values()
+        returns, failed = zip(*self._points.values(), strict=True)
         return LearningCurve(
             k=self._scenario.protocol.episodes_per_round,
-            env_steps=np.array(list(self._curves)),
-            returns=np.concatenate([curve.returns.mean(-1) for curve in curves], 1),
-            failed=np.concatenate([curve.failed for curve in curves], 1),
+            env_steps=np.array(list(self._points)),
+            returns=np.array(returns).T,
+            failed=np.array(failed).T,
         )
 
+    def _serve(self, connection: Connection) -> None:
+        """The other process: evaluates the weights that it gets, until the connection ends."""
+        self._connection.close()
+        torch.set_num_threads(1)  # the threads of the process that was forked do not exist here
+        while True:
+            try:
+                weights = load(connection.recv_bytes())
+            except EOFError:
+                return
+            try:
+                answer = self._measured(weights)
+            except Exception as error:  # the agent is anyone's code
+                answer = {"error": f"{type(error).__name__}: {error}"}
+            connection.send_bytes(json.dumps(answer).encode())
 
-@contextmanager
-def _global_generators_kept(device: torch.device) -> Iterator[None]:
-    """Restores the global random generators afterwards, for agents that draw from them."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
+    def _measured(self, weights: dict[str, Tensor]) -> dict[str, object]:
+        copy = self._make_agent()
+        copy.load_state_dict(weights)
+        k = (self._scenario.protocol.episodes_per_round,)
+        curve = evaluate(copy, self._scenario, "train", seed=self._seed, device=_CPU, k=k)
+        return {"returns": curve.returns[:, 0].mean(-1).tolist(), "failed": curve.failed[:, 0].tolist()}

@@ -1,54 +1,92 @@
-"""Rollouts: plays episodes in a batched environment, counts env steps and marks failed episodes."""
+"""Rollouts: plays episodes in a batched environment and marks failed episodes."""
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Callable
 
-from mrl_bench.agent import Act
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from mrl_bench.agent import Act, MetaAgent
 from mrl_bench.family import BatchEnv
-from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
+from mrl_bench.protocol.promises import CheckedAct, keep_ended, require_memory
+from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
+
+
+def collect(
+    env: BatchEnv,
+    spec: EnvSpec,
+    agent: MetaAgent,
+    state: State,
+    *,
+    seed: int,
+    noise_seed: int,
+    explore: bool,
+    strict: bool = False,
+) -> tuple[Rollout, Memory]:
+    """One episode of an agent in every environment instance, from the memory with which it starts an episode.
+
+    Args: see `play`.
+
+    Raises:
+        ContractError: the agent broke a promise of `mrl_bench.agent`.
+    """
+    tasks, num_envs = (obs := env.reset(seed)).shape[:2]
+    memory = require_memory(agent.start_episode(state, num_envs), tasks, num_envs)
+    return play(
+        env, obs, spec, agent.act, state, memory, noise_seed=noise_seed, explore=explore, strict=strict
+    )
 
 
 @torch.no_grad()
-def collect(
-    env: BatchEnv, spec: EnvSpec, act: Act, state: State, *, seed: int, noise_seed: int, explore: bool
-) -> tuple[Rollout, State]:
-    """One episode in every environment instance.
+def play(
+    env: BatchEnv,
+    obs: Tensor,
+    spec: EnvSpec,
+    act: Act,
+    state: State,
+    memory: Memory,
+    *,
+    noise_seed: int,
+    explore: bool,
+    strict: bool = False,
+    spend: Callable[[Tensor], None] = lambda alive: None,
+) -> tuple[Rollout, Memory]:
+    """One episode in every environment instance. What the agent is given is a copy: it may write into it.
 
     Args:
-        env: B x E environment instances.
+        env: B x E environment instances, after `reset`.
+        obs: the observations that `reset` returned, (B, E, O).
         spec: of that environment; its horizon cuts the episodes.
         act: chooses the actions.
-        state: the agent's state, a tree of tensors (B, ...); `act` returns the one for its next call.
-        seed: of the initial states.
+        state: is passed to `act`.
+        memory: is passed to the first `act`; then each instance's own, until its episode ends.
         noise_seed: of the generator that `act` draws from, on the environment's device.
-        explore: passed to `act`.
+        explore: is passed to `act`.
+        strict: whether an action that is not finite raises ContractError.
+        spend: is called before each control step with the instances (B, E) bool that take part in it. It may raise.
 
     Returns:
-        The rollout and the agent's state at its end. An episode fails, and ends, in the step in which its action,
-        observation or reward is not finite, or in which the environment reports a failure.
+        The rollout, and the memory of each instance after its last `act`. An episode fails, and ends, in the step in
+        which its action, observation or reward is not finite, or in which the environment reports a failure.
 
     Raises:
-        ValueError: `act` returned actions of a wrong shape.
+        ContractError: `act` broke a promise of `mrl_bench.agent`.
     """
-    obs = env.reset(seed)
-    device = obs.device
+    device, shape = obs.device, (obs.shape[0], obs.shape[1], spec.act_dim)
     rng = torch.Generator(device).manual_seed(noise_seed)
-    alive = torch.ones(obs.shape[:2], dtype=torch.bool, device=device)
+    checked = CheckedAct(act, shape, strict)
+    alive = torch.ones(shape[:2], dtype=torch.bool, device=device)
     failed = torch.zeros_like(alive)
-    action, reward = obs.new_zeros(*obs.shape[:2], spec.act_dim), obs.new_zeros(obs.shape[:2])
-    kept: list[list[torch.Tensor]] = [
-        [] for _ in range(5)
-    ]  # for each (B, E, T, ...) of the rollout, a list over t
+    action, reward = obs.new_zeros(shape), obs.new_zeros(shape[:2])
+    kept: list[list[Tensor]] = [[] for _ in range(5)]  # for each (B, E, T, ...) of the rollout, a list over t
     first = obs
     for t in range(spec.horizon):
-        # Copies, so that an agent that writes into its input changes neither the rollout nor a reward.
-        last = TimeStep(obs.clone(), action.clone(), reward.clone(), alive.to(obs.dtype), t)
-        action, state = act(state, last, explore, rng)
-        if action.shape != (*obs.shape[:2], spec.act_dim):
-            raise ValueError(
-                f"act returned actions of shape {tuple(action.shape)}, not {(*obs.shape[:2], spec.act_dim)}"
-            )
+        spend(alive)
+        given = TimeStep(obs.clone(), action.clone(), reward.clone(), alive.to(obs.dtype), t)
+        action, after = checked(state, tree_map(torch.clone, memory), given, explore, rng)
+        memory = keep_ended(alive, memory, after)
         sane = action.isfinite().all(-1)
         action = torch.where(sane[..., None], action, 0.0)
         step = env.step(action)
@@ -66,4 +104,4 @@ def collect(
             break
     later, actions, rewards, ends, masks = (torch.stack(series, 2) for series in kept)
     obs = torch.cat([first[:, :, None], later], 2)
-    return Rollout(obs, actions, rewards, ends, masks, failed), state
+    return Rollout(obs, actions, rewards, ends, masks, failed), memory

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import finalize
 
-from mrl_bench.agent import Act
-from mrl_bench.errors import BudgetSpent
+from mrl_bench.agent import Act, MetaAgent, Training
+from mrl_bench.errors import BudgetSpent, ContractError
 from mrl_bench.family import BatchEnv
 from mrl_bench.keyed_random import seed_of
-from mrl_bench.protocol.privileged import agent_spec, make_env
-from mrl_bench.protocol.rollout import collect
-from mrl_bench.types import EnvSpec, Rollout, State
+from mrl_bench.protocol.rollout import play
+from mrl_bench.types import EnvSpec, Memory, Rollout, State
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,12 @@ Watch = Callable[[int], None]  # called with the env steps so far, whenever the 
 _TASKS_PER_SEED = 2**32
 
 
+def meta_train(agent: MetaAgent, training: Training) -> None:
+    """Meta-trains an agent until the budget is spent, unless it stops earlier."""
+    with suppress(BudgetSpent):
+        agent.meta_train(training)
+
+
 class BudgetedTraining:
     """One meta-training run of a scenario; see `mrl_bench.agent.Training`."""
 
@@ -38,51 +44,54 @@ class BudgetedTraining:
         budget: int,
         seed: int,
         device: torch.device,
-        privileged: bool,
         log: Log,
         watch: Watch = lambda steps: None,
     ) -> None:
-        self._scenario, self._seed, self._device, self._privileged = scenario, seed, device, privileged
-        self._budget, self._steps, self._log, self._watch = budget, 0, log, watch
+        self._scenario, self._seed, self._device = scenario, seed, device
+        self._steps, self._log, self._watch = StepCount(budget), log, watch
         self._drawn = self._collected = 0
         self._started = time.perf_counter()
 
     @property
     def budget(self) -> int:
-        return self._budget
+        return self._steps.budget
 
     @property
     def steps(self) -> int:
-        return self._steps
+        return self._steps.total
 
     @property
     def left(self) -> int:
-        return self._budget - self._steps
+        return 0 if self._steps.closed else self.budget - self.steps
 
     def tasks(self, count: int, episodes: int) -> PlayableTasks:
+        for name, value in (("count", count), ("episodes", episodes)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ContractError(
+                    f"training.tasks: {name} must be a whole number of at least 1, not {value!r}"
+                )
         asked = time.perf_counter()
-        self._watch(self._steps)
+        self._watch(self.steps)
         self._started += time.perf_counter() - asked  # excluded from the steps per second
-        draw = self._scenario.privileged_stream if self._privileged else self._scenario.stream
-        batch = draw(self._seed * _TASKS_PER_SEED + self._drawn, count)
+        batch = self._scenario.stream(self._seed * _TASKS_PER_SEED + self._drawn, count)
         self._drawn += count
-        env = make_env(self._scenario, batch, episodes, self._device, self._privileged)
-        return PlayableTasks(self, env, agent_spec(self._scenario, self._privileged))
+        env = self._scenario.family.make(batch, episodes, self._device)
+        return PlayableTasks(self, env, self._scenario.spec)
 
     def log(self, values: Mapping[str, float | Tensor]) -> None:
-        self._log({tag: float(value) for tag, value in values.items()}, self._steps)
+        self._log({tag: float(value) for tag, value in values.items()}, self.steps)
+
+    def spend(self, alive: Tensor) -> None:
+        self._steps.spend(alive)
 
     def played(self, rollout: Rollout, times: int) -> None:
-        """Counts a rollout, the `times`-th on its tasks (from 0)."""
-        self._steps += int(
-            rollout.mask.sum() + rollout.failed.sum()
-        )  # a step in which the simulation failed counts
+        """Logs a rollout, the `times`-th on its tasks (from 0)."""
         self._collected += 1
         self.log(
             {
                 f"charts/episodic_return_{times}": rollout.returns().mean(),
                 f"charts/episodic_length_{times}": rollout.lengths().mean(),
-                "charts/SPS": self._steps / (time.perf_counter() - self._started),
+                "charts/SPS": self.steps / (time.perf_counter() - self._started),
             }
         )
 
@@ -92,6 +101,43 @@ class BudgetedTraining:
         return seed_of("train", "episodes", *where), seed_of("train", "noise", *where)
 
 
+class StepCount:
+    """Env steps so far, which never exceed the budget.
+
+    On a GPU, reading how many instances are alive waits for the device. So the count of a step is read only when it
+    could exceed the budget, or when somebody asks for the total.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self.budget, self.closed = budget, False  # closed once a step was refused
+        self._read = self._at_most = 0  # steps that were counted; upper bound of those in `_unread`
+        self._unread: list[Tensor] = []
+
+    def spend(self, alive: Tensor) -> None:
+        """Counts a control step of the instances that are alive, (B, E) bool, before it is played.
+
+        Raises:
+            BudgetSpent: it would exceed the budget.
+        """
+        if self.closed or self._read + self._at_most + alive.numel() > self.budget:
+            needed = int(alive.sum())
+            if self.closed or self.total + needed > self.budget:
+                self.closed = True
+                raise BudgetSpent(
+                    f"the budget of {self.budget} env steps is used up: {self.total} were played, and the next "
+                    f"control step needs {needed}"
+                )
+        self._unread.append(alive.sum())
+        self._at_most += alive.numel()
+
+    @property
+    def total(self) -> int:
+        if self._unread:
+            self._read += sum(int(count) for count in self._unread)
+            self._unread, self._at_most = [], 0
+        return self._read
+
+
 class PlayableTasks:
     """A meta-batch of training tasks; see `mrl_bench.agent.Tasks`."""
 
@@ -99,13 +145,21 @@ class PlayableTasks:
         self._training, self._env, self._spec, self._times = training, env, spec, 0
         finalize(self, env.close)
 
-    def collect(self, act: Act, state: State, explore: bool = True) -> tuple[Rollout, State]:
-        if self._training.left <= 0:
-            raise BudgetSpent(f"the budget of {self._training.budget} env steps is used up")
+    def collect(
+        self, act: Act, state: State, memory: Memory = (), explore: bool = True
+    ) -> tuple[Rollout, Memory]:
         seed, noise_seed = self._training.next_seeds()
-        rollout, state = collect(
-            self._env, self._spec, act, state, seed=seed, noise_seed=noise_seed, explore=explore
+        rollout, memory = play(
+            self._env,
+            self._env.reset(seed),
+            self._spec,
+            act,
+            state,
+            memory,
+            noise_seed=noise_seed,
+            explore=explore,
+            spend=self._training.spend,
         )
         self._training.played(rollout, self._times)
         self._times += 1
-        return rollout, state
+        return rollout, memory

@@ -6,7 +6,7 @@ docs/evaluation.md defines every number.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -16,6 +16,7 @@ from mrl_bench.errors import UsageError
 from mrl_bench.report.stats import (
     Array,
     area,
+    common_steps,
     cvar,
     first_crossing,
     iqm,
@@ -23,7 +24,7 @@ from mrl_bench.report.stats import (
     resample,
     seed_interval,
 )
-from mrl_bench.results import REFERENCE_AGENTS, Curve, Evaluation, LearningCurve
+from mrl_bench.results import REFERENCE_AGENTS, Curve, Evaluation
 from mrl_bench.types import Ratio
 
 SPLITS = ("train", "test", "ood")  # in the order of the report
@@ -78,7 +79,7 @@ class Row:
     area: Estimate  # IQM of the mean height of a cell's score curve over k
     cvar: Estimate  # mean over seeds of the mean score of the worst 5 % of tasks at the last k
     k_to_90: int | None  # first k with a score of at least 0.9; None if there is none
-    learning: Learning | None  # on the test split; None for reference agents
+    learning: Learning | None  # in the test split's rows, on `train` tasks; None for reference agents
     model_errors: Mapping[str, float]  # last values logged under "model/", mean over the seeds that logged
     train_env_steps: float  # env steps of meta-training, mean over seeds
     # The family's metrics, name -> (K,): a quotient of sums over seeds, tasks and episodes, with intervals over
@@ -139,13 +140,21 @@ def score_scenario(evaluations: Sequence[Evaluation], seed: int = 0) -> Scenario
         split: {agent: scale.scores(scale.returns(runs)) for agent, runs in agents.items()}
         for split, scale in scales.items()
     }
+    learning = {}  # it is measured on training tasks, and shown beside the test scores
+    if "train" in scales:
+        learning = {agent: scales["train"].learning(runs, seed) for agent, runs in agents.items()}
     gaps = {}
     if "test" in scores and "ood" in scores:
         gaps = {agent: _gap(scores["test"][agent], scores["ood"][agent], seed) for agent in agents}
     return ScenarioScores(
         scenario=evaluations[0].scenario,
         digest=evaluations[0].digest,
-        splits={split: _split_scores(scales[split], agents, scores[split], seed) for split in splits},
+        splits={
+            split: _split_scores(
+                scales[split], agents, scores[split], learning if split == "test" else {}, seed
+            )
+            for split in splits
+        },
         split_gap=gaps,
         seed=seed,
     )
@@ -250,27 +259,16 @@ class _Scale:
         return np.where(_broken(curve)[..., None], random, _sums(self.reported[name], curve))
 
     def learning(self, runs: Sequence[Evaluation], seed: int) -> Learning | None:
-        """The learning curve over all seeds of an agent; None off the test split, or if no seed has one."""
+        """The learning curve over all seeds of an agent, on this split's tasks; None if no seed has one."""
         curves = [run.training.learning_curve for run in runs if run.training.learning_curve]
-        if self.split != "test" or not curves:
+        if not curves:
             return None
-        at = _moments(curves)
+        at = common_steps([curve.env_steps for curve in curves])
         scores = np.zeros((len(runs), len(self.random), len(at)))  # a run that failed scores as random
         for s, curve in enumerate(curves):
             counted = self._counted(curve.returns, curve.failed > 0)
             scores[s] = resample(at, curve.env_steps.astype(np.float64), self.scores(counted))
         return Learning.of(at, scores, curves[0].k, seed)
-
-
-def _moments(curves: Sequence[LearningCurve]) -> Array:
-    """Env steps of the pooled learning curve, (M,): from the latest first point to the latest last point.
-
-    The points between are those of the curve with the most points.
-    """
-    begin, end = max(curve.env_steps[0] for curve in curves), max(curve.env_steps[-1] for curve in curves)
-    longest = max((curve.env_steps for curve in curves), key=len)
-    between = longest[(longest > begin) & (longest < end)]
-    return np.unique(np.array([begin, *between, end], dtype=np.float64))
 
 
 def _curves(runs: Iterable[Evaluation], split: str) -> list[Curve]:
@@ -309,12 +307,19 @@ def _reference_mean(curves: Sequence[Curve], cells: Callable[[Curve], Array]) ->
 
 
 def _split_scores(
-    scale: _Scale, agents: Mapping[str, Sequence[Evaluation]], scores: Mapping[str, Array], seed: int
+    scale: _Scale,
+    agents: Mapping[str, Sequence[Evaluation]],
+    scores: Mapping[str, Array],
+    learning: Mapping[str, Learning | None],
+    seed: int,
 ) -> SplitScores:
     ranks = rank_ranges(
         {agent: iqm(scores[agent][..., -1]) for agent in agents if agent not in REFERENCE_AGENTS}
     )
-    rows = [_row(scale, runs, scores[agent], ranks.get(agent), seed) for agent, runs in agents.items()]
+    found = {
+        agent: _row(scale, runs, scores[agent], ranks.get(agent), seed) for agent, runs in agents.items()
+    }
+    rows = [replace(row, learning=learning.get(agent)) for agent, row in found.items()]
     random, blind, oracle = (float(returns.mean()) for returns in (scale.random, scale.blind, scale.oracle))
     return SplitScores(
         split=scale.split,
@@ -351,7 +356,7 @@ def _row(
         area=_estimate(area(scores, np.asarray(scale.k, dtype=np.float64)), _pooled_iqm, seed),
         cvar=_estimate(cvar(scores[..., -1]), _mean, seed),
         k_to_90=next(reached, None),
-        learning=scale.learning(runs, seed),
+        learning=None,
         model_errors=_mean_of_each([run.training.model_errors for run in runs]),
         train_env_steps=float(np.mean([run.training.env_steps for run in runs])),
         metrics=scale.metrics(runs, seed),

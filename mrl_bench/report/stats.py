@@ -46,6 +46,17 @@ def area(y: Array, x: Array) -> Array:
     return np.asarray(y[..., 0] if len(x) == 1 else np.trapezoid(y, x, axis=-1) / (x[-1] - x[0]))
 
 
+def common_steps(curves: Sequence[NDArray[np.int64]]) -> Array:
+    """Where curves with points at these env steps, each (M_i,), are averaged: (M,).
+
+    It goes from the latest first to the latest last point; between are those of the curve with the most points.
+    """
+    begin, end = max(steps[0] for steps in curves), max(steps[-1] for steps in curves)
+    longest = max(curves, key=len)
+    between = longest[(longest > begin) & (longest < end)]
+    return np.unique(np.array([begin, *between, end], dtype=np.float64))
+
+
 def resample(at: Array, x: Array, y: Array) -> Array:
     """Interpolates curves y (B, M), piecewise linear over log x (M,), at other points (M',): (B, M').
 

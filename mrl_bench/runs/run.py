@@ -11,20 +11,20 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrl_bench import registry
-from mrl_bench.errors import BudgetSpent, UsageError
+from mrl_bench.errors import UsageError
 from mrl_bench.results import REFERENCE_AGENTS, Evaluation, TrainingResult, canonical_json
 from mrl_bench.runs.provenance import package_versions
 from mrl_bench.runs.store import Store, StoreError
-from mrl_bench.scenario import Budget, Protocol, Scenario, load_scenario
+from mrl_bench.scenario import Budget, Protocol, Scenario, load_scenario, privileged
 from mrl_bench.scenario.settings import make_config
 from mrl_bench.scenario.suite import AgentSpec
 
@@ -55,10 +55,10 @@ class Run:
     def is_reference(self) -> bool:
         return self.agent.name in REFERENCE_AGENTS
 
-    @property
-    def privileged(self) -> bool:
-        """Whether the agent sees the task's parameters. Only the oracle does; suites cannot give its name away."""
-        return self.agent.name == "oracle"
+    @cached_property
+    def played(self) -> Scenario:
+        """The scenario as the agent plays it. Only the oracle's is privileged; suites cannot give its name away."""
+        return privileged(self.scenario) if self.agent.name == "oracle" else self.scenario
 
     @property
     def budget(self) -> int:
@@ -202,33 +202,17 @@ def _evaluation(
     )
 
 
-def _agent(run: Run) -> MetaAgent:
+def make_agent(run: Run, device: str) -> MetaAgent:
     """A new agent. The global generators are seeded as at the start of a stage."""
     import torch
 
-    from mrl_bench.protocol.privileged import agent_spec
+    from mrl_bench.protocol.promises import require_methods, seed_global_generators
 
-    _seed_global_generators(run.seed)
+    seed_global_generators(run.seed)
     cls = registry.find("agent", run.agent.agent)
-    agent: MetaAgent = cls(
-        agent_spec(run.scenario, run.privileged), run.config, run.seed, torch.device(run.device)
-    )
+    agent: MetaAgent = cls(run.played.spec, run.config, run.seed, torch.device(device))
+    require_methods(agent)
     return agent
-
-
-def _seed_global_generators(seed: int) -> None:
-    """Makes a stage reproducible for agents that draw from global generators.
-
-    The agents of this repository do not; they draw from generators of the harness.
-    """
-    import random
-
-    import numpy as np
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def train(run: Run, store: Store, progress: ReportProgress) -> TrainingResult:
@@ -240,15 +224,17 @@ def train(run: Run, store: Store, progress: ReportProgress) -> TrainingResult:
     import torch
 
     from mrl_bench.protocol.learning_curve import PeriodicEvaluation
-    from mrl_bench.protocol.training import BudgetedTraining
+    from mrl_bench.protocol.promises import require_restored
+    from mrl_bench.protocol.training import BudgetedTraining, meta_train
 
     started = time.perf_counter()
-    device = torch.device(run.device)
-    agent = _agent(run)
-    periodic = PeriodicEvaluation(agent, lambda: _agent(run), run.scenario, seed=run.seed, device=device)
     model_errors: dict[str, float] = {}
     returns: dict[int, float] = {}  # the last mean return after 0, 1, ... collections on the same tasks
-    with store.tensorboard(run.tensorboard_name) as write:
+    curve = None
+    if not run.is_reference:
+        curve = PeriodicEvaluation(partial(make_agent, run, "cpu"), run.scenario, seed=run.seed)
+    with curve or nullcontext(), store.tensorboard(run.tensorboard_name) as write:
+        agent = make_agent(run, run.device)
 
         def log(values: Mapping[str, float], step: int) -> None:
             write(values, step)
@@ -261,26 +247,27 @@ def train(run: Run, store: Store, progress: ReportProgress) -> TrainingResult:
             )
 
         def watch(steps: int) -> None:
-            if not run.is_reference and steps < run.budget and periodic.due(steps):
-                periodic.evaluate(steps)
+            if curve and steps < training.budget and curve.due(steps):
+                curve.evaluate(steps, agent.state_dict())
 
         training = BudgetedTraining(
-            run.scenario,
-            budget=run.budget,
+            run.played,
+            budget=run.planned_env_steps,
             seed=run.seed,
-            device=device,
-            privileged=run.privileged,
+            device=torch.device(run.device),
             log=log,
             watch=watch,
         )
-        with suppress(BudgetSpent):  # an agent may stop at this error instead of asking what is left
-            agent.meta_train(training)
-    if not run.is_reference:
-        periodic.evaluate(training.steps)
-    learning = None if run.is_reference else periodic.curve
-    trained = TrainingResult(training.steps, learning, model_errors)
-    store.put_training(key, agent.state_dict(), trained)
-    store.put_seconds(key, time.perf_counter() - started - periodic.seconds)
+        meta_train(agent, training)
+        weights = {name: tensor.detach().clone() for name, tensor in agent.state_dict().items()}
+        if curve:
+            curve.evaluate(training.steps, weights)
+    restored = make_agent(run, run.device)
+    restored.load_state_dict(weights)
+    require_restored(agent, restored, run.played, torch.device(run.device))
+    trained = TrainingResult(training.steps, curve.curve if curve else None, model_errors)
+    store.put_training(key, weights, trained)
+    store.put_seconds(key, time.perf_counter() - started - (curve.seconds if curve else 0.0))
     return trained
 
 
@@ -291,13 +278,11 @@ def _evaluate(run: Run, store: Store, trained: TrainingResult, progress: ReportP
 
     started = time.perf_counter()
     device = torch.device(run.device)
-    agent = _agent(run)
+    agent = make_agent(run, run.device)
     agent.load_state_dict(store.weights(run.key("train"), run.device))
     curves = {}
     for done, split in enumerate(run.scenario.splits):
         progress(f"evaluate on {split}", done, len(run.scenario.splits), None)
-        curves[split] = evaluate(
-            agent, run.scenario, split, seed=run.seed, device=device, privileged=run.privileged
-        )
+        curves[split] = evaluate(agent, run.played, split, seed=run.seed, device=device)
     store.put_seconds(run.key("evaluate"), time.perf_counter() - started)
     return _evaluation(run, trained, curves)

@@ -1,5 +1,6 @@
 """From YAML to task batches: reader, validation, distributions, scenario, suite, settings."""
 
+from mrl_bench.scenario.privileged import privileged
 from mrl_bench.scenario.scenario import (
     Scenario,
     Split,
@@ -18,5 +19,6 @@ __all__ = [
     "find_scenario",
     "list_scenarios",
     "load_scenario",
+    "privileged",
     "scenarios_dir",
 ]

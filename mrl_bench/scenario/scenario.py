@@ -26,11 +26,12 @@ from mrl_bench.scenario.distributions import Distribution, Fixed
 from mrl_bench.scenario.schema import Budget, Protocol, ScenarioSchema
 from mrl_bench.scenario.validation import fill, fill_dataclass
 from mrl_bench.scenario.yaml_reader import Document, Loc, read
-from mrl_bench.types import TaskBatch
+from mrl_bench.types import EnvSpec, TaskBatch, Trial
 
 Array = NDArray[np.float64]
 
-_BEYOND_LISTS = 2**31  # stream indices from here on belong to no task list
+# Stream indices from here on are in no stretch that a seed trains on, and those of ood in no task list.
+APART = 2**31
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Scenario:
     planned_simulator: str | None = field(default=None, compare=False)
 
     def tasks(self, split: str, count: int | None = None) -> TaskBatch:
-        """The task list of a split; for an endless training stream, its first `count` tasks.
+        """The task list of a split; for an endless training stream, `count` tasks that no seed trains on.
 
         Args:
             split: "train", "test" or "ood".
@@ -122,7 +123,8 @@ class Scenario:
         chosen = self.splits[split]
         if chosen.count is not None:
             return chosen.tasks
-        return self.stream(0, len(self.tasks("test")) if count is None else count)
+        indices = APART + np.arange(len(self.tasks("test")) if count is None else count)
+        return chosen.stream(indices)
 
     def stream(self, start: int, count: int) -> TaskBatch:
         """Training tasks start, ..., start + count - 1 of an endless stream.
@@ -135,32 +137,10 @@ class Scenario:
         picks = uniforms(("pick", train.name, train.seed), indices) * train.count
         return TaskBatch(train.tasks.names, train.tasks.values[picks.astype(np.int64)])
 
-    def privileged_stream(self, start: int, count: int) -> TaskBatch:
-        """The oracle's training stream: every second task is drawn from the ood split, if there is one.
-
-        The oracle is the upper reference on test and ood tasks, so it trains on both distributions. The draws lie
-        beyond the index of every listed task, so the oracle does not train on the ood list.
-        """
-        tasks = self.stream(start, count)
-        if "ood" in self.splits:
-            indices = start + np.arange(count)
-            odd = indices % 2 == 1
-            tasks.values[odd] = self.splits["ood"].stream(_BEYOND_LISTS + indices[odd]).values
-        return tasks
-
-    def features(self, tasks: TaskBatch) -> Array:
-        """The features that distinguish tasks, (B, F): each parameter that varies in some split, scaled.
-
-        The range of the first split in which a parameter varies (train, test, ood) is mapped to [-1, 1]; values
-        of other splits may lie outside.
-        """
-        columns = []
-        for name in self.splits["train"].draws:
-            drawn = [split.draws[name].distribution for split in self.splits.values()]
-            varying = [d for d in drawn if d.values is None or len(d.values) > 1]
-            if varying:
-                columns.append(varying[0].to_unit(tasks.column(name)))
-        return np.stack(columns, 1) if columns else np.empty((len(tasks), 0))
+    @property
+    def spec(self) -> EnvSpec:
+        """What an agent is told: the family's spec, and the episodes of an evaluation."""
+        return replace(self.family.spec, trial=Trial(**asdict(self.protocol)))
 
     def with_overrides(self, budget: Budget | None = None, protocol: Protocol | None = None) -> Scenario:
         """The scenario with another budget or protocol; its digest changes too."""

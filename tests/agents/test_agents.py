@@ -25,10 +25,10 @@ from torch import Tensor
 
 from mrl_bench import registry
 from mrl_bench.agent import Act, MetaAgent, Training
-from mrl_bench.protocol.privileged import agent_spec
+from mrl_bench.protocol.training import meta_train
 from mrl_bench.scenario import find_scenario, list_scenarios
 from mrl_bench.scenario.settings import make_config, parse_settings
-from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
+from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
 
 CPU = torch.device("cpu")
 SPEC = EnvSpec(obs_dim=3, act_dim=2, horizon=5, dt=0.1, obs_scale=(1.0, 2.0, 0.5))
@@ -135,8 +135,8 @@ def last_of(rollout: Rollout) -> TimeStep:
 
 def adapted_actions(agent: MetaAgent, rollout: Rollout, step: TimeStep, explore: bool = True) -> Tensor:
     """Actions after one round of adaptation, with the same noise in every call."""
-    state = agent.adapt(agent.initial_state(B), rollout, noise(1))
-    return agent.act(state, step, explore, noise(2))[0].detach()
+    state = agent.adapt(agent.initial_state(B), (), rollout, noise(1))
+    return agent.act(state, (), step, explore, noise(2))[0].detach()
 
 
 def leaves(tree: Any) -> Iterator[Tensor]:
@@ -156,8 +156,8 @@ def bytes_of(tensors: dict[str, Tensor]) -> bytes:
 @cache
 def trained_on_cartpole(name: str, seed: int, attempt: int = 0) -> MetaAgent:
     scenario = find_scenario("cartpole-wiring-v1")
-    agent = make(name, agent_spec(scenario, privileged=False), seed)
-    agent.meta_train(make_training(scenario, budget=2_000, seed=seed))
+    agent = make(name, scenario.spec, seed)
+    meta_train(agent, make_training(scenario, budget=2_000, seed=seed))
     return agent
 
 
@@ -166,7 +166,7 @@ def trained_on_cartpole(name: str, seed: int, attempt: int = 0) -> MetaAgent:
 @pytest.mark.parametrize("size", [0.0, 1.0, 1e6])
 def test_actions_are_finite_and_of_the_right_shape(name: str, explore: bool, size: float) -> None:
     agent, rollout = make(name), rollout_of(size=size)
-    fresh, _ = agent.act(agent.initial_state(B), last_of(rollout), explore, noise())
+    fresh, _ = agent.act(agent.initial_state(B), (), last_of(rollout), explore, noise())
     for actions in (fresh, adapted_actions(agent, rollout, last_of(rollout), explore)):
         assert actions.shape == (B, E, SPEC.act_dim)
         assert actions.isfinite().all()
@@ -187,8 +187,8 @@ def test_acting_and_adapting_change_neither_the_agent_nor_their_inputs(name: str
     state, last = agent.initial_state(B), last_of(rollout)
     inputs = list(leaves((state, rollout, last)))
     copies, weights = [tensor.clone() for tensor in inputs], bytes_of(agent.state_dict())
-    agent.act(state, last, True, noise())
-    agent.adapt(state, rollout, noise())
+    agent.act(state, (), last, True, noise())
+    agent.adapt(state, (), rollout, noise())
     assert bytes_of(agent.state_dict()) == weights
     assert all(torch.equal(tensor, copy) for tensor, copy in zip(inputs, copies, strict=True))
 
@@ -216,8 +216,7 @@ def test_a_task_learns_nothing_from_another(name: str) -> None:
 def test_every_tensor_of_a_state_leads_with_the_tasks(name: str) -> None:
     agent, rollout = make(name), rollout_of()
     fresh = agent.initial_state(B)
-    _, acted = agent.act(fresh, last_of(rollout), True, noise())
-    for state in (fresh, acted, agent.adapt(acted, rollout, noise())):
+    for state in (fresh, agent.adapt(fresh, (), rollout, noise())):
         assert all(tensor.shape[:1] == (B,) for tensor in leaves(state))
 
 
@@ -243,10 +242,14 @@ def test_a_state_dict_holds_all_that_was_learned(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", AGENTS)
-@pytest.mark.parametrize("budget", [1, 151, 301, 1_501])  # ends before, between and behind collections
-def test_no_collection_is_asked_for_when_the_budget_is_spent(name: str, budget: int) -> None:
+@pytest.mark.parametrize("budget", [1, 151, 301, 1_501])  # ends before, within and between collections
+def test_the_budget_is_never_exceeded_whenever_it_ends(name: str, budget: int) -> None:
     training = GoalTraining(budget, horizon=5)
-    make(name, goal_spec(5)).meta_train(training)  # BudgetSpent would come through
+    agent = make(name, goal_spec(5))
+    meta_train(agent, training)
+    assert training.steps <= budget
+    rollout = rollout_of(goal_spec(5))
+    assert adapted_actions(agent, rollout, last_of(rollout)).isfinite().all()
 
 
 @pytest.mark.parametrize("name", AGENTS)
@@ -255,7 +258,7 @@ def test_meta_training_moves_weights_and_logs_finite_scalars(name: str) -> None:
     agent = make(name, goal_spec(5))
     weights = bytes_of(agent.state_dict())
     learns = bool(agent.state_dict())
-    agent.meta_train(training)
+    meta_train(agent, training)
     assert (bytes_of(agent.state_dict()) != weights) == learns
     assert bool(training.logged) == learns
     for values in training.logged:
@@ -268,8 +271,14 @@ def test_meta_training_moves_weights_and_logs_finite_scalars(name: str) -> None:
 def weights_after_a_game(name: str, settings: str) -> bytes:
     """Args: settings: as JSON, so that they can be a key."""
     agent = make(name, goal_spec(20), **json.loads(settings))
-    agent.meta_train(GoalTraining(4_000, horizon=20))
+    meta_train(agent, game_of(agent))
     return bytes_of(agent.state_dict())
+
+
+def game_of(agent: MetaAgent) -> GoalTraining:
+    """A game with the env steps that the agent's config asks for, as the harness gives them."""
+    config = getattr(agent, "config", None)
+    return GoalTraining(min(4_000, getattr(config, "env_steps", 4_000)), horizon=20)
 
 
 def another(value: Any, words: Sequence[str]) -> Any:
@@ -323,8 +332,10 @@ def behind_a_door(training: Training) -> Any:
             inside = training.tasks(count, episodes)
 
             class Game:
-                def collect(self, act: Act, state: State, explore: bool = True) -> tuple[Rollout, State]:
-                    return inside.collect(act, state, explore)
+                def collect(
+                    self, act: Act, state: State, memory: Memory = (), explore: bool = True
+                ) -> tuple[Rollout, Memory]:
+                    return inside.collect(act, state, memory, explore)
 
             return Game()
 
@@ -338,16 +349,16 @@ def behind_a_door(training: Training) -> Any:
 def test_agents_learn_from_their_experience_alone(name: str) -> None:
     """So none needs the reward function or the parameters: they are not to be reached from what it is given."""
     agent = make(name, goal_spec(20))
-    agent.meta_train(behind_a_door(GoalTraining(4_000, horizon=20)))
+    meta_train(agent, behind_a_door(game_of(agent)))
     assert bytes_of(agent.state_dict()) == weights_after_a_game(name, "{}")
 
 
 @pytest.mark.parametrize("scenario_id", list_scenarios())
 def test_agents_observe_sizes_a_clock_and_units_but_no_parameter(scenario_id: str) -> None:
     given = {field.name for field in fields(EnvSpec)}
-    assert given == {"obs_dim", "act_dim", "horizon", "dt", "obs_scale"}
+    assert given == {"obs_dim", "act_dim", "horizon", "dt", "obs_scale", "trial"}
     scenario = find_scenario(scenario_id)
-    spec = agent_spec(scenario, privileged=False)
+    spec = scenario.spec
     env = scenario.family.make(scenario.tasks("test"), 1, CPU)
     assert env.reset(0).shape[-1] == spec.obs_dim == len(spec.obs_scale)
     env.close()

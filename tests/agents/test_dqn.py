@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mrl_bench.protocol.adaptation import evaluate
 from mrl_bench.protocol.rollout import collect
+from mrl_bench.protocol.training import meta_train
 from mrl_bench.scenario import find_scenario
 from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
 
@@ -103,7 +104,7 @@ def test_the_loss_is_hubers_of_the_action_that_was_taken() -> None:
 
 def test_scored_actions_are_the_best_ones() -> None:
     agent, seen = make(), last(4)
-    action, _ = agent.act(agent.initial_state(B), seen, False, rng())
+    action, _ = agent.act(agent.initial_state(B), (), seen, False, rng())
     for b, e in product(range(B), range(4)):
         best = max(
             product((-1.0, 0.0, 1.0), repeat=A), key=lambda a, obs=seen.obs[b, e]: q_by_hand(agent, obs, a)
@@ -114,12 +115,12 @@ def test_scored_actions_are_the_best_ones() -> None:
 def test_exploration_falls_with_the_steps_of_the_task() -> None:
     agent = make(epsilon=0.1, epsilon_steps=40, adapt_updates=0)
     state, seen = agent.initial_state(B), last(2000)
-    greedy, _ = agent.act(state, seen, False, rng())
+    greedy, _ = agent.act(state, (), seen, False, rng())
     shares = []
     for _ in range(6):
-        action, _ = agent.act(state, seen, True, rng())
+        action, _ = agent.act(state, (), seen, True, rng())
         shares.append((action != greedy).any(-1).float().mean().item())
-        state = agent.adapt(state, episodes(), rng())
+        state = agent.adapt(state, (), episodes(), rng())
     differs = 1 - LEVELS**-A  # how often a random action is another one
     assert shares == pytest.approx([differs * e for e in (1, 0.775, 0.55, 0.325, 0.1, 0.1)], abs=0.03)
 
@@ -130,7 +131,7 @@ def test_a_new_task_takes_its_own_steps_on_its_own_memory() -> None:
     before = weights_of(make().initial_state(B))
     for updates in (1, 7):
         agent = make(adapt_updates=updates, adapt_buffer_size=4)
-        state = agent.adapt(agent.initial_state(B), rollout, rng())
+        state = agent.adapt(agent.initial_state(B), (), rollout, rng())
         assert stored(state["buffer"]).tolist() == [4, 0, 4]
         assert (state["counts"]["updates"] == updates).all()
         moved = (weights_of(state) - before).abs().amax(1)
@@ -140,7 +141,7 @@ def test_a_new_task_takes_its_own_steps_on_its_own_memory() -> None:
 
 def test_adaptation_goes_on_where_meta_training_ended() -> None:
     agent = Dqn(goal_spec(5), DqnConfig(hidden_sizes=(8,), meta_batch_size=4), 0, CPU)
-    agent.meta_train(GoalTraining(500, horizon=5))
+    meta_train(agent, GoalTraining(500, horizon=5))
     for tensors, ours in zip(agent.initial_state(B).values(), agent.learner.values(), strict=False):
         for key, x in ours.items():
             assert torch.equal(tensors[key], x.expand(B, *x.shape[1:])), key
@@ -151,7 +152,7 @@ def test_adaptation_goes_on_where_meta_training_ended() -> None:
 def test_from_scratch_there_is_no_meta_training() -> None:
     training = GoalTraining(500, horizon=5)
     agent = Dqn(goal_spec(5), DqnConfig(from_scratch=True), 0, CPU)
-    agent.meta_train(training)
+    meta_train(agent, training)
     assert training.steps == 0
     assert not any(x.any() for x in agent.learner["moments"].values())
 
@@ -164,9 +165,9 @@ def test_a_task_learned_from_scratch_finds_its_goal() -> None:
     state = agent.initial_state(tasks)
 
     def play(explore: bool) -> Rollout:
-        return collect(GoalGame(tasks, 50), spec, agent.act, state, seed=0, noise_seed=0, explore=explore)[0]
+        return collect(GoalGame(tasks, 50), spec, agent, state, seed=0, noise_seed=0, explore=explore)[0]
 
-    state = agent.adapt(state, play(explore=True), rng())
+    state = agent.adapt(state, (), play(explore=True), rng())
     assert play(explore=False).returns().mean() == pytest.approx(-0.25, abs=1e-6)
 
 
@@ -192,7 +193,7 @@ def test_it_solves_cartpole(tmp_path: Path) -> None:
     path.write_text(CARTPOLE)
     scenario = find_scenario(path)
     agent = Dqn(scenario.family.spec, DqnConfig(meta_batch_size=4, update_every=4), 0, CPU)
-    agent.meta_train(make_training(scenario, budget=int(scenario.budget.meta_train)))
+    meta_train(agent, make_training(scenario, budget=int(scenario.budget.meta_train)))
     curve = evaluate(agent, scenario, "test", seed=0, device=CPU)
     assert curve.returns.shape == (1, 1, 50)
     assert curve.returns.mean() >= 475

@@ -23,6 +23,7 @@ from torch.distributions import Normal
 
 from mrl_bench.protocol.adaptation import evaluate
 from mrl_bench.protocol.rollout import collect
+from mrl_bench.protocol.training import meta_train
 from mrl_bench.scenario import find_scenario
 from mrl_bench.types import EnvSpec
 
@@ -237,7 +238,7 @@ def test_a_trpo_step_without_a_gain_is_not_taken() -> None:
 
 def trained(budget: int = 2_000, **settings: Any) -> Maml:
     agent = Maml(goal_spec(1), MamlConfig(hidden_sizes=(16,), **settings), 0, CPU)
-    agent.meta_train(GoalTraining(budget))
+    meta_train(agent, GoalTraining(budget))
     return agent
 
 
@@ -265,10 +266,10 @@ def test_one_adaptation_finds_the_goal(outer: str) -> None:
     game, spec, state = GoalGame(10, 10), goal_spec(1), agent.initial_state(10)
 
     def play(explore: bool) -> Any:
-        return collect(game, spec, agent.act, state, seed=0, noise_seed=0, explore=explore)[0]
+        return collect(game, spec, agent, state, seed=0, noise_seed=0, explore=explore)[0]
 
     first = play(explore=False)
-    state = agent.adapt(state, play(explore=True), torch.Generator())
+    state = agent.adapt(state, (), play(explore=True), torch.Generator())
     second = play(explore=False)
     assert first.returns().mean() == pytest.approx(-0.25, abs=0.1)
     assert second.returns().mean() > -0.12
@@ -377,7 +378,7 @@ def test_the_gaussian_example(baseline: float, of_log_density: float) -> None:
 def test_it_learns_to_adapt_on_cartpole() -> None:
     scenario = find_scenario("cartpole-wiring-v1")
     agent = Maml(scenario.family.spec, MamlConfig(), 0, CPU)
-    agent.meta_train(make_training(scenario, budget=int(scenario.budget.meta_train)))
+    meta_train(agent, make_training(scenario, budget=int(scenario.budget.meta_train)))
     curve = evaluate(agent, scenario, "test", seed=0, device=CPU)
     after = dict(zip(curve.rounds, curve.returns.mean((0, 2)), strict=True))
     assert after[0] < 110  # seeds 0 to 4 gave 45 to 90,

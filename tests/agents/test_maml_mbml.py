@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from goal_game import GoalGame, GoalTraining, goal_spec
+from goal_game import GameTasks, GoalGame, GoalTraining, goal_spec
 from mrl_agents.advantage import masked_mean
 from mrl_agents.maml_mbml import MamlMbml
 from mrl_agents.replay import transitions_of
 from torch import Generator, Tensor
 
-from mrl_bench.agent import Act
 from mrl_bench.protocol.rollout import collect
+from mrl_bench.protocol.training import meta_train
 from mrl_bench.scenario.settings import make_config
 from mrl_bench.types import Rollout, State, Step
 
@@ -34,7 +34,6 @@ SETTINGS = {
         "context_lengths": [8, 16],
     },
     "maml": {"meta_batch_size": 10},
-    "env_steps": 4_500,
     "model_inner_batch_size": 16,
     "model_iterations": 400,
 }
@@ -54,28 +53,13 @@ class WindyGame(GoalGame):
 
 class WindyTraining(GoalTraining):
     def tasks(self, count: int, episodes: int) -> Any:
-        return WindyTasks(self, WindyGame(count, episodes, seed=1 + self.collections))
-
-
-class WindyTasks:
-    def __init__(self, training: WindyTraining, game: WindyGame) -> None:
-        self.training, self.game = training, game
-
-    def collect(self, act: Act, state: State, explore: bool = True) -> tuple[Rollout, State]:
-        training = self.training
-        training.collections += 1
-        seed = training.collections
-        rollout, state = collect(
-            self.game, training.spec, act, state, seed=seed, noise_seed=seed, explore=explore
-        )
-        training.steps += int(rollout.mask.sum())
-        return rollout, state
+        return GameTasks(self, WindyGame(count, episodes, seed=1 + self.collections))
 
 
 @cache
 def trained() -> MamlMbml:
     agent = MamlMbml(goal_spec(HORIZON), make_config(MamlMbml, SETTINGS), 0, torch.device("cpu"))
-    agent.meta_train(WindyTraining(4_500, HORIZON))
+    meta_train(agent, WindyTraining(4_500, HORIZON))
     return agent
 
 
@@ -83,9 +67,9 @@ def after_rounds(agent: MamlMbml, rounds: int) -> tuple[State, Rollout]:
     """The agent's state on 50 new tasks after some rounds, and one more round that it has not seen."""
     game, state = WindyGame(50, 1, seed=10**6), agent.initial_state(50)
     for k in range(rounds + 1):
-        fresh, _ = collect(game, agent.spec, agent.act, state, seed=k, noise_seed=k, explore=True)
+        fresh, _ = collect(game, agent.spec, agent, state, seed=k, noise_seed=k, explore=True)
         if k < rounds:
-            state = agent.adapt(state, fresh, Generator().manual_seed(k))
+            state = agent.adapt(state, (), fresh, Generator().manual_seed(k))
     return state, fresh
 
 

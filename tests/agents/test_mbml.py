@@ -14,6 +14,7 @@ from test_agents import B, adapted_actions, last_of, make, noise, rollout_of
 from torch import Tensor
 
 from mrl_bench import registry
+from mrl_bench.protocol.training import meta_train
 from mrl_bench.types import EnvSpec
 
 
@@ -75,7 +76,7 @@ def test_a_saved_agent_takes_less_than_1_mb(name: str, obs_dim: int, act_dim: in
 def test_weights_of_every_stage_of_meta_training_can_be_loaded_and_adapted(name: str) -> None:
     agent = make(name, goal_spec(20))
     training = Fork(agent, 4_000)
-    agent.meta_train(training)
+    meta_train(agent, training)
     assert len(start_obs(training.saved[0])) == 0
     rollout = rollout_of(goal_spec(20))
     for weights in training.saved:
@@ -88,8 +89,8 @@ def test_weights_of_every_stage_of_meta_training_can_be_loaded_and_adapted(name:
 @pytest.mark.parametrize("name", MODEL_BASED)
 def test_start_observations_are_replayed_ones_and_taking_them_does_not_change_training(name: str) -> None:
     plain, watched = (make(name, goal_spec(20)) for _ in range(2))
-    plain.meta_train(GoalTraining(4_000, horizon=20))
-    watched.meta_train(Fork(watched, 4_000))
+    meta_train(plain, GoalTraining(4_000, horizon=20))
+    meta_train(watched, Fork(watched, 4_000))
     for (key, x), y in zip(plain.state_dict().items(), watched.state_dict().values(), strict=True):
         assert torch.equal(x, y), key
     mbml: Any = getattr(plain, "mbml", plain)

@@ -24,7 +24,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from mrl_bench import registry
 from mrl_bench.agent import Act
 from mrl_bench.family import BatchEnv, TaskFamily
-from mrl_bench.types import Rollout, State, TaskBatch, TimeStep
+from mrl_bench.protocol.training import meta_train
+from mrl_bench.types import Memory, Rollout, State, TaskBatch, TimeStep
 
 HORIZON = 5
 # The reference agents `blind` and `oracle` are not among them: PPO selects the valid steps once per batch.
@@ -78,13 +79,17 @@ class WatchedTasks:
     def __init__(self, tasks: Any) -> None:
         self.inner = tasks
 
-    def collect(self, act: Act, state: State, explore: bool = True) -> tuple[Rollout, State]:
-        def watched(state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
+    def collect(
+        self, act: Act, state: State, memory: Memory = (), explore: bool = True
+    ) -> tuple[Rollout, Memory]:
+        def watched(
+            state: State, memory: Memory, step: TimeStep, explore: bool, rng: Generator
+        ) -> tuple[Tensor, Memory]:
             with NoWaiting():
-                return act(state, step, explore, rng)
+                return act(state, memory, step, explore, rng)
 
         with harness_may_wait():
-            result: tuple[Rollout, State] = self.inner.collect(watched, state, explore)
+            result: tuple[Rollout, Memory] = self.inner.collect(watched, state, memory, explore)
             return result
 
 
@@ -112,11 +117,13 @@ def test_no_agent_waits_for_its_device(name: str) -> None:
     agent = registry.find("agent", name)(spec, config_of(name, {}), 0, device)
     training = WatchedTraining(2_500, HORIZON)
     with NoWaiting():
-        agent.meta_train(training)
+        meta_train(agent, training)
     assert training.collections > 1
-    rollout, _ = WatchedTraining(1, HORIZON).tasks(B, E).collect(agent.act, agent.initial_state(B))
+    rollout, _ = (
+        WatchedTraining(B * E * HORIZON, HORIZON).tasks(B, E).collect(agent.act, agent.initial_state(B))
+    )
     with NoWaiting():
-        agent.adapt(agent.initial_state(B), rollout, noise())
+        agent.adapt(agent.initial_state(B), (), rollout, noise())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -138,7 +145,7 @@ def test_cuda_sees_no_agent_wait_when_it_acts_and_adapts(name: str) -> None:
     )
     torch.cuda.set_sync_debug_mode("error")
     try:
-        agent.act(agent.adapt(agent.initial_state(B), rollout, rng), last, True, rng)
+        agent.act(agent.adapt(agent.initial_state(B), (), rollout, rng), (), last, True, rng)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

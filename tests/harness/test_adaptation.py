@@ -2,41 +2,53 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import torch
 from bench_kit import make_scenario
 from toy_agents import Learner, NotFinite, ToyConfig, Writes
 
-from mrl_bench.protocol.adaptation import evaluate
-from mrl_bench.protocol.privileged import agent_spec
+from mrl_bench.errors import ContractError
+from mrl_bench.protocol.adaptation import Adaptation, evaluate
+from mrl_bench.scenario import privileged
+from mrl_bench.types import TaskBatch, Trial
 
 CPU = torch.device("cpu")
 
 
+class Record(NamedTuple):
+    adapted: list  # rollouts
+    scored: list  # (first obs, state) of each scored collection
+
+
+RECORDS: dict[int, Record] = {}  # outside of the agent, which may not change
+
+
 class Recorder(Learner):
-    """Learner that keeps what it was shown. (A submission must not: state belongs in `state`.)"""
+    """Learner that keeps what it was shown."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        self.adapted, self.scored = [], []  # rollouts; (first obs, state) of each scored collection
+        RECORDS[id(self)] = Record([], [])
 
-    def act(self, state, last, explore, rng):
-        if last.t == 0 and not explore:
-            self.scored.append((last.obs.clone(), state["push"].clone()))
-        return super().act(state, last, explore, rng)
+    def act(self, state, memory, step, explore, rng):
+        if step.t == 0 and not explore:
+            RECORDS[id(self)].scored.append((step.obs.clone(), state["push"].clone()))
+        return super().act(state, memory, step, explore, rng)
 
-    def adapt(self, state, rollout, rng):
-        self.adapted.append(rollout)
-        return super().adapt(state, rollout, rng)
+    def adapt(self, state, memory, rollout, rng):
+        RECORDS[id(self)].adapted.append(rollout)
+        return super().adapt(state, memory, rollout, rng)
 
 
 class ScribblesInState(Recorder):
     """Changes its state in place while it acts."""
 
-    def act(self, state, last, explore, rng):
-        result = super().act(state, last, explore, rng)
-        state["push"] += last.obs[..., 0].mean(1, keepdim=True)
+    def act(self, state, memory, step, explore, rng):
+        result = super().act(state, memory, step, explore, rng)
+        state["push"] += step.obs[..., 0].mean(1, keepdim=True)
         return result
 
 
@@ -46,7 +58,7 @@ def scenario(tmp_path):
 
 
 def make(cls, scenario, seed=0, **settings):
-    agent = cls(agent_spec(scenario, False), ToyConfig(**settings), seed, CPU)
+    agent = cls(scenario.spec, ToyConfig(**settings), seed, CPU)
     agent.push = torch.full((1,), 0.1 * seed + 0.1)
     return agent
 
@@ -67,9 +79,9 @@ def test_every_task_has_its_quota_at_every_point_of_the_protocol(scenario):
 def test_env_steps_are_those_of_the_adaptation_episodes_of_each_task(scenario):
     agent = make(Recorder, scenario)
     curve = score(agent, scenario)
-    assert len(agent.adapted) == 3  # after the last round nothing is left to adapt for
-    assert all(rollout.mask.shape[:2] == (3, 2) for rollout in agent.adapted)
-    played = np.cumsum([rollout.mask.sum((1, 2)).numpy() for rollout in agent.adapted], 0)
+    assert len(RECORDS[id(agent)].adapted) == 3  # after the last round nothing is left to adapt for
+    assert all(rollout.mask.shape[:2] == (3, 2) for rollout in RECORDS[id(agent)].adapted)
+    played = np.cumsum([rollout.mask.sum((1, 2)).numpy() for rollout in RECORDS[id(agent)].adapted], 0)
     assert curve.env_steps[:, 0].tolist() == [0, 0, 0]
     assert curve.env_steps[:, 1].tolist() == played[0].tolist()
     assert curve.env_steps[:, 2].tolist() == played[2].tolist()
@@ -78,8 +90,12 @@ def test_env_steps_are_those_of_the_adaptation_episodes_of_each_task(scenario):
 def test_adapt_never_sees_a_scored_episode(scenario):
     agent = make(Recorder, scenario)
     score(agent, scenario)
-    scored = {tuple(row) for obs, _ in agent.scored for row in obs.flatten(0, 1).tolist()}
-    adapted = {tuple(row) for rollout in agent.adapted for row in rollout.obs[:, :, 0].flatten(0, 1).tolist()}
+    scored = {tuple(row) for obs, _ in RECORDS[id(agent)].scored for row in obs.flatten(0, 1).tolist()}
+    adapted = {
+        tuple(row)
+        for rollout in RECORDS[id(agent)].adapted
+        for row in rollout.obs[:, :, 0].flatten(0, 1).tolist()
+    }
     assert len(scored) == 9
     assert len(adapted) == 18  # three rounds of two episodes of three tasks, each with its own initial state
     assert not scored & adapted
@@ -89,10 +105,10 @@ def test_scored_starts_are_the_same_for_every_point_seed_and_agent(scenario):
     agents = [make(Recorder, scenario, seed=seed) for seed in (0, 3)] + [make(ScribblesInState, scenario)]
     for agent, seed in zip(agents, (0, 3, 1), strict=True):
         score(agent, scenario, seed=seed)
-    first = agents[0].scored[0][0]
+    first = RECORDS[id(agents[0])].scored[0][0]
     for agent in agents:
-        assert len(agent.scored) == 3
-        assert all(torch.equal(obs, first) for obs, _ in agent.scored)
+        assert len(RECORDS[id(agent)].scored) == 3
+        assert all(torch.equal(obs, first) for obs, _ in RECORDS[id(agent)].scored)
 
 
 def test_what_a_scored_episode_does_to_the_state_is_gone_after_it(scenario):
@@ -129,17 +145,17 @@ def test_failures_count_from_their_round_on_and_a_scored_one_only_in_its_point(s
         def initial_state(self, num_tasks):
             return super().initial_state(num_tasks) | {"round": torch.zeros(num_tasks, 1)}
 
-        def act(self, state, last, explore, rng):
-            action, state = super().act(state, last, explore, rng)
+        def act(self, state, memory, step, explore, rng):
+            action, memory = super().act(state, memory, step, explore, rng)
             round = int(state["round"][0])
-            if last.t == 1 and explore and round == 1:
+            if step.t == 1 and explore and round == 1:
                 action[1, 0] = torch.nan
-            if last.t == 1 and not explore and round == 1:
+            if step.t == 1 and not explore and round == 1:
                 action[2, 2] = torch.nan
-            return action, state
+            return action, memory
 
-        def adapt(self, state, rollout, rng):
-            return super().adapt(state, rollout, rng) | {"round": state["round"] + 1}
+        def adapt(self, state, memory, rollout, rng):
+            return super().adapt(state, memory, rollout, rng) | {"round": state["round"] + 1}
 
     curve = score(make(FailsInRound, scenario), scenario)
     assert curve.failed.tolist() == [[0, 0, 0], [0, 0, 1], [0, 1, 0]]
@@ -155,3 +171,167 @@ def test_actions_that_are_never_finite_fail_everywhere_and_earn_nothing(scenario
 def test_the_tasks_of_a_split_do_not_depend_on_the_agent_but_the_curve_does(scenario):
     curves = [score(make(Learner, scenario, gain=1.0, seed=seed), scenario) for seed in (0, 5)]
     assert curves[0].returns.tolist() != curves[1].returns.tolist()
+
+
+class Remembers(Learner):
+    """Its memory is every reward that it was shown, and its state every reward of its episodes."""
+
+    sequential = False
+
+    def initial_state(self, num_tasks):
+        return {"push": self.push.expand(num_tasks, -1).clone(), "seen": torch.zeros(num_tasks, 0)}
+
+    def start_episode(self, state, num_envs):
+        return {
+            "shown": torch.zeros(len(state["push"]), num_envs),
+            "calls": torch.zeros(len(state["push"]), num_envs),
+        }
+
+    def act(self, state, memory, step, explore, rng):
+        action = state["push"][:, None] - step.obs[..., 2:3]  # noise would depend on the size of the batch
+        return action, {"shown": 3 * memory["shown"] + step.reward, "calls": memory["calls"] + 1}
+
+    def adapt(self, state, memory, rollout, rng):
+        returns = rollout.reward.cumsum(-1)[
+            ..., -1
+        ]  # in order: a sum would depend on T, and so on the neighbours
+        parts = (memory["shown"], memory["calls"], returns, rollout.lengths())
+        return state | {"seen": torch.cat([state["seen"], *parts], 1)}
+
+
+class RemembersInOrder(Remembers):
+    sequential = True
+
+
+def final_state(agent, scenario, tasks):
+    """What an agent has made of some tasks (B,) after the last round."""
+    adaptation = Adaptation(agent, scenario, "test", 0, CPU)
+    listed = scenario.tasks("test")
+    env = adaptation.make_adapt_env(TaskBatch(listed.names, listed.values[tasks]))
+    (checkpoint,) = adaptation.checkpoints(env, len(tasks), [3])
+    return checkpoint
+
+
+@pytest.mark.parametrize("cls", [Remembers, RemembersInOrder])
+def test_memory_does_not_depend_on_the_neighbours_and_every_reward_is_seen(tmp_path, cls):
+    """Of 50 tasks, whose episodes have many lengths."""
+    many = make_scenario(tmp_path, horizon=50, splits={"test": {"count": 50, "seed": 1}})
+    among = final_state(make(cls, many), many, list(range(50))).state["seen"]
+    _, calls, _, lengths = among.view(50, -1, 4, 1 if cls.sequential else 2).unbind(2)
+    assert len(lengths.unique()) > 10
+    assert torch.equal(calls, lengths)  # `act` is not called for an instance once its episode has ended
+    for few in (1, 2, 8):  # initial states depend on a task's place in the batch, so its place must stay
+        alone = final_state(make(cls, many), many, list(range(few))).state["seen"]
+        assert alone.numpy().tobytes() == among[:few].numpy().tobytes()
+
+
+def test_sequential_agents_play_as_many_episodes_and_adapt_after_each(scenario):
+    parallel, in_order = make(Remembers, scenario), make(RemembersInOrder, scenario)
+    for agent, times, together in ((parallel, 3, 2), (in_order, 6, 1)):
+        curve = score(agent, scenario)
+        assert curve.k == (0, 2, 6)
+        seen = final_state(agent, scenario, [0, 1, 2]).state["seen"]
+        assert seen.shape == (3, times * 4 * together)
+        lengths = seen.view(3, times, 4, together)[:, :, 3]
+        assert curve.env_steps[:, 2].tolist() == lengths.sum((1, 2)).tolist()
+
+
+def test_adaptation_episodes_of_a_sequential_agent_start_in_different_states(scenario):
+    class RecordsInOrder(Recorder):
+        sequential = True
+
+    agent = make(RecordsInOrder, scenario)
+    score(agent, scenario)
+    starts = [rollout.obs[:, :, 0] for rollout in RECORDS[id(agent)].adapted]
+    assert all(start.shape[:2] == (3, 1) for start in starts)
+    assert len(torch.cat(starts, 1).flatten(0, 1).unique(dim=0)) == 18
+
+
+class Told(Learner):
+    pass
+
+
+def test_an_agent_is_told_the_shape_of_a_trial(scenario):
+    assert make(Told, scenario).spec.trial == Trial(k=(0, 2, 6), episodes_per_round=2, scored_episodes=3)
+    assert privileged(scenario).spec.trial == scenario.spec.trial
+
+
+class CountsInItself(Learner):
+    def act(self, state, memory, step, explore, rng):
+        self.calls = getattr(self, "calls", 0) + 1
+        return super().act(state, memory, step, explore, rng)
+
+
+class Grows(Learner):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.seen = []
+
+    def adapt(self, state, memory, rollout, rng):
+        self.seen.append(rollout.returns().mean().item())
+        return super().adapt(state, memory, rollout, rng)
+
+
+class SharesInItsClass(Learner):
+    shared = {"push": torch.zeros(1)}  # noqa: RUF012
+
+    def act(self, state, memory, step, explore, rng):
+        self.shared["push"] += step.obs.mean()
+        return super().act(state, memory, step, explore, rng)
+
+
+class OwnGenerator(Learner):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.rng = torch.Generator().manual_seed(0)
+
+    def act(self, state, memory, step, explore, rng):
+        return super().act(state, memory, step, explore, self.rng)
+
+
+@pytest.mark.parametrize(
+    ("cls", "name"),
+    [
+        (CountsInItself, "attribute calls"),
+        (Grows, "attribute seen.0"),
+        (SharesInItsClass, "class attribute shared.push"),
+        (OwnGenerator, "attribute rng"),
+    ],
+)
+def test_an_agent_that_changes_while_it_is_evaluated_is_refused(scenario, cls, name):
+    with pytest.raises(ContractError, match=f"changed the agent's {name}:"):
+        score(make(cls, scenario), scenario)
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (None, "returned None"),
+        ({"seen": np.zeros(3)}, "a leaf of type a numpy array"),
+        ({"push": torch.zeros(3, 1), "seen": object()}, "a leaf of type object"),
+        ([torch.zeros(3), 3], "a leaf of type int"),
+        (torch.zeros(2, 3), r"a tensor of shape \(2, 3\); every leaf must lead with \(3,\)"),
+        (torch.zeros(()), r"a tensor of shape \(\)"),
+    ],
+)
+@pytest.mark.parametrize("method", ["initial_state", "adapt"])
+def test_a_state_that_is_no_tree_of_tensors_of_the_tasks_is_refused(scenario, state, message, method):
+    agent = make(Learner, scenario)
+    setattr(agent, method, lambda *given: state)
+    with pytest.raises(ContractError, match=f"{method} returned .*{message}|{method} {message}"):
+        score(agent, scenario)
+
+
+def test_a_memory_that_does_not_lead_with_tasks_and_instances_is_refused(scenario):
+    agent = make(Learner, scenario)
+    agent.start_episode = lambda state, num_envs: torch.zeros(3)
+    with pytest.raises(ContractError, match=r"start_episode returned a memory with a tensor of shape \(3,\)"):
+        score(agent, scenario)
+
+
+def test_an_agent_without_a_method_is_refused(scenario):
+    class OldFashioned:
+        def act(self, state, step, explore, rng): ...
+
+    with pytest.raises(ContractError, match=r"OldFashioned has no method meta_train\(training\)"):
+        score(OldFashioned(), scenario)

@@ -520,10 +520,11 @@ def test_a_class_that_is_called_as_an_anchor_has_none_of_its_privileges(
     options = cli._parser().parse_args(["train", str(scenario.path), "their_agent:Oracle"])
     run = single_run(options)
     assert run.label == "tiny-v1 oracle-agent 0"
-    assert not run.privileged
+    assert run.played is run.scenario
     assert not run.is_reference
     assert run.budget == SCENARIO["budget"]["meta_train"]
-    assert single_run(cli._parser().parse_args(["train", str(scenario.path), "oracle"])).privileged
+    oracle = single_run(cli._parser().parse_args(["train", str(scenario.path), "oracle"]))
+    assert oracle.played.spec.obs_dim == scenario.spec.obs_dim + 2
 
 
 def test_an_agent_is_found_in_the_present_folder(tmp_path: Path) -> None:

@@ -162,32 +162,32 @@ class Steady(Learner):
 
 
 class ChangesItself(Steady):
-    def act(self, state, step, explore, rng):
+    def act(self, state, memory, step, explore, rng):
         self.push = self.push + 0.1
-        return super().act(state, step, explore, rng)
+        return super().act(state, memory, step, explore, rng)
 
 
 class DrawsElsewhere(Steady):
-    def act(self, state, step, explore, rng):
-        action, state = super().act(state, step, explore, rng)
-        return action + torch.rand_like(action), state
+    def act(self, state, memory, step, explore, rng):
+        action, memory = super().act(state, memory, step, explore, rng)
+        return action + torch.rand_like(action), memory
 
 
 class SharesData(Steady):
-    def adapt(self, state, rollout, rng):
+    def adapt(self, state, memory, rollout, rng):
         return {"push": state["push"] + rollout.reward.mean()}
 
 
 class WritesIntoState(Steady):
-    def adapt(self, state, rollout, rng):
+    def adapt(self, state, memory, rollout, rng):
         state["push"] += 1.0
         return state
 
 
 class WritesIntoRollout(Steady):
-    def adapt(self, state, rollout, rng):
+    def adapt(self, state, memory, rollout, rng):
         rollout.reward.zero_()
-        return super().adapt(state, rollout, rng)
+        return super().adapt(state, memory, rollout, rng)
 
 
 class Forgets(Steady):
@@ -195,9 +195,9 @@ class Forgets(Steady):
         super().__init__(spec, config, seed, device)
         self.bias = torch.rand(1, generator=torch.Generator().manual_seed(seed))
 
-    def act(self, state, step, explore, rng):
-        action, state = super().act(state, step, explore, rng)
-        return action + self.bias, state
+    def act(self, state, memory, step, explore, rng):
+        action, memory = super().act(state, memory, step, explore, rng)
+        return action + self.bias, memory
 
 
 class StateWithoutTasks(Steady):

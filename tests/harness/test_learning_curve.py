@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from bench_kit import make_scenario, toy_run
 from toy_agents import GlobalNoise, Learner
 
+from mrl_bench.errors import MrlBenchError
 from mrl_bench.protocol.learning_curve import PeriodicEvaluation
 from mrl_bench.report.scores import score_scenario
 from mrl_bench.runs.run import Run, execute, train
@@ -18,12 +20,20 @@ from mrl_bench.runs.store import Store
 from mrl_bench.scenario.suite import AgentSpec
 
 
-class Restless(Learner):
-    """Breaks its contract: it changes with all that it sees, and by more than what it sees in training."""
+class LeaksThroughItsClass(Learner):
+    """Breaks its contract in a way that no attribute shows: what any copy of it sees goes into a global."""
 
-    def act(self, state, last, explore, rng):
-        self.push += last.obs.mean()
-        return super().act(state, last, explore, rng)
+    def act(self, state, memory, step, explore, rng):
+        SEEN.append(step.obs.mean())
+        return super().act(state, memory, step, explore, rng)
+
+    def meta_train(self, training):
+        for _ in range(5):
+            training.tasks(2, 2).collect(self.act, self.initial_state(2))
+        self.push = torch.stack(SEEN).sum(0, keepdim=True)
+
+
+SEEN: list[torch.Tensor] = []
 
 
 class Modelling(Learner):
@@ -59,13 +69,15 @@ def trained(run, folder):
     return train(run, Store(folder), lambda *_: None)
 
 
-@pytest.mark.parametrize("cls", [Learner, GlobalNoise, Restless])
+@pytest.mark.parametrize("cls", [Learner, GlobalNoise, LeaksThroughItsClass])
 def test_weights_are_the_same_bytes_with_and_without_periodic_evaluation(
     scenario, tmp_path, monkeypatch, cls
 ):
     run = run_of(scenario, cls)
+    SEEN.clear()
     evaluated = trained(run, tmp_path / "with")
     monkeypatch.setattr(PeriodicEvaluation, "due", lambda self, steps: False)
+    SEEN.clear()
     plain = trained(run, tmp_path / "without")
     assert len(evaluated.learning_curve.env_steps) > len(plain.learning_curve.env_steps) == 1
     assert evaluated.env_steps == plain.env_steps
@@ -88,7 +100,7 @@ def test_evaluations_follow_when_the_steps_have_doubled_and_at_the_end(scenario,
 
 def test_the_last_point_is_the_evaluation_after_the_first_round(scenario, tmp_path):
     evaluation = execute(run_of(scenario, Learner), Store(tmp_path), lambda *_: None)
-    curve, learning = evaluation.curves["test"], evaluation.training.learning_curve
+    curve, learning = evaluation.curves["train"], evaluation.training.learning_curve
     assert learning.k == curve.k[1] == 2
     assert learning.returns[:, -1].tolist() == curve.returns[:, curve.k.index(2)].mean(-1).tolist()
     assert learning.returns[:, 0].tolist() != learning.returns[:, -1].tolist()
@@ -110,8 +122,9 @@ def test_a_learning_curve_grows_with_what_is_learned(scenario, tmp_path):
     (row,) = (row for row in board.splits["test"].rows if row.agent == "learner")
     assert np.all(np.diff(row.learning.env_steps) > 0)
     assert len(row.learning.scores) == len(row.learning.env_steps) > 2
-    assert row.learning.scores[-1].value == pytest.approx(row.scores[1].value)
-    assert all(row.learning is None for row in board.splits["ood"].rows)
+    (trained_on,) = (row for row in board.splits["train"].rows if row.agent == "learner")
+    assert row.learning.scores[-1].value == pytest.approx(trained_on.scores[1].value)
+    assert all(row.learning is None for split in ("train", "ood") for row in board.splits[split].rows)
 
 
 def test_a_failed_simulation_is_counted_in_the_learning_curve(scenario, tmp_path):
@@ -134,22 +147,39 @@ def test_the_last_model_errors_are_part_of_the_result(scenario, tmp_path):
         assert math.isnan(errors["held_out_reward"])
 
 
-def test_the_generators_of_the_process_are_as_they_were(scenario):
-    class Draws(Learner):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
-            torch.rand(3)
-            np.random.rand(3)
+class CannotBeRestored(Learner):
+    def load_state_dict(self, tensors):
+        raise KeyError("push")
 
-    def make_agent():
-        torch.manual_seed(5)
-        np.random.seed(5)
-        return Draws(scenario.family.spec, Learner.Config(), 0, torch.device("cpu"))
 
-    agent = make_agent()
-    torch.manual_seed(1)
-    np.random.seed(1)
-    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
-    PeriodicEvaluation(agent, make_agent, scenario, seed=0, device=torch.device("cpu")).evaluate(1)
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert np.random.get_state()[1].tolist() == before[1]
+def test_an_agent_that_cannot_be_evaluated_fails_in_one_line(scenario, tmp_path):
+    with pytest.raises(MrlBenchError, match="evaluating the learning curve failed: KeyError: 'push'"):
+        trained(run_of(scenario, CannotBeRestored), tmp_path)
+
+
+class Forgets(Learner):
+    """Acts by a number that is not in its weights."""
+
+    def meta_train(self, training):
+        self.bias = 0.3
+
+    def act(self, state, memory, step, explore, rng):
+        action, memory = super().act(state, memory, step, explore, rng)
+        return action + getattr(self, "bias", 0.0), memory
+
+
+def test_weights_that_forget_something_fail_the_run(scenario, tmp_path):
+    evaluation = execute(run_of(scenario, Forgets), Store(tmp_path), lambda *_: None)
+    assert evaluation.error.startswith("ContractError: state_dict leaves something out")
+
+
+def test_no_process_is_left_behind(scenario, tmp_path):
+    trained(run_of(scenario, Learner), tmp_path)
+    assert not multiprocessing.active_children()
+
+
+def test_the_tasks_of_the_learning_curve_are_neither_test_tasks_nor_trained_on(scenario):
+    listed = {tuple(task) for task in scenario.tasks("train").values}
+    assert not listed & {tuple(task) for task in scenario.tasks("test").values}
+    for seed in range(3):
+        assert not listed & {tuple(task) for task in scenario.stream(seed * 2**32, 20_000).values}

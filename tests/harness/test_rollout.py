@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from mrl_bench.protocol.rollout import collect
-from mrl_bench.types import EnvSpec, Rollout, Step, TimeStep
+from mrl_bench.errors import ContractError
+from mrl_bench.protocol import rollout as protocol
+from mrl_bench.types import EnvSpec, Memory, Rollout, Step, TimeStep
 
 B, E, T = 2, 3, 6
 SPEC = EnvSpec(obs_dim=2, act_dim=1, horizon=T, dt=0.1)
@@ -59,25 +62,31 @@ class Scripted:
         pass
 
 
-def still(state: object, step: TimeStep, explore: bool, rng: torch.Generator) -> tuple[Tensor, object]:
-    return torch.zeros(*step.obs.shape[:2], 1), state
+def still(
+    state: object, memory: Memory, step: TimeStep, explore: bool, rng: torch.Generator
+) -> tuple[Tensor, Memory]:
+    return torch.zeros(*step.obs.shape[:2], 1), memory
 
 
 def play(env: Scripted, act: Callable = still, **options: object) -> Rollout:
-    rollout, _ = collect(env, SPEC, act, {}, **({"seed": 5, "noise_seed": 1, "explore": True} | options))
-    return rollout
+    given = {"noise_seed": 1, "explore": True} | options
+    return protocol.play(env, env.reset(5), SPEC, act, {}, (), **given)[0]
 
 
-def noisy(state: object, step: TimeStep, explore: bool, rng: torch.Generator) -> tuple[Tensor, object]:
-    return torch.rand(*step.obs.shape[:2], 1, generator=rng), state
+def noisy(
+    state: object, memory: Memory, step: TimeStep, explore: bool, rng: torch.Generator
+) -> tuple[Tensor, Memory]:
+    return torch.rand(*step.obs.shape[:2], 1, generator=rng), memory
 
 
 def with_action(value: float, instance: tuple[int, int], t: int) -> Callable:
-    def act(state: object, step: TimeStep, explore: bool, rng: torch.Generator) -> tuple[Tensor, object]:
+    def act(
+        state: object, memory: Memory, step: TimeStep, explore: bool, rng: torch.Generator
+    ) -> tuple[Tensor, Memory]:
         action = torch.full((*step.obs.shape[:2], 1), 0.5)
         if step.t == t:
             action[instance] = value
-        return action, state
+        return action, memory
 
     return act
 
@@ -144,35 +153,98 @@ def test_a_rollout_stops_once_every_instance_has_ended() -> None:
 
 def test_no_episode_is_longer_than_the_horizon() -> None:
     env = Scripted()
-    rollout, _ = collect(env, replace(SPEC, horizon=2), still, {}, seed=5, noise_seed=1, explore=False)
+    short = replace(SPEC, horizon=2)
+    rollout, _ = protocol.play(env, env.reset(5), short, still, {}, (), noise_seed=1, explore=False)
     assert env.steps == rollout.reward.shape[2] == 2
 
 
-def test_an_agent_sees_the_step_before_and_hands_on_its_state() -> None:
+def test_an_agent_sees_the_step_before_and_hands_on_its_memory() -> None:
     seen = []
 
-    def act(state: int, step: TimeStep, explore: bool, rng: torch.Generator) -> tuple[Tensor, int]:
-        seen.append(
-            (state, step.t, step.action[0, 0, 0].item(), step.reward[0].tolist(), step.alive[0].tolist())
-        )
-        return torch.full((B, E, 1), float(state)), state + 1
+    def act(
+        state: object, memory: Memory, step: TimeStep, explore: bool, rng: torch.Generator
+    ) -> tuple[Tensor, Memory]:
+        seen.append((memory[0].tolist(), step.t, step.action[0, 0, 0].item(), step.reward[0].tolist()))
+        return memory.float()[..., None], memory + 1
 
-    _, state = collect(Scripted({(0, 1, 1): "terminated"}), SPEC, act, 7, seed=5, noise_seed=1, explore=False)
-    assert state == 7 + T
+    env = Scripted({(0, 1, 1): "terminated"})
+    start = torch.full((B, E), 7)
+    _, memory = protocol.play(env, env.reset(5), SPEC, act, {}, start, noise_seed=1, explore=False)
+    assert memory.tolist() == [[13, 9, 13], [13, 13, 13]]  # that of an ended episode stays
     assert seen[:4] == [
-        (7, 0, 0.0, [0, 0, 0], [1, 1, 1]),
-        (8, 1, 7.0, [1, 1, 1], [1, 1, 1]),
-        (9, 2, 8.0, [1, 1, 1], [1, 0, 1]),
-        (10, 3, 9.0, [1, 0, 1], [1, 0, 1]),
+        ([7, 7, 7], 0, 0.0, [0, 0, 0]),
+        ([8, 8, 8], 1, 7.0, [1, 1, 1]),
+        ([9, 9, 9], 2, 8.0, [1, 1, 1]),
+        ([10, 9, 10], 3, 9.0, [1, 0, 1]),
     ]
+
+
+def test_memory_is_frozen_even_if_act_writes_into_it() -> None:
+    def act(
+        state: object, memory: Memory, step: TimeStep, explore: bool, rng: torch.Generator
+    ) -> tuple[Tensor, Memory]:
+        memory["steps"] += 1
+        return torch.zeros(B, E, 1), memory
+
+    env = Scripted({(1, 2, 0): "terminated"})
+    start = {"steps": torch.zeros(B, E)}
+    _, memory = protocol.play(env, env.reset(5), SPEC, act, {}, start, noise_seed=1, explore=False)
+    assert memory["steps"].tolist() == [[T, T, T], [T, T, 1]]
+    assert not start["steps"].any()
+
+
+@pytest.mark.parametrize(
+    "after", [(), torch.zeros(B, E, 2), torch.zeros(B, E, dtype=torch.int64), [torch.zeros(B, E)], None, 1]
+)
+def test_a_memory_of_another_form_is_refused(after: Memory) -> None:
+    env = Scripted()
+    with pytest.raises(ContractError, match="act returned a memory of another form"):
+        protocol.play(
+            env,
+            env.reset(5),
+            SPEC,
+            lambda *given: (torch.zeros(B, E, 1), after),
+            {},
+            torch.zeros(B, E),
+            noise_seed=1,
+            explore=False,
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bfloat16, torch.float64, torch.bool])
+def test_actions_of_other_real_dtypes_are_converted(dtype: torch.dtype) -> None:
+    rollout = play(Scripted(), lambda *given: (torch.ones(B, E, 1, dtype=dtype), ()))
+    assert rollout.action.dtype == torch.float32
+    assert (rollout.action == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (torch.zeros(B, E, 1), "act must return (action, memory), and returned Tensor"),
+        (None, "act must return (action, memory), and returned NoneType"),
+        ((np.zeros((B, E, 1)), ()), "act must return its action as a tensor, and returned a numpy array"),
+        ((torch.zeros(B, E, 1, dtype=torch.complex64), ()), "act returned complex actions"),
+    ],
+)
+def test_what_is_no_action_is_refused(returned: object, message: str) -> None:
+    with pytest.raises(ContractError, match=re.escape(message)):
+        play(Scripted(), lambda *given: returned)
+
+
+def test_a_strict_rollout_refuses_an_action_that_is_not_finite() -> None:
+    with pytest.raises(ContractError, match="an action that is not finite at t = 2"):
+        play(Scripted(), with_action(math.nan, (1, 0), t=2), strict=True)
 
 
 def test_explore_reaches_the_agent() -> None:
     seen = set()
 
-    def act(state: object, step: TimeStep, explore: bool, rng: torch.Generator) -> tuple[Tensor, object]:
+    def act(
+        state: object, memory: Memory, step: TimeStep, explore: bool, rng: torch.Generator
+    ) -> tuple[Tensor, Memory]:
         seen.add(explore)
-        return still(state, step, explore, rng)
+        return still(state, memory, step, explore, rng)
 
     play(Scripted(), act, explore=True)
     assert seen == {True}
@@ -182,10 +254,14 @@ def test_explore_reaches_the_agent() -> None:
 
 @pytest.mark.parametrize("shape", [(B, E), (B, 1, 1), (B, E, 2), (1, 1, 1), (B * E, 1), ()])
 def test_actions_of_a_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
-    def act(state: object, step: TimeStep, explore: bool, rng: torch.Generator) -> tuple[Tensor, object]:
-        return torch.zeros(shape), state
+    def act(
+        state: object, memory: Memory, step: TimeStep, explore: bool, rng: torch.Generator
+    ) -> tuple[Tensor, Memory]:
+        return torch.zeros(shape), memory
 
-    with pytest.raises(ValueError, match=r"act returned actions of shape .*, not \(2, 3, 1\)"):
+    with pytest.raises(
+        ContractError, match=r"act returned actions of shape .*, not \(B, E, A\) = \(2, 3, 1\)"
+    ):
         play(Scripted(), act)
 
 
@@ -204,11 +280,13 @@ def test_the_noise_seed_does_not_move_the_starts() -> None:
 
 
 def test_an_agent_that_writes_into_its_input_changes_no_record() -> None:
-    def act(state: object, step: TimeStep, explore: bool, rng: torch.Generator) -> tuple[Tensor, object]:
-        action, state = noisy(state, step, explore, rng)
+    def act(
+        state: object, memory: Memory, step: TimeStep, explore: bool, rng: torch.Generator
+    ) -> tuple[Tensor, Memory]:
+        action, memory = noisy(state, memory, step, explore, rng)
         for tensor in (step.obs, step.action, step.reward, step.alive):
             tensor.fill_(1e6)
-        return action, state
+        return action, memory
 
     events = {(0, 0, 2): "terminated"}
     wanted, got = play(Scripted(events), noisy), play(Scripted(events), act)
@@ -219,7 +297,9 @@ def test_an_agent_that_writes_into_its_input_changes_no_record() -> None:
 def test_nothing_is_recorded_for_differentiation() -> None:
     weight = torch.ones(1, requires_grad=True)
 
-    def act(state: object, step: TimeStep, explore: bool, rng: torch.Generator) -> tuple[Tensor, object]:
-        return step.obs[..., :1] * weight, state
+    def act(
+        state: object, memory: Memory, step: TimeStep, explore: bool, rng: torch.Generator
+    ) -> tuple[Tensor, Memory]:
+        return step.obs[..., :1] * weight, memory
 
     assert not play(Scripted(), act).action.requires_grad

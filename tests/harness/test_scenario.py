@@ -7,11 +7,22 @@ import time
 
 import numpy as np
 import pytest
+import torch
+from bench_kit import make_scenario
 from yaml_kit import edited, marked, mutant
 
 from mrl_bench.errors import SourceError, UsageError
+from mrl_bench.family import HasMetrics
 from mrl_bench.keyed_random import uniforms
-from mrl_bench.scenario import Budget, Protocol, find_scenario, list_scenarios, load_scenario, scenarios_dir
+from mrl_bench.scenario import (
+    Budget,
+    Protocol,
+    find_scenario,
+    list_scenarios,
+    load_scenario,
+    privileged,
+    scenarios_dir,
+)
 from mrl_bench.scenario import scenario as scenario_module
 
 GOOD = """\
@@ -116,7 +127,9 @@ def test_a_value_depends_on_its_address_alone(toy):
     scenario = toy()
     many = scenario.stream(0, 60).values
     np.testing.assert_array_equal(scenario.stream(17, 5).values, many[17:22])
-    np.testing.assert_array_equal(scenario.tasks("train", 30).values, many[:30])
+    few, more = (scenario.tasks("train", count).values for count in (30, 60))
+    np.testing.assert_array_equal(few, more[:30])
+    assert not {tuple(task) for task in more} & {tuple(task) for task in many}  # no seed trains on the list
     other = toy({"sign: {choice: [-1, 1]}": "delay: {choice: [1, 2]}"})
     np.testing.assert_array_equal(other.stream(0, 60).column("gain"), scenario.stream(0, 60).column("gain"))
     longer = toy({"count: 21": "count: 40"}).tasks("test")
@@ -200,26 +213,51 @@ def test_a_parameter_by_name_is_drawn_as_it_is_by_pattern(toy):
 def test_features_scale_what_varies_in_training(toy):
     scenario = toy({"body_mass[head]: 1.5": "body_mass[head]: {log_uniform: [0.5, 2]}"})
     stream = scenario.stream(0, 200)
-    features = scenario.features(stream)  # gain, sign, body_mass[head]
+    features = privileged(scenario).family.features(stream)  # gain, sign, body_mass[head]
     assert features.shape == (200, 3)
     assert np.abs(features).max() <= 1.0
     np.testing.assert_allclose(features[:, 0], (stream.column("gain") - 3.5) / 1.5)
     np.testing.assert_array_equal(features[:, 1], stream.column("sign"))
     np.testing.assert_allclose(features[:, 2], np.log2(stream.column("body_mass[head]")))
-    assert (scenario.features(scenario.tasks("ood"))[:, 0] > 1.0).all()
+    assert (privileged(scenario).family.features(scenario.tasks("ood"))[:, 0] > 1.0).all()
 
 
 def test_features_know_parameters_that_vary_only_out_of_distribution(toy):
     scenario = toy({"{gain: {uniform: [5, 8]}}": "{'body_mass[foot]': {uniform: [4, 5]}}"})
-    assert scenario.features(scenario.tasks("test")).shape == (21, 3)
-    foot = scenario.features(scenario.tasks("ood"))[:, 2]
+    assert privileged(scenario).family.features(scenario.tasks("test")).shape == (21, 3)
+    foot = privileged(scenario).family.features(scenario.tasks("ood"))[:, 2]
     assert len(np.unique(foot)) == 8
     assert np.abs(foot).max() <= 1
 
 
+def test_features_know_a_parameter_that_is_constant_in_training_and_another_in_ood(tmp_path):
+    """Without it, the oracle of this scenario had a return of 15.9 on ood tasks instead of 100."""
+    scenario = make_scenario(
+        tmp_path,
+        params={"gravity": {"uniform": [7, 12]}},
+        splits={"test": {"count": 3}, "ood": {"count": 2, "params": {"wiring": -1}}},
+    )
+    features = {
+        split: privileged(scenario).family.features(scenario.tasks(split)) for split in scenario.splits
+    }
+    assert features["test"].shape == (3, 2)
+    assert features["test"][:, 0].tolist() == features["train"][:, 0].tolist() == [1, 1, 1]
+    assert features["ood"][:, 0].tolist() == [-1, -1]
+
+
+def test_a_privileged_scenario_has_the_digest_and_the_methods_of_the_plain_one(tmp_path):
+    scenario = find_scenario("drive-steering-v1")
+    seen, tasks = privileged(scenario), scenario.tasks("test")
+    assert seen.digest == scenario.digest
+    env = seen.family.make(tasks, 1, torch.device("cpu"))
+    assert isinstance(env, HasMetrics)
+    assert env.reset(0).shape[-1] == seen.spec.obs_dim > scenario.spec.obs_dim
+    env.close()
+
+
 def test_the_oracle_trains_on_both_distributions_and_on_no_listed_task(toy):
     scenario = toy()
-    tasks = scenario.privileged_stream(0, 60)
+    tasks = privileged(scenario).stream(0, 60)
     outside = tasks.column("gain") > 5
     assert 20 <= outside.sum() <= 40
     np.testing.assert_array_equal(tasks.values[~outside], scenario.stream(0, 60).values[~outside])
@@ -493,7 +531,7 @@ def test_every_scenario_loads_by_id_and_by_path(name):
     assert scenario.id == name
     assert load_scenario(scenario.path).digest == scenario.digest
     assert len(scenario.tasks("test")) >= 10  # rand-params, as published, has 10
-    assert np.isfinite(scenario.features(scenario.stream(0, 5))).all()
+    assert np.isfinite(privileged(scenario).family.features(scenario.stream(0, 5))).all()
 
 
 def test_scenarios_are_found_or_the_nearest_is_named():

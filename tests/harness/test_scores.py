@@ -228,8 +228,14 @@ def learner(env_steps, scores, seed=0, failed=None):
     return run("a", scored([0.5] * 4), seed, training=TrainingResult(int(env_steps[-1]), found))
 
 
+def on_train_too(evaluation):
+    """The evaluation with the curve of the test split on the train split as well, if it has one."""
+    curves = dict(evaluation.curves)
+    return dataclasses.replace(evaluation, curves=curves | {"train": curves["test"]} if curves else {})
+
+
 def learning(*runs):
-    return row(score_scenario([*references(), *runs]), "a").learning
+    return row(score_scenario([on_train_too(each) for each in (*references(), *runs)]), "a").learning
 
 
 def test_steps_to_60_lie_between_two_periodic_evaluations_on_a_logarithmic_axis():
@@ -272,7 +278,7 @@ def test_a_broken_periodic_evaluation_and_a_failed_seed_score_no_better_than_ran
 
 def test_there_is_no_learning_curve_where_nothing_was_recorded():
     learned = dataclasses.replace(learner([100], [0.5]), curves=two_splits([0.5] * 4, [0.5] * 4))
-    scenario_scores = score_scenario([*with_ood(), learned])
+    scenario_scores = score_scenario([on_train_too(each) for each in (*with_ood(), learned)])
     assert row(scenario_scores, "a").learning is not None
     assert row(scenario_scores, "a", "ood").learning is None
     assert row(scenario_scores, "oracle").learning is None

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from bench_kit import make_scenario, make_training
+from mrl_tasks.cartpole import CartPole
 
-from mrl_bench.errors import BudgetSpent
-from mrl_bench.protocol.privileged import make_env
+from mrl_bench.errors import BudgetSpent, ContractError
+from mrl_bench.protocol.training import StepCount
+from mrl_bench.scenario import privileged
 
 CPU = torch.device("cpu")
 
@@ -17,13 +19,13 @@ def scenario(tmp_path):
     return make_scenario(tmp_path)
 
 
-def push(state, last, explore, rng):
-    return 2 * torch.rand(*last.obs.shape[:2], 1, generator=rng) - 1, state
+def push(state, memory, step, explore, rng):
+    return 2 * torch.rand(*step.obs.shape[:2], 1, generator=rng) - 1, memory
 
 
-def broken_after_two(state, last, explore, rng):
-    action, state = push(state, last, explore, rng)
-    return (action / 0 if last.t == 2 else action), state
+def broken_after_two(state, memory, step, explore, rng):
+    action, memory = push(state, memory, step, explore, rng)
+    return (action / 0 if step.t == 2 else action), memory
 
 
 def test_steps_are_the_sum_of_the_masks(scenario):
@@ -47,17 +49,46 @@ def test_a_step_that_breaks_down_was_a_step_too(scenario):
     assert training.steps == int(rollout.mask.sum()) + 4 == 12
 
 
-def test_a_collection_that_starts_with_some_left_is_finished_and_no_other_starts(scenario):
-    training = make_training(scenario, budget=1)
-    tasks = training.tasks(2, 2)
-    tasks.collect(push, {})
+def collect_for_ever(tasks):
+    for _ in range(1001):
+        tasks.collect(push, {})
+
+
+@pytest.mark.parametrize("budget", [1, 3, 4, 7, 100, 101, 1000])
+@pytest.mark.parametrize(("count", "episodes"), [(1, 1), (2, 2), (50, 3), (2000, 1)])
+def test_a_collection_ends_before_the_step_that_exceeds_the_budget(scenario, budget, count, episodes):
+    training = make_training(scenario, budget=budget)
+    tasks = training.tasks(count, episodes)
+    with pytest.raises(BudgetSpent, match=f"the budget of {budget} env steps is used up"):
+        collect_for_ever(tasks)
+    assert training.steps <= budget
+    assert training.steps > budget - count * episodes  # not even one more step of all of them fitted in
+    assert training.left == 0
     steps = training.steps
-    assert steps > 1
-    assert training.left < 0
-    for again in (tasks, training.tasks(2, 2)):
-        with pytest.raises(BudgetSpent, match="budget of 1 env steps"):
+    for again in (tasks, training.tasks(1, 1)):  # even if it would fit in
+        with pytest.raises(BudgetSpent):
             again.collect(push, {})
     assert training.steps == steps
+
+
+@pytest.mark.parametrize(("count", "episodes"), [(0, 1), (1, 0), (2.5, 1), (1, "2"), (-1, 1), (True, 1)])
+def test_what_is_no_number_of_tasks_or_episodes_is_refused(scenario, count, episodes):
+    with pytest.raises(ContractError, match="must be a whole number of at least 1, not"):
+        make_training(scenario).tasks(count, episodes)
+
+
+def test_steps_are_counted_exactly_whenever_the_total_is_read():
+    generator = torch.Generator().manual_seed(0)
+    steps, wanted = StepCount(200), 0
+    for number in range(1000):
+        alive = torch.rand(3, 4, generator=generator) < 0.3
+        try:
+            steps.spend(alive)
+        except BudgetSpent:
+            break
+        wanted += int(alive.sum())
+        assert number % 3 or steps.total == wanted
+    assert steps.total == wanted <= 200 < wanted + int(alive.sum())
 
 
 @pytest.fixture
@@ -65,11 +96,13 @@ def drawn(monkeypatch):
     """The tasks that a training hands out, (B, P), which it shows to no agent."""
     kept = []
 
-    def spy(scenario, batch, *rest):
-        kept.append(batch.values)
-        return make_env(scenario, batch, *rest)
+    make = CartPole.make
 
-    monkeypatch.setattr("mrl_bench.protocol.training.make_env", spy)
+    def spy(family, batch, *rest):
+        kept.append(batch.values)
+        return make(family, batch, *rest)
+
+    monkeypatch.setattr(CartPole, "make", spy)
 
     def draw(training, count):
         training.tasks(count, 1)
@@ -111,9 +144,7 @@ def test_training_seeds_meet_other_starts_and_noise(scenario):
 
 
 def test_parameters_are_seen_by_the_oracle_alone(scenario):
-    plain, oracle = (
-        make_training(scenario, privileged=privileged).tasks(3, 2) for privileged in (False, True)
-    )
+    plain, oracle = (make_training(played).tasks(3, 2) for played in (scenario, privileged(scenario)))
     blind, seeing = (tasks.collect(push, {})[0] for tasks in (plain, oracle))
     size = scenario.family.spec.obs_dim
     assert blind.obs.shape[-1] == size

@@ -147,10 +147,7 @@ def make_training(
     scenario: Scenario,
     budget: int = 1000,
     seed: int = 0,
-    privileged: bool = False,
     log: Log = lambda values, step: None,
 ) -> BudgetedTraining:
     """Meta-training on the CPU, by default without a log."""
-    return BudgetedTraining(
-        scenario, budget=budget, seed=seed, device=torch.device("cpu"), privileged=privileged, log=log
-    )
+    return BudgetedTraining(scenario, budget=budget, seed=seed, device=torch.device("cpu"), log=log)

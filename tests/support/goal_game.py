@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from mrl_bench.agent import Act
-from mrl_bench.errors import BudgetSpent
-from mrl_bench.protocol.rollout import collect
-from mrl_bench.types import EnvSpec, Rollout, State, Step
+from mrl_bench.protocol.rollout import play
+from mrl_bench.protocol.training import StepCount
+from mrl_bench.types import EnvSpec, Memory, Rollout, State, Step
 
 
 def goal_spec(horizon: int) -> EnvSpec:
@@ -48,38 +48,44 @@ class GoalTraining:
     """Meta-training on the game; see `mrl_bench.agent.Training`."""
 
     def __init__(self, budget: int, horizon: int = 1) -> None:
-        self.budget, self.steps, self.spec = budget, 0, goal_spec(horizon)
+        self.budget, self.spec, self.count = budget, goal_spec(horizon), StepCount(budget)
         self.collections = 0
         self.logged: list[Mapping[str, float | Tensor]] = []
 
     @property
-    def left(self) -> int:
-        return self.budget - self.steps
+    def steps(self) -> int:
+        return self.count.total
 
-    def tasks(self, count: int, episodes: int) -> _GoalTasks:
-        return _GoalTasks(self, GoalGame(count, episodes))
+    @property
+    def left(self) -> int:
+        return 0 if self.count.closed else self.budget - self.steps
+
+    def tasks(self, count: int, episodes: int) -> GameTasks:
+        return GameTasks(self, GoalGame(count, episodes))
 
     def log(self, values: Mapping[str, float | Tensor]) -> None:
         self.logged.append(values)
 
 
-class _GoalTasks:
+class GameTasks:
     def __init__(self, training: GoalTraining, game: GoalGame) -> None:
         self._training, self._game = training, game
 
-    def collect(self, act: Act, state: State, explore: bool = True) -> tuple[Rollout, State]:
+    def collect(
+        self, act: Act, state: State, memory: Memory = (), explore: bool = True
+    ) -> tuple[Rollout, Memory]:
         training = self._training
-        if training.left <= 0:
-            raise BudgetSpent("no env steps are left")
         training.collections += 1
-        rollout, state = collect(
+        result = play(
             self._game,
+            self._game.reset(training.collections),
             training.spec,
             act,
             state,
-            seed=training.collections,
+            memory,
             noise_seed=training.collections,
             explore=explore,
+            spend=training.count.spend,
         )
-        training.steps += int(rollout.mask.sum())
-        return rollout, state
+        assert training.count.total  # is read here, where the harness may wait for the device
+        return result

@@ -20,7 +20,7 @@ import torch
 from torch import Generator, Tensor
 
 from mrl_bench.agent import Training
-from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
+from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,17 @@ class Learner:
     def initial_state(self, num_tasks: int) -> State:
         return {"push": self.push.expand(num_tasks, -1).clone()}
 
-    def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
+    def start_episode(self, state: State, num_envs: int) -> Memory:
+        return ()
+
+    def act(
+        self, state: State, memory: Memory, step: TimeStep, explore: bool, rng: Generator
+    ) -> tuple[Tensor, Memory]:
         shape = (*step.obs.shape[:2], self.spec.act_dim)
         noise = torch.rand(shape, generator=rng, device=step.obs.device) - 0.5
-        return (state["push"][:, None] + noise * (1.0 if explore else 0.1) - step.obs[..., 2:3]), state
+        return (state["push"][:, None] + noise * (1.0 if explore else 0.1) - step.obs[..., 2:3]), memory
 
-    def adapt(self, state: State, rollout: Rollout, rng: Generator) -> State:
+    def adapt(self, state: State, memory: Memory, rollout: Rollout, rng: Generator) -> State:
         return {"push": state["push"] + rollout.action.mean((1, 2))}
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -75,9 +80,11 @@ class Learner:
 class GlobalNoise(Learner):
     """Draws from the global generators, as third-party agents may."""
 
-    def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
-        action, state = super().act(state, step, explore, rng)
-        return action + 0.1 * torch.randn_like(action), state
+    def act(
+        self, state: State, memory: Memory, step: TimeStep, explore: bool, rng: Generator
+    ) -> tuple[Tensor, Memory]:
+        action, memory = super().act(state, memory, step, explore, rng)
+        return action + 0.1 * torch.randn_like(action), memory
 
 
 class Raises(Learner):
@@ -87,25 +94,31 @@ class Raises(Learner):
 
 
 class WrongShape(Learner):
-    def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
-        action, state = super().act(state, step, explore, rng)
-        return action.repeat(1, 1, 2), state
+    def act(
+        self, state: State, memory: Memory, step: TimeStep, explore: bool, rng: Generator
+    ) -> tuple[Tensor, Memory]:
+        action, memory = super().act(state, memory, step, explore, rng)
+        return action.repeat(1, 1, 2), memory
 
 
 class NotFinite(Learner):
-    def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
-        action, state = super().act(state, step, explore, rng)
-        return action / 0, state
+    def act(
+        self, state: State, memory: Memory, step: TimeStep, explore: bool, rng: Generator
+    ) -> tuple[Tensor, Memory]:
+        action, memory = super().act(state, memory, step, explore, rng)
+        return action / 0, memory
 
 
 class Writes(Learner):
     """Writes into all of its inputs."""
 
-    def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
-        action, state = super().act(state, step, explore, rng)
+    def act(
+        self, state: State, memory: Memory, step: TimeStep, explore: bool, rng: Generator
+    ) -> tuple[Tensor, Memory]:
+        action, memory = super().act(state, memory, step, explore, rng)
         for tensor in (step.obs, step.action, step.reward, step.alive):
             tensor.fill_(1e6)
-        return action, state
+        return action, memory
 
 
 class Exits(Learner):
@@ -129,10 +142,12 @@ class KilledOnce(Learner):
     def initial_state(self, num_tasks: int) -> State:
         return super().initial_state(num_tasks) | {"unadapted": torch.ones(num_tasks)}
 
-    def act(self, state: State, step: TimeStep, explore: bool, rng: Generator) -> tuple[Tensor, State]:
+    def act(
+        self, state: State, memory: Memory, step: TimeStep, explore: bool, rng: Generator
+    ) -> tuple[Tensor, Memory]:
         if not explore and step.t == 0 and "unadapted" in state and self.note():
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().act(state, step, explore, rng)
+        return super().act(state, memory, step, explore, rng)
 
 
 class Hangs(Learner):
@@ -177,7 +192,7 @@ class Greedy(Learner):
         tasks = training.tasks(2, 2)
         public = {name for thing in (training, tasks) for name in dir(thing) if not name.startswith("_")}
         came += sorted(
-            public - {"budget", "steps", "left", "tasks", "log", "collect", "played", "next_seeds"}
+            public - {"budget", "steps", "left", "tasks", "log", "collect", "played", "next_seeds", "spend"}
         )
         Path(self.config.file).write_text(" ".join(came))
         rollout, _ = tasks.collect(self.act, self.initial_state(2))

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mrl_bench.errors import UsageError
 from mrl_bench.keyed_random import uniforms
-from mrl_bench.protocol.rollout import collect
-from mrl_bench.types import Rollout, State, Step, TaskBatch, TimeStep
+from mrl_bench.protocol.rollout import play as play_episode
+from mrl_bench.types import Memory, Rollout, State, Step, TaskBatch, TimeStep
 
 CPU = torch.device("cpu")
 DOUBLE = torch.float64
@@ -215,14 +215,16 @@ def test_a_broken_state_fails_in_its_step_and_earns_nothing(entry: int, poison: 
                 self.state[entry, 0, 1] = poison
             return super().step(action)
 
-    def act(state: State, step: TimeStep, explore: bool, rng: torch.Generator) -> tuple[Tensor, State]:
-        return balance(step.obs)[..., None], state
+    def act(
+        state: State, memory: Memory, step: TimeStep, explore: bool, rng: torch.Generator
+    ) -> tuple[Tensor, Memory]:
+        return balance(step.obs)[..., None], memory
 
     family = CartPole(horizon=20)
 
     def play(kind: type[CartPoleEnv]) -> Rollout:
         env = kind(family, tasks(family, {}, {}), 2, CPU)
-        return collect(env, family.spec, act, None, seed=0, noise_seed=0, explore=False)[0]
+        return play_episode(env, env.reset(0), family.spec, act, {}, (), noise_seed=0, explore=False)[0]
 
     sound, broken = play(CartPoleEnv), play(Poisoned)
     assert broken.failed.tolist() == [[False, True], [False, False]]

@@ -12,24 +12,23 @@ from mrl_tasks.driving.metrics import REPORTED
 
 from mrl_bench.agent import MetaAgent
 from mrl_bench.protocol.adaptation import evaluate
-from mrl_bench.protocol.privileged import agent_spec
 from mrl_bench.results import Curve
-from mrl_bench.scenario import find_scenario, list_scenarios
+from mrl_bench.scenario import find_scenario, list_scenarios, privileged
 
 CPU = torch.device("cpu")
 DRIVING = [name for name in list_scenarios() if name.startswith("drive-")]
 
 
-@pytest.mark.parametrize("privileged", [False, True])
+@pytest.mark.parametrize("oracle", [False, True])
 @pytest.mark.parametrize("name", DRIVING)
-def test_a_scenario_is_played_and_measured(name: str, privileged: bool) -> None:
-    scenario = find_scenario(name)
+def test_a_scenario_is_played_and_measured(name: str, oracle: bool) -> None:
+    scenario = privileged(find_scenario(name)) if oracle else find_scenario(name)
     scenario = replace(
         scenario,
         protocol=replace(scenario.protocol, k=(0, scenario.protocol.episodes_per_round), scored_episodes=2),
     )
-    agent: MetaAgent = RandomAgent(agent_spec(scenario, privileged), RandomAgent.Config(), 0, CPU)
-    curve = evaluate(agent, scenario, "ood", seed=0, device=CPU, privileged=privileged)
+    agent: MetaAgent = RandomAgent(scenario.spec, RandomAgent.Config(), 0, CPU)
+    curve = evaluate(agent, scenario, "ood", seed=0, device=CPU)
     assert (curve.failed == 0).all()
     assert set(curve.metrics) == {"driving_score", "success", "collisions", "distance"}
     for values in curve.metrics.values():

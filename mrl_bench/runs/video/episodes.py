@@ -7,22 +7,20 @@ of task 0 do there.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 
-from mrl_bench import registry
 from mrl_bench.agent import MetaAgent
 from mrl_bench.errors import UsageError
-from mrl_bench.family import Param, Renderable, TaskFamily
+from mrl_bench.family import Renderable
 from mrl_bench.protocol.adaptation import Adaptation
-from mrl_bench.protocol.privileged import agent_spec, make_env
-from mrl_bench.runs.run import Run
+from mrl_bench.runs.run import Run, make_agent
 from mrl_bench.runs.video.find import Weights
+from mrl_bench.scenario import Scenario
 from mrl_bench.types import EnvSpec, Step, TaskBatch
 
 if TYPE_CHECKING:
@@ -80,21 +78,18 @@ def record_episodes(run: Run, weights: Weights, task: int, k: int, camera: Camer
         UsageError: the family cannot render, or the weights do not fit the agent.
         MissingPart: a package that the family renders with is not installed.
     """
-    torch.manual_seed(run.seed)  # for agents that draw from the global generator
     device, protocol = torch.device("cpu"), run.scenario.protocol
     agent, tasks = load_agent(run, weights), run.scenario.tasks("test")
     tasks = TaskBatch(tasks.names, tasks.values[task : task + 1])
-    family = _RecordedFamily(run.scenario.family)
-    scored_env = make_env(replace(run.scenario, family=family), tasks, 1, device, run.privileged)
-    adapt_env = make_env(run.scenario, tasks, protocol.episodes_per_round, device, run.privileged)
-    (recorder,) = family.made
-    adaptation = Adaptation(agent, run.scenario, "test", run.seed, device, run.privileged)
+    recorder = _recorder(run.played, tasks, device)
+    adaptation = Adaptation(agent, run.played, "test", run.seed, device)
+    adapt_env = adaptation.make_adapt_env(tasks)
     episodes = []
     for checkpoint in adaptation.checkpoints(adapt_env, 1, (0, k // protocol.episodes_per_round)):
         recorder.episode = Episode(checkpoint.round * protocol.episodes_per_round, camera)
-        adaptation.score(scored_env, checkpoint)
+        adaptation.score(recorder, checkpoint)
         episodes.append(recorder.episode)
-    scored_env.close()
+    recorder.close()
     adapt_env.close()
     return episodes
 
@@ -105,8 +100,7 @@ def load_agent(run: Run, weights: Weights) -> MetaAgent:
     Raises:
         UsageError: the weights do not fit.
     """
-    cls, spec = registry.find("agent", run.agent.agent), agent_spec(run.scenario, run.privileged)
-    agent: MetaAgent = cls(spec, run.config, run.seed, torch.device("cpu"))
+    agent = make_agent(run, "cpu")
     try:
         agent.load_state_dict(dict(weights))
     except (RuntimeError, KeyError, ValueError) as error:
@@ -120,6 +114,15 @@ def describe_task(tasks: TaskBatch, task: int) -> str:
     differ = np.ptp(tasks.values, axis=0) > 0
     named = zip(tasks.names, tasks.values[task].tolist(), differ.tolist(), strict=True)
     return ", ".join(f"{name} {value:.3g}" for name, value, varies in named if varies)
+
+
+def _recorder(scenario: Scenario, tasks: TaskBatch, device: torch.device) -> _Recorder:
+    """One environment instance of a task, whose episodes can be recorded."""
+    env = scenario.family.make(tasks, 1, device)
+    if not isinstance(env, Renderable):
+        name = scenario.family_name
+        raise UsageError(f"family {name} cannot render: see Renderable in mrl_bench/family.py")
+    return _Recorder(env, scenario.spec)
 
 
 class _Recorder:
@@ -150,33 +153,3 @@ class _Recorder:
 
     def close(self) -> None:
         self._env.close()
-
-
-@dataclass(frozen=True)
-class _RecordedFamily:
-    """A family whose environments are recorded. `make_env` can wrap them for the oracle as usual."""
-
-    family: TaskFamily
-    made: list[_Recorder] = field(default_factory=list)
-
-    @property
-    def params(self) -> Mapping[str, Param]:
-        return self.family.params
-
-    @property
-    def spec(self) -> EnvSpec:
-        return self.family.spec
-
-    @property
-    def simulator(self) -> str:
-        return self.family.simulator
-
-    def make(
-        self, tasks: TaskBatch, episodes: int, device: torch.device, dtype: torch.dtype | None = None
-    ) -> _Recorder:
-        env = self.family.make(tasks, episodes, device, dtype)
-        if not isinstance(env, Renderable):
-            name = type(self.family).__name__
-            raise UsageError(f"family {name} cannot render: see Renderable in mrl_bench/family.py")
-        self.made.append(_Recorder(env, self.spec))
-        return self.made[-1]
