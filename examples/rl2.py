@@ -25,13 +25,14 @@ from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
 
 @dataclass(frozen=True)
 class RL2Config:
+    env_steps: int = 1_500_000  # largest number of env steps of meta-training, within the scenario's budget
     hidden_size: int = 64  # of the recurrent layer: all that the agent can know of a task
     head_size: int = 64  # hidden units of the policy's head, and of the value's
     action_std: float = 0.6  # initial standard deviation of the actions
     meta_batch_size: int = 30  # tasks in a batch, each with one trial
-    gamma: float = 0.98  # discount factor of one control step
+    gamma: float = 0.98  # discount factor of one control step, below 1
     gae_lambda: float = 0.95  # lambda of the generalised advantage estimate
-    learning_rate: float = 3e-3  # learning rate of Adam; it falls linearly over the budget, to 2 %
+    learning_rate: float = 3e-3  # learning rate of Adam; it falls linearly over the training, to 2 %
     epochs: int = 6  # passes over a batch
     num_minibatches: int = 8  # minibatches in a pass, of whole trials
     clip_coef: float = 0.2  # clipping range of the probability ratio
@@ -71,7 +72,7 @@ class RecurrentPolicy(nn.Module):
 
 
 class RL2:
-    """State of a task: the hidden state (B, H), and how the last episode ended, which the next one reads at t = 0."""
+    """The state of B tasks: the hidden state (B, H), and how the last episode ended (B, A + 2); see `_outcome`."""
 
     Config = RL2Config
     sequential = True
@@ -95,18 +96,18 @@ class RL2:
 
     def initial_state(self, num_tasks: int) -> State:
         hidden = torch.zeros(num_tasks, self.config.hidden_size, device=self.device)
-        return {"hidden": hidden, "ending": hidden.new_zeros(num_tasks, self.spec.act_dim + 2)}
+        return hidden, hidden.new_zeros(num_tasks, self.spec.act_dim + 2)
 
     def start_episode(self, state: State, num_envs: int) -> Tensor:
-        return state["hidden"][:, None].repeat(1, num_envs, 1)  # (B, E, H)
+        return state[0][:, None].repeat(1, num_envs, 1)  # (B, E, H)
 
     @torch.no_grad()
     def act(
         self, state: State, memory: Tensor, step: TimeStep, explore: bool, rng: Generator
     ) -> tuple[Tensor, Tensor]:
         before = _outcome(step.action, step.reward)
-        if step.t == 0:
-            before = state["ending"][:, None].expand_as(before)
+        if step.t == 0:  # the episode goes on from the one before
+            before = state[1][:, None].expand_as(before)
         policy, _, memory = self.net(self._inputs(step.obs, before)[:, :, None], memory)
         action = policy.mean[:, :, 0]
         if explore:
@@ -117,7 +118,7 @@ class RL2:
     def adapt(self, state: State, memory: Tensor, rollout: Rollout, rng: Generator) -> State:
         outcomes = _outcome(rollout.action, rollout.reward, over=1.0)[:, 0]  # (B, T, A + 2)
         last = rollout.lengths()[:, 0].long().clamp(min=1) - 1
-        return {"hidden": memory[:, 0], "ending": outcomes[torch.arange(len(last)), last]}
+        return memory[:, 0], outcomes[torch.arange(len(last)), last]
 
     def state_dict(self) -> dict[str, Tensor]:
         return {name: weight.detach() for name, weight in self.net.state_dict().items()}
@@ -142,9 +143,7 @@ class RL2:
             states.append(self.adapt(states[-1], memory, rollout, self.shuffle))
             rollouts.append(rollout)
         joined = _in_a_row(rollouts)
-        hidden, ending = (
-            torch.stack([state[key] for state in states[:-1]], 1) for key in ("hidden", "ending")
-        )
+        hidden, ending = (torch.stack(series, 1) for series in zip(*states[:-1], strict=True))
         before = torch.cat([ending[:, :, None], _outcome(joined.action, joined.reward)], 2)
         return joined, self._inputs(joined.obs, before), hidden
 
@@ -158,9 +157,10 @@ class RL2:
         """
         config, mask = self.config, rollout.mask
         with torch.no_grad():
-            policy, value, _ = self.net(inputs, hidden)
-            old = _log_prob(policy, rollout.action)
-            value = value / (1 - config.gamma)  # the network gives it in units of a mean reward
+            # The network gives values in units of a mean reward.
+            value = self.net(inputs, hidden)[1] / (1 - config.gamma)
+            inputs = inputs[:, :, :-1]  # no action follows the last
+            old = self.net(inputs, hidden)[0].log_prob(rollout.action).sum(-1)
             advantage = gae(rollout.reward, value, rollout.terminated, mask, config.gamma, config.gae_lambda)
             target = (advantage + value[..., :-1]) * (1 - config.gamma)
             advantage = advantage - masked_mean(advantage, mask)
@@ -169,29 +169,21 @@ class RL2:
             order = torch.randperm(len(mask), generator=self.shuffle, device=mask.device)
             for chosen in order.chunk(config.num_minibatches):
                 policy, value, _ = self.net(inputs[chosen], hidden[chosen])
-                log_ratio = (_log_prob(policy, rollout.action[chosen]) - old[chosen]) * mask[chosen]
+                log_prob = policy.log_prob(rollout.action[chosen]).sum(-1)
+                log_ratio = (log_prob - old[chosen]) * mask[chosen]
                 surrogate = clipped_surrogate(log_ratio, advantage[chosen], config.clip_coef)
                 policy_loss = -masked_mean(surrogate, mask[chosen])
-                value_loss = 0.5 * masked_mean((value[..., :-1] - target[chosen]) ** 2, mask[chosen])
+                value_loss = 0.5 * masked_mean((value - target[chosen]) ** 2, mask[chosen])
                 optimiser.zero_grad()
                 (policy_loss + value_loss).backward()
                 nn.utils.clip_grad_norm_(self.net.parameters(), config.max_grad_norm)
                 optimiser.step()
-        return {
-            "losses/policy_loss": policy_loss.detach(),
-            "losses/value_loss": value_loss.detach(),
-            "losses/action_std": self.net.log_std.exp().mean().detach(),
-        }
+        return {"losses/policy_loss": policy_loss.detach(), "losses/value_loss": value_loss.detach()}
 
 
 def _outcome(action: Tensor, reward: Tensor, over: float = 0.0) -> Tensor:
     """(..., A + 2): an action, the reward that it brought, and 1 if it was the last of an episode."""
     return torch.cat([action.clamp(-1, 1), reward[..., None], torch.full_like(reward[..., None], over)], -1)
-
-
-def _log_prob(policy: Normal, action: Tensor) -> Tensor:
-    """Log density (B, E, T) of actions (B, E, T, A), under a policy that was asked T + 1 times."""
-    return Normal(policy.mean[:, :, :-1], policy.stddev[:, :, :-1]).log_prob(action).sum(-1)
 
 
 def _in_a_row(rollouts: list[Rollout]) -> Rollout:
