@@ -20,7 +20,7 @@ from torch.distributions import Normal
 from torch.nn.utils.rnn import pad_sequence
 
 from mrl_bench.agent import Tasks, Training
-from mrl_bench.types import EnvSpec, Rollout, State, TimeStep
+from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,14 @@ class RecurrentPolicy(nn.Module):
 
 
 class RL2:
-    """The state of B tasks: the hidden state (B, H), and how the last episode ended (B, A + 2); see `_outcome`."""
+    """A state is a pair: the hidden state (B, H), and how the last episode ended (B, A + 2); see `_outcome`."""
 
     Config = RL2Config
     sequential = True
 
     def __init__(self, spec: EnvSpec, config: RL2Config, seed: int, device: torch.device) -> None:
         self.spec, self.config, self.device = spec, config, device
+        self.obs_scale = torch.tensor(spec.obs_scale, device=device)
         self.episodes = max(spec.trial.k) + 1  # of a training trial: as many as in an evaluation
         self.shuffle = torch.Generator(device).manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
@@ -98,7 +99,7 @@ class RL2:
         hidden = torch.zeros(num_tasks, self.config.hidden_size, device=self.device)
         return hidden, hidden.new_zeros(num_tasks, self.spec.act_dim + 2)
 
-    def start_episode(self, state: State, num_envs: int) -> Tensor:
+    def start_episode(self, state: State, num_envs: int) -> Memory:
         return state[0][:, None].repeat(1, num_envs, 1)  # (B, E, H)
 
     @torch.no_grad()
@@ -128,7 +129,7 @@ class RL2:
 
     def _inputs(self, obs: Tensor, before: Tensor) -> Tensor:
         """(..., I): an observation, scaled, and what led to it (..., A + 2)."""
-        return torch.cat([obs / torch.tensor(self.spec.obs_scale, device=obs.device), before], -1)
+        return torch.cat([obs / self.obs_scale, before], -1)
 
     def _play(self, tasks: Tasks) -> tuple[Rollout, Tensor, Tensor]:
         """Plays one trial of n episodes on each task.
