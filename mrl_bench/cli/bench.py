@@ -13,7 +13,7 @@ from typing import Any
 from mrl_bench import registry
 from mrl_bench.cli.terminal import fail
 from mrl_bench.errors import MrlBenchError, printable
-from mrl_bench.report.bench_report import BenchReport, read_report, write_report
+from mrl_bench.report.bench_report import BenchReport, add_videos, read_report, write_report
 from mrl_bench.report.table import print_tables
 from mrl_bench.results import Evaluation
 from mrl_bench.runs.cost import Cost
@@ -89,22 +89,24 @@ def _override(entry: Entry, given: Mapping[str, Mapping[str, Any]]) -> Entry:
 
 def report(options: argparse.Namespace) -> int:
     """Prints the scores of a results folder, and writes its page and figures."""
-    _show(options.run, options.split or ("test",))
-    return 0
+    return int(bool(_show(options.run, options.split or ("test",)).damaged))
 
 
 def _show(
     folder: Path, splits: Sequence[str], record: Callable[[BenchReport], None] = lambda report: None
-) -> None:
+) -> BenchReport:
     """Prints the scores, and the returns of what has none; writes the report once `record` has made its videos."""
     found = read_report(folder)
     if found.scores:
         print_tables(found.scores, found.info, splits)
     for evaluation in found.unscored:
-        print(f"{evaluation.scenario} {evaluation.agent} {evaluation.seed}: {summary(evaluation, splits)}")
+        label = f"{evaluation.scenario} {evaluation.agent} seed {evaluation.seed}"
+        print(f"{label}: {summary(evaluation, splits)}")
     if found.scores:
         record(found)
+        found = add_videos(folder, found)
         print(f"report: {printable(str(write_report(folder, found)))}")
     sys.stdout.flush()
-    for line in found.missing:
+    for line in [*found.damaged, *found.missing]:
         fail(line, 0)
+    return found

@@ -18,7 +18,7 @@ from typing import IO, Any, Protocol, TypeVar
 from mrl_bench.errors import MrlBenchError, UsageError, printable
 from mrl_bench.results import REFERENCE_AGENTS, Evaluation, TrainingResult
 from mrl_bench.runs.run import Run, failure, finished, finished_training
-from mrl_bench.runs.store import Store
+from mrl_bench.runs.store import Store, StoreError
 from mrl_bench.scenario.suite import AgentSpec, Suite
 
 T = TypeVar("T")
@@ -55,11 +55,7 @@ def plan_runs(suite: Suite, device: str) -> list[Run]:
         runs += [
             Run(entry.scenario, agent, seed, device) for agent in entry.agents for seed in range(suite.seeds)
         ]
-    return sorted(runs, key=lambda run: -_expected_cost(run))
-
-
-def _expected_cost(run: Run) -> int:
-    return 0 if run.agent.name == "random" else run.budget
+    return sorted(runs, key=lambda run: -run.budget)
 
 
 @dataclass(frozen=True)
@@ -169,7 +165,11 @@ class ProcessExecutor:
 
     def _record(self, run: Run) -> None:
         key = run.key("evaluate")
-        if self.store.video(key) is None:
+        try:
+            recorded = self.store.video(key, run.terms) is not None
+        except StoreError:  # a damaged video is recorded again
+            recorded = False
+        if not recorded:
             with suppress(MrlBenchError):  # such as a family that cannot render
                 self._attempt(run, key, "ab", "record")
 
@@ -321,9 +321,10 @@ def check(runs: Iterable[Run]) -> None:
 
 
 def forget_failed(store: Store, runs: Iterable[Run]) -> None:
-    """Removes the results of failed runs, so that they run again."""
+    """Removes the results of failed runs and damaged ones, so that they run again."""
     for run in runs:
-        done = store.evaluation(run.key("evaluate"))
+        store.forget_damaged(run.key("train"), run.key("evaluate"), run.terms)
+        done = store.evaluation(run.key("evaluate"), run.terms)
         if done and done.error:
             store.forget(run.key("evaluate"))
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColum
 
 from mrl_bench.errors import printable
 from mrl_bench.results import Evaluation
-from mrl_bench.runs.cost import Cost, TimeLeft, short_duration
+from mrl_bench.runs.cost import Cost, TimeLeft, duration
 from mrl_bench.runs.run import Run
 
 _HEARTBEAT = 30.0  # seconds between plain lines about one run
@@ -58,7 +58,7 @@ class _RunClock:
         if stage != "train":
             return []
         rate = done / max(self.seconds(run), 1e-9)
-        parts = [f"{rate:,.0f} steps/s", f"{short_duration((total - done) / max(rate, 1))} left"]
+        parts = [f"{rate:,.0f} steps/s", f"{duration((total - done) / max(rate, 1))} left"]
         return parts if mean_return is None else [*parts, f"return {mean_return:.1f}"]
 
 

@@ -24,6 +24,7 @@ from mrl_bench.results import REFERENCE_AGENTS, Evaluation, TrainingResult, cano
 from mrl_bench.runs.code import Code, CodeChanged, are_unchanged, code_of, import_root
 from mrl_bench.runs.provenance import package_versions
 from mrl_bench.runs.store import Store, StoreError
+from mrl_bench.runs.terms import Terms
 from mrl_bench.scenario import Budget, Protocol, Scenario, load_scenario, privileged
 from mrl_bench.scenario.settings import make_config
 from mrl_bench.scenario.suite import AgentSpec
@@ -70,7 +71,11 @@ class Run:
 
     @property
     def label(self) -> str:
-        return f"{self.scenario.id} {self.agent.name} {self.seed}"
+        return f"{self.scenario.id} {self.agent.name} seed {self.seed}"
+
+    @cached_property
+    def terms(self) -> Terms:
+        return Terms.of(self.scenario, self.agent.name, self.seed)
 
     @property
     def tensorboard_name(self) -> str:
@@ -155,14 +160,14 @@ def _config(agent: Any, settings: str) -> Any:
 
 def finished(run: Run, store: Store) -> Evaluation | None:
     """The result of a run, unless code that it imported without an import statement has changed since."""
-    done = store.evaluation(run.key("evaluate"))
+    done = store.evaluation(run.key("evaluate"), run.terms)
     same = done and are_unchanged({**done.training.sources, **done.sources}, run.import_root)
     return done if same else None
 
 
 def finished_training(run: Run, store: Store) -> TrainingResult | None:
     """The result of a run's meta-training, under the same condition."""
-    done = store.trained(run.key("train"))
+    done = store.trained(run.key("train"), run.terms)
     return done if done and are_unchanged(done.sources, run.import_root) else None
 
 
@@ -273,6 +278,7 @@ def train(run: Run, store: Store, progress: ReportProgress, unplanned: Unplanned
     restored.load_state_dict(weights)
     require_restored(agent, restored, run.played, torch.device(run.device))
     trained = TrainingResult(training.steps, curve.curve if curve else None, model_errors, unplanned())
+    run.terms.check_training(trained)
     store.put_training(key, weights, trained)
     store.put_seconds(key, time.perf_counter() - started - (curve.seconds if curve else 0.0))
     return trained
@@ -292,4 +298,6 @@ def _evaluate(run: Run, store: Store, trained: TrainingResult, progress: ReportP
         progress(f"evaluate on {split}", done, len(run.scenario.splits), None)
         curves[split] = evaluate(agent, run.played, split, seed=run.seed, device=device)
     store.put_seconds(run.key("evaluate"), time.perf_counter() - started)
-    return _evaluation(run, trained, curves)
+    evaluation = _evaluation(run, trained, curves)
+    run.terms.check(evaluation)
+    return evaluation

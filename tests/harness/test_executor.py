@@ -99,7 +99,7 @@ def test_a_bench_with_a_failed_run_scores_it_as_random_says_so_and_ends_with_1(
     folder, code, out, err = unbroken
     assert code == 1, err
     assert err == f"mrl-bench: 1 of 6 runs failed; their output is in {folder / 'logs'}\n"
-    assert "raises 0 in" in out
+    assert "raises seed 0 in" in out
     assert "FAILED: RuntimeError: no good at all" in out
     assert "failed, and scored as random: raises, 1 seed" in out
     assert "\x1b" not in out
@@ -190,7 +190,7 @@ def test_a_report_of_an_unfinished_run_says_so(
     Store(folder).forget(planned_run(suite, "oracle").key("evaluate"))
     assert main(["report", str(folder)]) == 0
     out, err = capsys.readouterr()
-    assert "tiny-v1 learner 0: return " in out  # there are no scores, but there are returns
+    assert "tiny-v1 learner seed 0: return " in out  # there are no scores, but there are returns
     assert err.startswith("mrl-bench: tiny-v1: no scores without the reference agent 'oracle' (missing)")
     shutil.rmtree(folder / "results")
     assert main(["report", str(folder)]) == 1
@@ -206,7 +206,7 @@ def test_a_damaged_plan_is_one_line(text: str, tmp_path: Path, capsys: pytest.Ca
     assert main(["report", str(tmp_path)]) == 1
     assert (
         capsys.readouterr().err
-        == f"mrl-bench: {tmp_path / 'manifest.json'} is damaged: run the bench again to rewrite it\n"
+        == f"mrl-bench: {tmp_path / 'manifest.json'} is damaged: run the bench again to rewrite it, or remove it\n"
     )
 
 

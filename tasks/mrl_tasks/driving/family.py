@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import Interval
 
 from mrl_bench.errors import UsageError, nearest
 from mrl_bench.family import BatchEnv, Param
@@ -106,11 +109,11 @@ class Driving:
     # straight, curve, s_bends, highway, crossing or loop; or a town of a CARLA server, such as Town04.
     road: str = "s_bends"
     # Other cars on the route, 0 to 6.
-    traffic: int = 0
+    traffic: Annotated[int, Interval(ge=0, le=MOST_TRAFFIC)] = 0
     # Whether an event of the kind `event_kind` happens in each episode.
     events: bool = False
     # Speed at the start, as a fraction of the target speed.
-    start_speed: float = 0.8
+    start_speed: Annotated[float, Interval(ge=0, le=1.5)] = 0.8
     # Whether the target speed is observed; if not, 0 is. Unless `start_speed` is 0, the first speed reveals it.
     show_target: bool = True
     # Whether an episode ends when the car's middle leaves its lane rather than the asphalt.
@@ -120,7 +123,7 @@ class Driving:
     # Host of the CARLA server. Results do not depend on it.
     carla_host: str = field(default="127.0.0.1", metadata={"in_digest": False})
     # Port of the CARLA server. Results do not depend on it.
-    carla_port: int = field(default=2000, metadata={"in_digest": False})
+    carla_port: Annotated[int, Interval(ge=1, le=65535)] = field(default=2000, metadata={"in_digest": False})
 
     def __post_init__(self) -> None:
         if not 0 <= self.traffic <= MOST_TRAFFIC:
@@ -163,6 +166,11 @@ class Driving:
             scale += [30.0, 1.0, 50.0]
         scale += [30.0, 4.0, 10.0, 2.0, 1.0] * self.actors
         return EnvSpec(obs_dim=len(scale), act_dim=2, horizon=self.horizon, dt=0.05, obs_scale=tuple(scale))
+
+    @property
+    def reward_range(self) -> tuple[float, float]:
+        """Progress pays 1 at most, and the rest subtracts; speed and lateral position have no bound."""
+        return (-inf, 1.0)
 
     @property
     def simulator(self) -> str:

@@ -27,9 +27,7 @@ class Root:
     positions: int  # coordinates in qpos
     velocities: int  # coordinates in qvel
     place: int  # number of leading coordinates that are a position on the ground: x, or x and y
-    height: int | None = (
-        None  # index of the torso's height in qpos; None: the robot moves in a horizontal plane
-    )
+    height: int | None = None  # index of the torso's height in qpos; None: it moves in a horizontal plane
     pitch: int | None = None  # index of the torso's pitch in qpos; None: not a coordinate
 
 
@@ -73,6 +71,10 @@ class Robot:
     damped: bool = True  # the joints have damping
     balls: tuple[str, ...] = ()  # spherical bodies, which have no length
     legs: tuple[tuple[str, str], ...] = ()  # upper and lower joint of each leg that can be crippled
+
+    @property
+    def always_healthy(self) -> bool:
+        return not (self.healthy_height or self.healthy_pitch or self.healthy_state)
 
     @property
     def positions(self) -> int:
