@@ -359,6 +359,7 @@ NO_FAULT = {
     "RaisesCodeChanged": "all of it",
     "Terminated": "the worker was killed by signal 15",
     "Killed": "the worker was killed by signal 9",
+    "CopyKilled": "the worker was killed by signal 9",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import resource
 import signal
@@ -12,6 +13,7 @@ from mrl_bench.agent import Training
 from mrl_bench.errors import MissingPart, UsageError
 from mrl_bench.runs.code import CodeChanged
 from mrl_bench.runs.store import StoreError
+from mrl_bench.types import State
 
 
 class RaisesStoreError(Learner):
@@ -62,6 +64,15 @@ class ReportsAndExits(Learner):
 class Segfaults(Learner):
     def meta_train(self, training: Training) -> None:
         os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class CopyKilled(Learner):
+    """Is killed in the process that measures the learning curve."""
+
+    def initial_state(self, num_tasks: int) -> State:
+        if multiprocessing.parent_process():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().initial_state(num_tasks)
 
 
 class Terminated(Learner):
