@@ -96,6 +96,7 @@ class Store:
                 pass  # the file system has no locks
             remove_unfinished(self.folder)
             yield
+            remove_unfinished(self.folder)  # also of a worker that was still ending at the start
 
     def require_room(self) -> None:
         """Raises StoreError if the files of one more run cannot be written."""
