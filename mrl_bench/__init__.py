@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass
 class ScenarioEnv:
     """B tasks of a scenario with E environment instances each, which step together. Made by `make`.
 
@@ -52,6 +52,7 @@ class ScenarioEnv:
     num_envs: int  # E
     spec: EnvSpec  # sizes of observation (O) and action (A), horizon, seconds of a step
     unwrapped: BatchEnv  # the family's own environment, with `render` and `metrics` where it has them
+    _was_reset = False
 
     def reset(self, seed: int = 0) -> Tensor:
         """Starts an episode in every instance. The same seed gives the same starts.
@@ -59,6 +60,7 @@ class ScenarioEnv:
         Returns:
             Observations, (B, E, O).
         """
+        self._was_reset = True
         return self.unwrapped.reset(seed)
 
     def step(self, action: Tensor) -> Step:
@@ -69,7 +71,14 @@ class ScenarioEnv:
 
         Returns:
             Step: obs (B, E, O), reward (B, E), terminated (B, E) bool, failed (B, E) bool.
+
+        Raises:
+            UsageError: `reset` was never called.
         """
+        if not self._was_reset:
+            from mrl_bench.errors import UsageError
+
+            raise UsageError("no episode has started: call reset() before step()")
         return self.unwrapped.step(action)
 
     def close(self) -> None:

@@ -97,7 +97,8 @@ class MetaAgent(Protocol):
     """
 
     # A frozen dataclass of hyperparameters, each with a default. Set a field `env_steps` to use less than the full
-    # budget.
+    # budget. A field's type may have bounds, as `Annotated[int, Ge(1)]` of the package annotated_types, and
+    # `__post_init__` may raise a ValueError: both are checked when a suite or `--set` is read.
     Config: ClassVar[type[Any]]
 
     # True for an agent that learns from one episode after the other, as RL2: the episodes of a round are played one

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mrl_bench import load_scenario, registry
-from mrl_bench.cli.terminal import fail
-from mrl_bench.errors import ContractError, MrlBenchError, UsageError, nearest
+from mrl_bench.cli.terminal import fail_with
+from mrl_bench.errors import ContractError, MrlBenchError, UsageError
 
 
 def check(options: argparse.Namespace) -> int:
@@ -36,7 +36,7 @@ def _checked(name: str, waive: Mapping[str, str], scenario: str) -> int:
         print(f"mrl-bench: {name}: {error}", file=sys.stderr)
         return error.exit_code
     except MrlBenchError as error:
-        return fail(str(error), error.exit_code)
+        return fail_with(error)
     return 0
 
 
@@ -52,14 +52,13 @@ def _names_class(name: str) -> bool:
 def _check_file(name: str, waive: Mapping[str, str]) -> str:
     """Reads a scenario or a suite; returns what it is."""
     from mrl_bench.scenario import load_scenario
-    from mrl_bench.scenario.suite import load_suite
+    from mrl_bench.scenario.suite import is_suite, load_suite
     from mrl_bench.scenario.yaml_reader import read
 
     if waive:
         raise UsageError(f"{name}: --waive is for agents and families: a file has no promises to waive")
     path = _path(name)
-    data = read(path).data
-    if isinstance(data, dict) and "scenarios" in data:
+    if is_suite(read(path).data):
         suite = load_suite(path)
         return f"suite {suite.id}, {len(suite.entries)} scenarios, {suite.seeds} seeds"
     scenario = load_scenario(path)
@@ -79,8 +78,8 @@ def _path(name: str) -> Path:
     if name not in shipped:
         known = [*shipped, *registry.names("agent"), *registry.names("family")]
         raise UsageError(
-            f"{name!r} is no file, scenario, suite, family or agent: {nearest(name, known)} "
-            "(your own class is 'module:Class')"
+            f"{name!r} is no file, scenario, suite, family or agent: "
+            f"{registry.suggestion(name, known, listed_by='mrl-bench list')}"
         )
     return shipped[name] / f"{name}.yaml"
 
@@ -97,7 +96,7 @@ def _check_class(name: str, waive: Mapping[str, str], scenario: str) -> str:
     """
     from mrl_bench.checks import agent, family
 
-    cls = _find(name)
+    cls = registry.find("family" if name in registry.names("family") else "agent", name)
     if _is_family(cls, name):
         family.check(cls, waive)
         kept = "a family that keeps its contract"
@@ -105,18 +104,6 @@ def _check_class(name: str, waive: Mapping[str, str], scenario: str) -> str:
         kept = f"an agent that keeps its contract ({agent.check(cls, load_scenario(scenario), waive)})"
     waived = ", ".join(f"{check} (waived: {reason})" for check, reason in waive.items())
     return f"{kept}, except {waived}" if waived else kept
-
-
-def _find(name: str) -> Any:
-    try:
-        return registry.find("family" if name in registry.names("family") else "agent", name)
-    except MrlBenchError:
-        raise
-    except Exception as error:  # the module is the user's code
-        from mrl_bench.checks.promises import crash
-
-        reason = crash(error, name.partition(":")[0].partition(".")[0])
-        raise UsageError(f"{name!r} cannot be imported: {reason}") from error
 
 
 def _is_family(cls: Any, name: str) -> bool:

@@ -63,6 +63,12 @@ def test_make_steps_all_instances_with_the_shapes_of_the_contract() -> None:
     env.close()
 
 
+def test_a_step_before_the_first_reset_is_refused() -> None:
+    env = mrl_bench.make("cartpole-wiring-v1", tasks=0)
+    with pytest.raises(UsageError, match=r"call reset\(\) before step\(\)"):
+        env.step(torch.zeros(1, 1, 1))
+
+
 def test_make_plays_the_tasks_of_the_split(tmp_path: Path) -> None:
     scenario = make_scenario(tmp_path)
     for split in ("train", "test", "ood"):
