@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from mrl_bench import registry
 from mrl_bench.agent import MetaAgent
-from mrl_bench.checks.promises import Check, hold, kind_of, package_of
+from mrl_bench.checks.check import Check, hold, kind_of, package_of
 from mrl_bench.checks.subject import (
     CPU,
     EPISODES,

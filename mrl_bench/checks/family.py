@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mrl_bench.checks import declaration, new_process
-from mrl_bench.checks.promises import Check, hold, kind_of, package_of
+from mrl_bench.checks.check import Check, hold, kind_of, package_of
 from mrl_bench.checks.trajectory import (
     CPU,
     DEFAULT,
