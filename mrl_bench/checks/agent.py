@@ -38,10 +38,10 @@ from mrl_bench.protocol.promises import (
     Unchanged,
     require_memory,
     require_methods,
-    require_restored,
     require_state,
     seed_global_generators,
 )
+from mrl_bench.protocol.restoring import require_restored
 from mrl_bench.scenario import Scenario
 from mrl_bench.types import Rollout
 
