@@ -92,7 +92,8 @@ class MetaAgent(Protocol):
 
     Only `meta_train` and `load_state_dict` may change the agent. What the others learn is in `state` and `memory`, and
     all their randomness comes from `rng`, so that states can be copied, and no information passes between tasks or from
-    scored episodes to later ones. The harness holds agents to this. They may write into what they are given.
+    scored episodes to later ones. The harness holds agents to this. They may write into what they are given, but for
+    the state in `act`: it belongs to all steps of the episode.
     """
 
     # A frozen dataclass of hyperparameters, each with a default. Set a field `env_steps` to use less than the full

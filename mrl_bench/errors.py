@@ -60,16 +60,22 @@ class BudgetSpent(MrlBenchError):
     """The env-step budget of a meta-training run is used up."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for error messages: the known name most similar to `name`, or else the known names."""
+_FEW = 12  # so many names fit in an error message
+
+
+def nearest(name: str, known: Iterable[str], listed_by: str = "") -> str:
+    """A hint for error messages: the known name most similar to `name`; without one all known names, if they are few.
+
+    Args:
+        listed_by: the command that shows all names.
+    """
     known = sorted(known)
-    match, more = similar(name, known), len(known) - _MOST_NAMES
-    listed = ", ".join(known[:_MOST_NAMES]) or "nothing"
-    return (
-        f"did you mean {match!r}?"
-        if match
-        else f"there is: {listed}" + (f", and {more} more" if more > 0 else "")
-    )
+    if match := similar(name, known):
+        return f"did you mean {match!r}?"
+    if len(known) <= _FEW:
+        return f"there is: {', '.join(known) or 'nothing'}"
+    closest = ", ".join(get_close_matches(name, known, n=3, cutoff=0))
+    return f"nearest of {len(known)}: {closest}" + (f"; {listed_by!r} shows all" if listed_by else "")
 
 
 def similar(name: str, known: Iterable[str]) -> str | None:

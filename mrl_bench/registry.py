@@ -5,7 +5,9 @@ The tables map names to strings, so listing them imports neither torch nor a sim
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
+from pathlib import PurePath
 from typing import Any
 
 from mrl_bench.errors import MrlBenchError, UsageError, nearest, reason
@@ -40,8 +42,8 @@ def find(kind: str, name: str) -> Any:
     """
     table = names(kind)
     module, colon, attribute = target(kind, name).partition(":")
-    if not (colon and module and attribute) or module.startswith("."):
-        raise UsageError(f"no {kind} {name!r}: {nearest(name, table)} (or give 'module:Class')")
+    if not (colon and module and attribute) or module.startswith(".") or module.endswith(".py"):
+        raise UsageError(f"no {kind} {name!r}: {suggestion(name, table)}")
     try:
         found = import_module(module)
     except ModuleNotFoundError as error:
@@ -62,3 +64,15 @@ def find(kind: str, name: str) -> Any:
 
 def _broken(kind: str, name: str, error: BaseException) -> UsageError:
     return UsageError(f"{kind} {name!r} cannot be imported: {reason(error)}")
+
+
+def suggestion(name: str, known: Iterable[str], listed_by: str = "") -> str:
+    """A hint for error messages about a name that is neither known nor a "module:Class"; see `errors.nearest`."""
+    path, _, attribute = name.partition(":")
+    if path.endswith(".py"):  # as "./agents/lean.py:Lean"
+        module = ".".join(PurePath(path).with_suffix("").parts)
+        return f"did you mean '{module}:{attribute or 'Class'}'?"
+    module, _, attribute = name.rpartition(".")
+    if module and attribute.isidentifier():  # as "lean.Lean"
+        return f"did you mean '{module}:{attribute}'?"
+    return f"{nearest(name, known, listed_by)} (or give 'module:Class')"

@@ -113,9 +113,10 @@ class Scenario:
         """A hash (16 hex digits) of everything that defines what results of this scenario mean.
 
         It ignores comments, the order of keys, `doc`, and options of the family whose dataclass field has the
-        metadata {"in_digest": False}. It includes defaults that the file leaves out.
+        metadata {"in_digest": False}. It includes defaults that the file leaves out, and the content of the files that
+        the family reads.
         """
-        meaning = {
+        meaning: dict[str, Any] = {
             "id": self.id,
             "family": registry.target("family", self.family_name),
             "options": _options_in_digest(self.family),
@@ -124,6 +125,8 @@ class Scenario:
             "budget": asdict(self.budget),
             "protocol": asdict(self.protocol),
         }
+        if files := getattr(self.family, "data_files", ()):
+            meaning["files"] = [(path.name, sha256(path.read_bytes()).hexdigest()) for path in files]
         return sha256(canonical_json(meaning)).hexdigest()[:16]
 
 
@@ -164,7 +167,8 @@ def find_file(kind: str, name: str | Path, folder: Path) -> Path:
     known = [path.stem for path in folder.glob("*.yaml")]
     if str(name) not in known:
         file = Path(f"{name}.yaml")
-        hint = f"did you mean the file {str(file)!r}?" if file.is_file() else nearest(str(name), known)
+        hint = nearest(str(name), known, listed_by="mrl-bench list")
+        hint = f"did you mean the file {str(file)!r}?" if file.is_file() else hint
         raise UsageError(f"no {kind} {str(name)!r}: {hint}")
     return folder / f"{name}.yaml"
 

@@ -56,8 +56,8 @@ class Budget(Schema):
     oracle: Steps
 
     def of(self, agent: str) -> int:
-        """The budget of an agent: a reference agent's, or else that of all other agents."""
-        return int(vars(self).get(agent, self.meta_train))
+        """The budget of an agent: a reference agent's (0 for random, which does not train), or that of all others."""
+        return int({**vars(self), "random": 0}.get(agent, self.meta_train))
 
 
 @dataclass(frozen=True)

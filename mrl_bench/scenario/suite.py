@@ -256,7 +256,7 @@ def _agent_faults(name: str, schema: AgentSchema) -> Iterator[Fault]:
         message = f"{agent!r} is a reference agent, which every scenario includes: {nearest(agent, known)}"
         yield Fault(place, message, key=not place)
     elif ":" not in agent and agent not in known:
-        message = f"no agent {agent!r}: {nearest(agent, known)} (or give 'module:Class')"
+        message = f"no agent {agent!r}: {registry.suggestion(agent, known)}"
         yield Fault(place, message, key=not place)
     elif ":" in agent or schema.set or schema.families:  # else there is no need to import torch
         try:

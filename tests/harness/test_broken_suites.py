@@ -20,7 +20,7 @@ agents:
   mbml: {set: {rounds: 4}, families: {cartpole: {gamma: 0.9}}}
   maml-mbml: {set: {env_steps: 1e5, maml: {outer_lr: 1e-3}}}
   dqn: {set: {tau: 0.1}}
-  theirs: {agent: 'broken_agents:Bounded', set: {high: 7}}
+  theirs: {agent: 'unusable_agents:Bounded', set: {high: 7}}
 scenarios:
   - scenario: cartpole-wiring-v1
   - scenario: cheetah-vel-v1
@@ -34,7 +34,7 @@ scenarios:
 
 MAML, MBML, BOTH, DQN = "{inner_lr: 0.1}", "{rounds: 4}", "{outer_lr: 1e-3}", "{tau: 0.1}"
 CARTPOLE, ROBOT, ROAD, THEIRS = "{gamma: 0.9}", "{robot: half_cheetah}", "{traffic: 0}", "{high: 7}"
-MODULE = "broken_agents:Bounded"
+MODULE = "unusable_agents:Bounded"
 
 # What the message says, and an edit of GOOD that marks with ^^ where it has to be reported.
 BROKEN = [
@@ -101,11 +101,14 @@ BROKEN = [
     ("no agent 'mamll': did you mean 'maml'?", {"  maml: {set": "  ^^mamll: {set"}),
     ("no module 'nowhere' can be imported", {MODULE: "nowhere:Agent", "agent: '": "agent: ^^'"}),
     ("no module 'toy_agents.sub' can be imported", {MODULE: "toy_agents.sub:A", "agent: '": "agent: ^^'"}),
-    ("has no 'Bouned': did you mean 'Bounded'?", {MODULE: "broken_agents:Bouned", "agent: '": "agent: ^^'"}),
-    ("NoConfig is no agent", {MODULE: "broken_agents:NoConfig", "agent: '": "agent: ^^'"}),
-    ("is no agent", {MODULE: "broken_agents:NOT_A_CLASS", "agent: '": "agent: ^^'"}),
-    ("needs a default for each", {MODULE: "broken_agents:NoDefault", "agent: '": "agent: ^^'"}),
-    ("cannot be made from these", {MODULE: "broken_agents:StrangeField", "agent: '": "agent: ^^'"}),
+    (
+        "has no 'Bouned': did you mean 'Bounded'?",
+        {MODULE: "unusable_agents:Bouned", "agent: '": "agent: ^^'"},
+    ),
+    ("NoConfig is no agent", {MODULE: "unusable_agents:NoConfig", "agent: '": "agent: ^^'"}),
+    ("is no agent", {MODULE: "unusable_agents:NOT_A_CLASS", "agent: '": "agent: ^^'"}),
+    ("needs a default for each", {MODULE: "unusable_agents:NoDefault", "agent: '": "agent: ^^'"}),
+    ("cannot be made from these", {MODULE: "unusable_agents:StrangeField", "agent: '": "agent: ^^'"}),
     ("RuntimeError: this module fails", {MODULE: "broken_module:Agent", "agent: '": "agent: ^^'"}),
     ("SystemExit: 0", {MODULE: "exiting_module:Agent", "agent: '": "agent: ^^'"}),
     ("'blind' is a reference agent", {"{maml: {}}": "{^^blind: {}}"}),

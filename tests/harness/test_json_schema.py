@@ -69,7 +69,7 @@ def test_the_schema_of_scenarios_refuses(edits: dict[str, str]) -> None:
         {"seeds: 3": "seeds: 0"},
         {"seeds: 3": "sedes: 3"},
         {"dqn: {set": "dqn: {st"},
-        {"agent: 'broken_agents:Bounded'": "agent: mamll"},
+        {"agent: 'unusable_agents:Bounded'": "agent: mamll"},
         {"- scenario: cartpole-wiring-v1": "- scenrio: cartpole-wiring-v1"},
         {"{meta_train: 1e4}": "{meta_trian: 1e4}"},
         {"k: [0, 2]": "k: []"},

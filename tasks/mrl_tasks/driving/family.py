@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Interval
@@ -11,7 +13,7 @@ from annotated_types import Interval
 from mrl_bench.errors import UsageError, nearest
 from mrl_bench.family import BatchEnv, Param
 from mrl_bench.types import EnvSpec, TaskBatch
-from mrl_tasks.driving.roads import ROADS
+from mrl_tasks.driving.roads import ROADS, route_path, xodr_path
 from mrl_tasks.validation import require_listed_values
 
 if TYPE_CHECKING:
@@ -166,6 +168,11 @@ class Driving:
         return EnvSpec(obs_dim=len(scale), act_dim=2, horizon=self.horizon, dt=0.05, obs_scale=tuple(scale))
 
     @property
+    def reward_range(self) -> tuple[float, float]:
+        """Progress pays 1 at most, and the rest subtracts; speed and lateral position have no bound."""
+        return (-inf, 1.0)
+
+    @property
     def simulator(self) -> str:
         if self.backend == "carla":
             from mrl_tasks.driving.carla import simulator_name
@@ -173,6 +180,14 @@ class Driving:
 
             return simulator_name(Address(self.carla_host, self.carla_port))
         return "driving 3"
+
+    @property
+    def data_files(self) -> tuple[Path, ...]:
+        """The route along the road, and the map that a CARLA server gets. A town's map is the server's own."""
+        if self.road not in ROADS:
+            return ()
+        route, map_ = route_path(self.road), xodr_path(self.road)
+        return (route, map_) if self.backend == "carla" else (route,)
 
     def make(
         self, tasks: TaskBatch, episodes: int, device: torch.device, dtype: torch.dtype | None = None

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval
@@ -14,7 +16,7 @@ from mrl_bench.errors import MissingPart, UsageError
 from mrl_bench.family import Param
 from mrl_bench.types import EnvSpec, TaskBatch
 from mrl_tasks.locomotion.parameters import Task, parameters
-from mrl_tasks.locomotion.robots import INSTALL, ROBOTS, Cone, Integrator, Robot, Solver
+from mrl_tasks.locomotion.robots import INSTALL, ROBOTS, Cone, Integrator, Robot, Solver, model_path
 from mrl_tasks.validation import require_listed_values
 
 if TYPE_CHECKING:
@@ -131,11 +133,24 @@ class Locomotion:
         return tuple(scale)
 
     @property
+    def reward_range(self) -> tuple[float, float]:
+        """Bounded where progress is minus a distance or a difference of speeds; speeds have no bound."""
+        body = self.body
+        if self.task not in ("velocity", "goal") or min(body.forward_reward, body.control_cost) < 0:
+            return (-inf, inf)
+        return (-inf, max(body.healthy_reward, 0.0))
+
+    @property
     def simulator(self) -> str:
         try:
             return f"mujoco {version('mujoco')}"
         except PackageNotFoundError:
             raise MissingPart(INSTALL) from None
+
+    @property
+    def data_files(self) -> tuple[Path, ...]:
+        """The robot's XML file."""
+        return (model_path(self.body),)
 
     def make(
         self, tasks: TaskBatch, episodes: int, device: torch.device, dtype: torch.dtype | None = None
