@@ -2,15 +2,16 @@
 
     python benchmarks/cartpole_speed.py            # writes benchmarks/results/cartpole_speed.json
 
-What is compared. Every method plays CartPole-v1 under random bang-bang actions that were drawn beforehand, and every
-slot is at work in every step that is counted: an episode lasts some 22 steps, and a slot whose episode has ended
-starts anew. The vectorised environments of Gymnasium and EnvPool do that by themselves, in a call of its own, which
-is counted as a step although it moves nothing. Ours has no autoreset: `restart` below does it after each step, from
-starts that were drawn beforehand too, and its time counts. In ours each slot has its own physics, and wind, friction
-and a check for broken numbers; in theirs all share one. Ours computes in float32, Gymnasium in float64.
+What is compared. Every method plays CartPole-v1 with random bang-bang actions that were drawn beforehand. Every
+environment instance is active in every step that counts: an episode lasts about 22 steps, and an instance whose episode
+has ended is reset. Gymnasium's and EnvPool's vector environments reset by themselves, in a separate call that counts as
+a step although it moves nothing. Ours has no autoreset: `restart` below resets after each step, to initial states that
+were drawn beforehand too, and its time counts. In ours each instance has its own physics, with wind, friction and a
+check for numbers that are not finite; in theirs all instances share one physics. Ours computes in float32, Gymnasium in
+float64.
 
-How. The methods of one size run in a process of their own, in interleaved slices; a figure is the median of the
-slices in which others took less than `QUIET` of the cores, or of all slices where too few were that quiet.
+How. The methods of one size share a process and take turns in short slices of time. A figure is the median of the
+slices in which other processes took less than `QUIET` of the cores, or of all slices if too few were that quiet.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ MOST_ROUNDS = 40
 QUIET = 0.05
 ACTIONS = 64  # batches of actions, played round and round
 
-Play = Callable[[], Any]  # one call: one step of every slot
+Play = Callable[[], Any]  # one call: one step of every instance
 
 
-def gymnasium_single(slots: int, threads: int) -> Play:
-    """One environment, whatever the number of slots."""
+def gymnasium_single(num_envs: int, threads: int) -> Play:
+    """One environment, whatever `num_envs` is."""
     import gymnasium
     import numpy as np
 
@@ -60,28 +61,28 @@ def gymnasium_single(slots: int, threads: int) -> Play:
     return play
 
 
-def gymnasium_vector(slots: int, threads: int) -> Play:
+def gymnasium_vector(num_envs: int, threads: int) -> Play:
     import gymnasium
     import numpy as np
 
-    env = gymnasium.make_vec("CartPole-v1", num_envs=slots, vectorization_mode="vector_entry_point")
+    env = gymnasium.make_vec("CartPole-v1", num_envs=num_envs, vectorization_mode="vector_entry_point")
     env.reset(seed=0)
-    actions = cycle(np.random.default_rng(0).integers(0, 2, (ACTIONS, slots)))
+    actions = cycle(np.random.default_rng(0).integers(0, 2, (ACTIONS, num_envs)))
     return lambda: env.step(next(actions))
 
 
-def envpool(slots: int, threads: int) -> Play:
+def envpool(num_envs: int, threads: int) -> Play:
     import numpy as np
 
     env = import_module("envpool").make(
-        "CartPole-v1", env_type="gymnasium", num_envs=slots, num_threads=min(threads, slots)
+        "CartPole-v1", env_type="gymnasium", num_envs=num_envs, num_threads=min(threads, num_envs)
     )
     env.reset()
-    actions = cycle(np.random.default_rng(0).integers(0, 2, (ACTIONS, slots), dtype=np.int32))
+    actions = cycle(np.random.default_rng(0).integers(0, 2, (ACTIONS, num_envs), dtype=np.int32))
     return lambda: env.step(next(actions))
 
 
-def ours(slots: int, threads: int, compile: bool) -> Play:
+def ours(num_envs: int, threads: int, compile: bool) -> Play:
     import numpy as np
     import torch
     from mrl_tasks.cartpole import CartPole
@@ -93,7 +94,7 @@ def ours(slots: int, threads: int, compile: bool) -> Play:
     rng = np.random.default_rng(0)
     physics = ("gravity", "cart_mass", "pole_mass", "pole_half_length", "force_magnitude")
     values = [
-        param.default * (rng.uniform(0.8, 1.2, slots) if name in physics else np.ones(slots))
+        param.default * (rng.uniform(0.8, 1.2, num_envs) if name in physics else np.ones(num_envs))
         for name, param in family.params.items()
     ]
     env = CartPoleEnv(
@@ -102,13 +103,14 @@ def ours(slots: int, threads: int, compile: bool) -> Play:
     env.reset(0)
     torch.set_grad_enabled(False)
     generator = torch.Generator().manual_seed(0)
-    actions = cycle((2.0 * torch.randint(0, 2, (ACTIONS, slots, 1, 1), generator=generator) - 1.0).unbind())
+    right = torch.randint(0, 2, (ACTIONS, num_envs, 1, 1), generator=generator)
+    actions = cycle((2.0 * right - 1.0).unbind())
 
-    fresh = torch.empty(4, 20 * max(slots, 1_000)).uniform_(-START_LIMIT, START_LIMIT, generator=generator)
+    fresh = torch.empty(4, 20 * max(num_envs, 1_000)).uniform_(-START_LIMIT, START_LIMIT, generator=generator)
     used = 0
 
     def restart(ended: torch.Tensor) -> None:
-        """Puts the slots that have ended into the next fresh states, as an autoreset would."""
+        """Resets the instances whose episode has ended to the next initial states, as an autoreset would."""
         nonlocal used
         which = ended.view(-1).nonzero().view(-1)
         used = used if used + len(which) <= fresh.shape[1] else 0
@@ -128,21 +130,22 @@ METHODS: dict[str, Callable[[int, int], Play]] = {
     SINGLE: gymnasium_single,
     "gymnasium CartPoleVectorEnv": gymnasium_vector,
     "envpool": envpool,
-    "ours, eager": lambda slots, threads: ours(slots, threads, compile=False),
-    "ours, compiled": lambda slots, threads: ours(slots, threads, compile=True),
+    "ours, eager": lambda num_envs, threads: ours(num_envs, threads, compile=False),
+    "ours, compiled": lambda num_envs, threads: ours(num_envs, threads, compile=True),
 }
 
 
-def measure(slots: int, threads: int, patience: float) -> dict[str, Any]:
-    """Slot steps a second of every method at one size, None where a peer is not installed."""
+def measure(num_envs: int, threads: int, patience: float) -> dict[str, Any]:
+    """Steps a second of every method, over all instances; None where a peer is not installed."""
     plays: dict[str, Play] = {}
     for name, prepare in METHODS.items():
         try:
-            plays[name] = prepare(slots, threads)
+            plays[name] = prepare(num_envs, threads)
         except ModuleNotFoundError as error:
             print(f"{name}: {error.name} is not installed", file=sys.stderr)
     for play in plays.values():
-        for _ in range(100 if slots < 10_000 else 30):  # compiles, and spreads the slots over their episodes
+        warm_up = 100 if num_envs < 10_000 else 30  # compiles, and spreads the instances over their episodes
+        for _ in range(warm_up):
             play()
 
     slices: dict[str, list[tuple[float, float]]] = {name: [] for name in plays}
@@ -150,25 +153,25 @@ def measure(slots: int, threads: int, patience: float) -> dict[str, Any]:
     for _ in range(MOST_ROUNDS):
         for name, play in plays.items():
             wait_for_quiet(deadline)
-            slices[name].append(slice_of(play, 1 if name == SINGLE else slots))
+            slices[name].append(slice_of(play, 1 if name == SINGLE else num_envs))
         if all(len(quiet(taken)) >= ROUNDS for taken in slices.values()):
             break
     return {
-        "slots": slots,
+        "num_envs": num_envs,
         "threads": threads,
         "steps_per_second": {name: figure(slices[name]) if name in plays else None for name in METHODS},
         "quiet_slices": {name: f"{len(quiet(taken))} of {len(taken)}" for name, taken in slices.items()},
     }
 
 
-def slice_of(play: Play, slots: int) -> tuple[float, float]:
+def slice_of(play: Play, num_envs: int) -> tuple[float, float]:
     """Plays for a slice of time: the share of the cores that others took meanwhile, and the steps a second."""
     others, calls, start = Bystanders(), 0, time.perf_counter()
     while (passed := time.perf_counter() - start) < SLICE:
-        for _ in range(10 if slots < 10_000 else 1):
+        for _ in range(10 if num_envs < 10_000 else 1):
             play()
             calls += 1
-    return others.share(), calls * slots / passed
+    return others.share(), calls * num_envs / passed
 
 
 def wait_for_quiet(deadline: float) -> None:
@@ -192,7 +195,7 @@ def table(results: list[dict[str, Any]]) -> str:
     """Steps a second, and in brackets those of the compiled environment divided by them."""
     lines = []
     for threads in sorted({result["threads"] for result in results}):
-        rows = {r["slots"]: r["steps_per_second"] for r in results if r["threads"] == threads}
+        rows = {r["num_envs"]: r["steps_per_second"] for r in results if r["threads"] == threads}
         lines += ["", f"{threads} thread{'s' * (threads > 1)}".ljust(30) + "".join(f"{n:>22,}" for n in rows)]
         for name in METHODS:
             cells = []
@@ -220,8 +223,8 @@ def main() -> None:
 
     results = []
     for threads in args.threads:
-        for slots in args.sizes:
-            options = {"--sizes": slots, "--threads": threads, "--patience": args.patience}
+        for num_envs in args.sizes:
+            options = {"--sizes": num_envs, "--threads": threads, "--patience": args.patience}
             one = [
                 sys.executable,
                 __file__,
@@ -231,7 +234,8 @@ def main() -> None:
             run = subprocess.run(one, env=environment(threads), stdout=subprocess.PIPE, text=True, check=True)
             results.append(json.loads(run.stdout.splitlines()[-1]))
             print(
-                f"{threads} threads, {slots:,} slots: quiet slices {results[-1]['quiet_slices']}", flush=True
+                f"{threads} threads, {num_envs:,} instances: quiet slices {results[-1]['quiet_slices']}",
+                flush=True,
             )
     packages = ("numpy", "torch", "gymnasium", "envpool")
     record = {"machine": describe(packages), "method": __doc__, "slice_s": SLICE, "results": results}
@@ -240,7 +244,7 @@ def main() -> None:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """For a process that may use so many threads and finds our packages."""
+    """Of a process that may use this number of threads and imports our packages."""
     path = os.pathsep.join(map(str, (ROOT, ROOT / "tasks")))
     return os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "PYTHONPATH": path}
 

@@ -3,9 +3,10 @@
     python -m venv peers && peers/bin/pip install highway-env torchdrivesim   # anywhere; a throwaway environment
     python benchmarks/driving_speed.py --peers peers/bin/python    # writes benchmarks/results/driving_speed.json
 
-What is compared. Ours drives the two-lane highway with six other cars, 20 control steps a second of five physics
-steps each, every slot with physics of its own (friction, mass, brakes, wind...), actions drawn beforehand, and a
-reset after every 100 steps, or once nobody is left, whose time counts; steps of slots that had ended do not.
+What is compared. Ours drives the two-lane highway with six other cars, at 20 control steps a second of five physics
+steps each. Every environment instance has its own physics (friction, mass, brakes, wind...); actions are drawn
+beforehand. All instances are reset after 100 steps, or once every episode has ended, and the time of the reset counts.
+Steps of instances whose episode has ended do not count.
 
 highway-env drives with continuous actions, as it comes (`highway-v0`, 50 cars, 15 physics steps a policy step), and in
 its fastest configuration that has as many cars as ours (`highway-fast-v0`, six cars, two lanes, one physics step a
@@ -15,12 +16,13 @@ size.
 torchdrivesim has batches. Its `Simulator` moves our car and six others at 20 steps a second, one physics step each;
 counted are the step, the collisions of our car (by discs, its default) and the others as our car sees them. Its cars
 are kinematic, the six go straight on, nothing is drawn, and neither road nor reward is computed. A reset after every
-100 steps. It needs numpy below 2, and so an environment of its own.
+100 steps. It needs numpy below 2, hence the separate environment.
 
 metadrive-simulator is left out: at its first reset it downloads assets from GitHub, and fails where it cannot.
 
-How. Each method of a size runs in a process of its own with one thread, in slices by turns with the others; a figure
-is the median of its slices in which others took less than `QUIET` of the cores, or of all where too few were.
+How. Each method of a size runs in a separate process with one thread, and the methods take turns in slices of time. A
+figure is the median of the slices in which other processes took less than `QUIET` of the cores, or of all slices if too
+few were that quiet.
 """
 
 from __future__ import annotations
@@ -45,10 +47,10 @@ ROUNDS = 5
 QUIET = 0.05
 PEER_PACKAGES = ("highway-env", "torchdrivesim", "gymnasium", "numpy", "torch")
 
-Play = Callable[[], int]  # one call: one step of every slot, and how many lived
+Play = Callable[[], int]  # one call: one step of every instance; returns how many had not ended
 
 
-def ours(slots: int, traffic: int) -> Play:
+def ours(num_envs: int, traffic: int) -> Play:
     import numpy as np
     import torch
     from mrl_tasks.driving import Driving
@@ -59,21 +61,21 @@ def ours(slots: int, traffic: int) -> Play:
     torch.set_num_threads(1)
     family = Driving(road="highway", traffic=traffic, horizon=100)
     rng, params = np.random.default_rng(0), family.params.values()
-    spread = [np.ones(slots) if p.values else rng.uniform(0.8, 1.2, slots) for p in params]
+    spread = [np.ones(num_envs) if p.values else rng.uniform(0.8, 1.2, num_envs) for p in params]
     values = np.stack([p.default * factor for p, factor in zip(params, spread, strict=True)], 1)
     env = DrivingEnv(family, TaskBatch(tuple(family.params), values), 1, torch.device("cpu"))
     generator = torch.Generator().manual_seed(0)
-    actions = torch.empty(64, slots, 1, 2).uniform_(-0.1, 0.1, generator=generator)
+    actions = torch.empty(64, num_envs, 1, 2).uniform_(-0.1, 0.1, generator=generator)
     given, count = cycle(actions.unbind()), 0
     env.reset(0)
 
     def play() -> int:
         nonlocal count
         count += 1
-        living = slots - int(env.step(next(given)).terminated.sum())
-        if count % 100 == 0 or not living:
+        active = num_envs - int(env.step(next(given)).terminated.sum())
+        if count % 100 == 0 or not active:
             env.reset(count)
-        return living
+        return active
 
     return play
 
@@ -104,7 +106,7 @@ def highway(fastest: bool) -> Play:
     return play
 
 
-def torchdrivesim(slots: int) -> Play:
+def torchdrivesim(num_envs: int) -> Play:
     from importlib import import_module
 
     torch: Any = import_module("torch")
@@ -114,20 +116,20 @@ def torchdrivesim(slots: int) -> Play:
     simulator: Any = import_module("torchdrivesim.simulator")
     torch.set_num_threads(1)
     cars = torch.arange(7)  # ours is the first
-    state = torch.zeros(slots, 7, 4)  # x, y, orientation, speed
+    state = torch.zeros(num_envs, 7, 4)  # x, y, orientation, speed
     state[..., 0], state[..., 1], state[..., 3] = 25.0 * cars, 3.5 * (cars % 2), 10.0
     model = kinematic.KinematicBicycle(dt=0.05)
-    model.set_params(lr=torch.full((slots, 7), 1.4))
+    model.set_params(lr=torch.full((num_envs, 7), 1.4))
     model.set_state(state)
     every = simulator.Simulator(
-        road_mesh=mesh.BirdviewMesh.empty(batch_size=slots),
+        road_mesh=mesh.BirdviewMesh.empty(batch_size=num_envs),
         kinematic_model={"car": model},
-        agent_size={"car": torch.tensor([4.8, 2.0]).expand(slots, 7, 2)},
-        initial_present_mask={"car": torch.ones(slots, 7, dtype=torch.bool)},
+        agent_size={"car": torch.tensor([4.8, 2.0]).expand(num_envs, 7, 2)},
+        initial_present_mask={"car": torch.ones(num_envs, 7, dtype=torch.bool)},
         cfg=simulator.TorchDriveConfig(renderer=rendering.DummyRendererConfig()),
     )
     first = simulator.NPCWrapper(every, {"car": cars > 0})
-    actions = cycle(torch.empty(64, slots, 1, 2).uniform_(-0.1, 0.1).unbind())
+    actions = cycle(torch.empty(64, num_envs, 1, 2).uniform_(-0.1, 0.1).unbind())
     present, count = first.copy(), 0
 
     def play() -> int:
@@ -138,25 +140,25 @@ def torchdrivesim(slots: int) -> Play:
         present.get_all_agents_relative()
         if count % 100 == 0:
             present = first.copy()
-        return slots
+        return num_envs
 
     return play
 
 
 OURS: dict[str, Callable[[int], Play]] = {
-    "ours, six cars": lambda slots: ours(slots, 6),
-    "ours, alone": lambda slots: ours(slots, 0),
+    "ours, six cars": lambda num_envs: ours(num_envs, 6),
+    "ours, alone": lambda num_envs: ours(num_envs, 0),
 }
 PEERS: dict[str, Callable[[int], Play]] = {
-    "highway-env, as it comes": lambda slots: highway(fastest=False),
-    "highway-env, fastest": lambda slots: highway(fastest=True),
+    "highway-env, as it comes": lambda num_envs: highway(fastest=False),
+    "highway-env, fastest": lambda num_envs: highway(fastest=True),
     "torchdrivesim": torchdrivesim,
 }
 
 
-def serve(method: str, slots: int) -> None:
-    """Plays a slice for each line of the input, and prints the slot steps a second of it."""
-    play = (OURS | PEERS)[method](slots)
+def serve(method: str, num_envs: int) -> None:
+    """Plays a slice for each line of the input, and prints its steps a second, over all instances."""
+    play = (OURS | PEERS)[method](num_envs)
     for _ in range(3):
         play()
     print("ready", flush=True)
@@ -167,14 +169,14 @@ def serve(method: str, slots: int) -> None:
         print(steps / passed, flush=True)
 
 
-def measure(slots: int, interpreters: dict[str, str]) -> dict[str, Any]:
+def measure(num_envs: int, interpreters: dict[str, str]) -> dict[str, Any]:
     from machine import Bystanders
 
     path = os.pathsep.join(map(str, (ROOT, ROOT / "tasks")))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": path}
     players = {
         name: subprocess.Popen(
-            [interpreter, "-W", "ignore", __file__, "--serve", name, "--sizes", str(slots)],
+            [interpreter, "-W", "ignore", __file__, "--serve", name, "--sizes", str(num_envs)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -199,7 +201,7 @@ def measure(slots: int, interpreters: dict[str, str]) -> dict[str, Any]:
     for player in players.values():
         player.communicate()
     return {
-        "slots": slots,
+        "num_envs": num_envs,
         "steps_per_second": {name: figure(taken) for name, taken in slices.items()},
         "quiet_slices": {name: sum(share < QUIET for share, _ in taken) for name, taken in slices.items()},
     }
@@ -233,11 +235,11 @@ def main() -> None:
         interpreters |= dict.fromkeys(PEERS, args.peers)
         versions = json.loads(subprocess.check_output([args.peers, __file__, "--versions"]))
     results = []
-    for slots in args.sizes:
-        results.append(measure(slots, interpreters))
+    for num_envs in args.sizes:
+        results.append(measure(num_envs, interpreters))
         rates = results[-1]["steps_per_second"]
         print(
-            f"{slots:>6,} slots: " + ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items()),
+            f"{num_envs:>6,} instances: " + ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items()),
             flush=True,
         )
     record = {

@@ -2,18 +2,17 @@
 
     python benchmarks/locomotion_speed.py            # writes benchmarks/results/locomotion_speed.json
 
-What is compared. Every method plays the robot of Gymnasium's v5 environment under random actions that were
-drawn beforehand, with observations, rewards and terminations, and without contact forces in either. Ours has
-256 slots, each with its own gravity, masses, inertias, friction, gears and damping. EnvPool has 256 and
-Gymnasium one, of one physics, since they can do no other. Only control steps that are simulated count, but
-the time of every restart does: theirs restart a robot when it falls; ours, which has no autoreset, restarts
-all once fewer than half live. "raw" is a bare `mj_step` loop on one core, one robot, nothing observed; "raw,
-fast model" is that of the model that ours uses, with bit-identical trajectories: times the cores, it is all
-that there is to have.
+What is compared. Every method plays the robot of Gymnasium's v5 environment with random actions that were drawn
+beforehand, with observations, rewards and terminations, and without contact forces. Ours has 256 environment instances,
+each with its own gravity, masses, inertias, friction, gears and damping. EnvPool has 256 instances and Gymnasium one,
+all with the same physics, because they do not support others. Only simulated control steps count, but the time of every
+reset does: EnvPool and Gymnasium reset a robot when it falls; ours, which has no autoreset, resets all instances once
+fewer than half are active. "raw" is a bare `mj_step` loop on one core with one robot and no observations; "raw, fast
+model" is the same loop with the model that ours uses, whose trajectories are bit-identical. Multiplied by the number of
+cores, it is the upper bound.
 
-How. The methods of one robot run in a process of their own, in interleaved slices; a figure is the median of
-the slices in which others took less than `QUIET` of the cores, or of all slices where too few were that
-quiet.
+How. The methods of one robot share a process and take turns in short slices of time. A figure is the median of the
+slices in which other processes took less than `QUIET` of the cores, or of all slices if too few were that quiet.
 """
 
 from __future__ import annotations
@@ -44,9 +43,9 @@ ROBOTS = {
     "humanoid": "Humanoid-v5",
     "swimmer": "Swimmer-v5",
 }
-CONTACT_FORCES = ("ant", "humanoid")  # the robots whose v5 environments observe them unless told otherwise
+CONTACT_FORCES = ("ant", "humanoid")  # the robots whose v5 environments observe them by default
 DISTINCT = ("gravity", "body_mass", "body_inertia", "geom_friction", "actuator_gear", "joint_damping")
-SLOTS = 256
+NUM_ENVS = 256
 THREADS = 2
 SLICE = 0.4  # [s]
 ROUNDS = 9  # quiet ones to have
@@ -88,21 +87,21 @@ def envpool(robot: str) -> Play:
     env = envpool.make(
         ROBOTS[robot],
         env_type="gymnasium",
-        num_envs=SLOTS,
+        num_envs=NUM_ENVS,
         num_threads=THREADS,
         post_constraint=False,  # computes the contact forces
         **(options if robot in CONTACT_FORCES else {}),
     )
     env.reset()
     low, high = env.action_space.low, env.action_space.high
-    actions = cycle(np.random.default_rng(0).uniform(low, high, (ACTIONS, SLOTS, len(low))))
-    living = SLOTS
+    actions = cycle(np.random.default_rng(0).uniform(low, high, (ACTIONS, NUM_ENVS, len(low))))
+    active = NUM_ENVS
 
     def play() -> int:
-        nonlocal living
-        simulated = living  # the others start anew in this call
+        nonlocal active
+        simulated = active  # the others are reset in this call
         _, _, terminated, truncated, _ = env.step(next(actions))
-        living = SLOTS - int(np.count_nonzero(terminated | truncated))
+        active = NUM_ENVS - int(np.count_nonzero(terminated | truncated))
         return simulated
 
     return play
@@ -120,24 +119,24 @@ def ours(robot: str) -> Play:
     family, rng = Locomotion(robot=robot), np.random.default_rng(0)
     values = [
         param.default
-        * (rng.uniform(0.8, 1.25, SLOTS) if name.partition("[")[0] in DISTINCT else np.ones(SLOTS))
+        * (rng.uniform(0.8, 1.25, NUM_ENVS) if name.partition("[")[0] in DISTINCT else np.ones(NUM_ENVS))
         for name, param in family.params.items()
     ]
     env = family.make(TaskBatch(tuple(family.params), np.stack(values, 1)), 1, torch.device("cpu"))
-    drawn = torch.empty(ACTIONS, SLOTS, 1, family.spec.act_dim)
+    drawn = torch.empty(ACTIONS, NUM_ENVS, 1, family.spec.act_dim)
     actions = cycle(drawn.uniform_(-1, 1, generator=torch.Generator().manual_seed(0)).unbind())
-    seed, t, alive = 0, 0, np.zeros((SLOTS, 1), dtype=bool)
+    seed, t, alive = 0, 0, np.zeros((NUM_ENVS, 1), dtype=bool)
 
     @torch.no_grad()
     def play() -> int:
         nonlocal seed, t, alive
-        living = int(np.count_nonzero(alive))
-        if 2 * living < SLOTS or t == family.horizon:
+        active = int(np.count_nonzero(alive))
+        if 2 * active < NUM_ENVS or t == family.horizon:
             env.reset(seed)
-            seed, t, living, alive = seed + 1, 0, SLOTS, np.ones_like(alive)
+            seed, t, active, alive = seed + 1, 0, NUM_ENVS, np.ones_like(alive)
         step = env.step(next(actions))
         alive, t = alive & ~(step.terminated | step.failed).numpy(), t + 1
-        return living
+        return active
 
     return play
 
@@ -145,8 +144,9 @@ def ours(robot: str) -> Play:
 def raw(robot: str, fast: bool) -> Play:
     import mujoco
     import numpy as np
-    from mrl_tasks.locomotion.models import as_built, model_path
+    from mrl_tasks.locomotion.models import as_built
     from mrl_tasks.locomotion.robots import ROBOTS as BODIES
+    from mrl_tasks.locomotion.robots import model_path
 
     body = BODIES[robot]
     model = as_built(body)
@@ -191,7 +191,7 @@ def measure(robot: str) -> dict[str, Any]:
             plays[name] = None
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in plays}  # (others' share, steps/s)
     for play in filter(None, plays.values()):
-        slice_of(play)  # spreads the slots over their episodes
+        slice_of(play)  # spreads the instances over their episodes
     for _ in range(MOST_ROUNDS):
         for name, play in plays.items():
             if play is not None:
@@ -270,7 +270,7 @@ def main() -> None:
     record = {
         "machine": describe(("mujoco", "gymnasium", "envpool", "torch", "numpy")),
         "method": __doc__,
-        "slots": SLOTS,
+        "num_envs": NUM_ENVS,
         "threads": THREADS,
         "slice_s": SLICE,
         "results": results,
@@ -282,7 +282,7 @@ def main() -> None:
 
 
 def environment() -> dict[str, str]:
-    """For a process that may use so many threads and finds our packages."""
+    """Of a process that may use `THREADS` threads and imports our packages."""
     path = os.pathsep.join(map(str, (ROOT, ROOT / "tasks")))
     return os.environ | {"OMP_NUM_THREADS": str(THREADS), "PYTHONPATH": path}
 

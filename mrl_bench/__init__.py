@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass
 class ScenarioEnv:
     """B tasks of a scenario with E environment instances each, which step together. Made by `make`.
 
@@ -52,6 +52,7 @@ class ScenarioEnv:
     num_envs: int  # E
     spec: EnvSpec  # sizes of observation (O) and action (A), horizon, seconds of a step
     unwrapped: BatchEnv  # the family's own environment, with `render` and `metrics` where it has them
+    _was_reset = False
 
     def reset(self, seed: int = 0) -> Tensor:
         """Starts an episode in every instance. The same seed gives the same starts.
@@ -59,6 +60,7 @@ class ScenarioEnv:
         Returns:
             Observations, (B, E, O).
         """
+        self._was_reset = True
         return self.unwrapped.reset(seed)
 
     def step(self, action: Tensor) -> Step:
@@ -69,7 +71,14 @@ class ScenarioEnv:
 
         Returns:
             Step: obs (B, E, O), reward (B, E), terminated (B, E) bool, failed (B, E) bool.
+
+        Raises:
+            UsageError: `reset` was never called.
         """
+        if not self._was_reset:
+            from mrl_bench.errors import UsageError
+
+            raise UsageError("no episode has started: call reset() before step()")
         return self.unwrapped.step(action)
 
     def close(self) -> None:
@@ -198,33 +207,41 @@ def _meta_trained(
 
 
 def check_agent(
-    agent: MetaAgent | type | str, scenario: str | Path | Scenario = "cartpole-wiring-v1"
+    agent: MetaAgent | type | str,
+    scenario: str | Path | Scenario = "cartpole-wiring-v1",
+    *,
+    waive: Mapping[str, str] | None = None,
 ) -> None:
     """Holds an agent to the contract of `mrl_bench.agent` in a few episodes.
 
     Args:
-        agent: an instance, a class, a short name or "module:Class".
+        agent: an instance, a class, a short name or "module:Class". A class is meta-trained with its default config,
+            for at most 20 full episodes and 20 seconds.
         scenario: where it is tried.
+        waive: name of a check -> why the agent need not pass it. Such a check must fail.
 
     Raises:
-        AssertionError: lists every failure that was found.
+        ContractError: lists every broken promise: what was promised, and what was found.
+        UsageError: there is no such agent or scenario, or a waiver names no check, has no reason or is not needed.
     """
     from mrl_bench.checks.agent import check
 
-    check(agent, load_scenario(scenario))
+    check(agent, load_scenario(scenario), waive or {})
 
 
-def check_family(family: TaskFamily | type | str) -> None:
+def check_family(family: TaskFamily | type | str, *, waive: Mapping[str, str] | None = None) -> None:
     """Holds a task family to the contract of `mrl_bench.family`.
 
     Args:
         family: an instance, with the options that it has; or a class, a short name or "module:Class", with defaults.
+        waive: name of a check -> why the family need not pass it. Such a check must fail.
 
     Raises:
-        AssertionError: says which promise is broken, and where.
+        ContractError: lists every broken promise: what was promised, and what was found.
+        UsageError: there is no such family, or a waiver names no check, has no reason or is not needed.
+        MissingPart: the simulator is not installed.
     """
     from mrl_bench import registry
     from mrl_bench.checks.family import check
 
-    found: Any = registry.find("family", family) if isinstance(family, str) else family
-    check(found() if isinstance(found, type) else found)
+    check(registry.find("family", family) if isinstance(family, str) else family, waive or {})

@@ -92,11 +92,13 @@ class MetaAgent(Protocol):
 
     Only `meta_train` and `load_state_dict` may change the agent. What the others learn is in `state` and `memory`, and
     all their randomness comes from `rng`, so that states can be copied, and no information passes between tasks or from
-    scored episodes to later ones. The harness holds agents to this. They may write into what they are given.
+    scored episodes to later ones. The harness holds agents to this. They may write into what they are given, but for
+    the state in `act`: it belongs to all steps of the episode.
     """
 
     # A frozen dataclass of hyperparameters, each with a default. Set a field `env_steps` to use less than the full
-    # budget.
+    # budget. A field's type may have bounds, as `Annotated[int, Ge(1)]` of the package annotated_types, and
+    # `__post_init__` may raise a ValueError: both are checked when a suite or `--set` is read.
     Config: ClassVar[type[Any]]
 
     # True for an agent that learns from one episode after the other, as RL2: the episodes of a round are played one

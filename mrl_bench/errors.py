@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+_MOST_NAMES = 30  # that a message lists
+
 
 class MrlBenchError(Exception):
     """Base class. The command line reports these errors in one line, without a traceback."""
@@ -28,11 +30,20 @@ class UsageError(MrlBenchError):
 
 
 class SourceError(UsageError):
-    """A YAML file is invalid at `line` and `column`, both counted from 1."""
+    """A YAML file is invalid at `line` and `column`, both counted from 1.
 
-    def __init__(self, path: Path | str, line: int, column: int, message: str) -> None:
-        super().__init__(f"{path}:{line}:{column}: {message}")
+    `others` are further faults that were found with it. `lines` has one line for each fault, and so has the text.
+    """
+
+    def __init__(
+        self, path: Path | str, line: int, column: int, message: str, others: Iterable[SourceError] = ()
+    ) -> None:
         self.path, self.line, self.column, self.message = Path(path), line, column, message
+        self.lines: tuple[str, ...] = (
+            f"{path}:{line}:{column}: {message}",
+            *(text for other in others for text in other.lines),
+        )
+        super().__init__("\n".join(self.lines))
 
 
 class MissingPart(MrlBenchError):
@@ -49,13 +60,34 @@ class BudgetSpent(MrlBenchError):
     """The env-step budget of a meta-training run is used up."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for error messages: the known name most similar to `name`, or else all known names."""
+_FEW = 12  # so many names fit in an error message
+
+
+def nearest(name: str, known: Iterable[str], listed_by: str = "") -> str:
+    """A hint for error messages: the known name most similar to `name`; without one all known names, if they are few.
+
+    Args:
+        listed_by: the command that shows all names.
+    """
     known = sorted(known)
-    match = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {match[0]!r}?" if match else f"there is: {', '.join(known) or 'nothing'}"
+    if match := similar(name, known):
+        return f"did you mean {match!r}?"
+    if len(known) <= _FEW:
+        return f"there is: {', '.join(known) or 'nothing'}"
+    closest = ", ".join(get_close_matches(name, known, n=3, cutoff=0))
+    return f"nearest of {len(known)}: {closest}" + (f"; {listed_by!r} shows all" if listed_by else "")
+
+
+def similar(name: str, known: Iterable[str]) -> str | None:
+    """The known name most similar to `name`, if one could be meant."""
+    return next(iter(get_close_matches(name, sorted(known), n=1, cutoff=0.6)), None)
 
 
 def printable(text: str) -> str:
     """Text without characters that control a terminal, reverse a line or break XML: each becomes U+FFFD."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def reason(error: BaseException) -> str:
+    """An exception of a user's code, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from mrl_bench.errors import ContractError
 from mrl_bench.types import EnvSpec, Ratio, Step, TaskBatch
 
 if TYPE_CHECKING:
@@ -32,7 +35,9 @@ class TaskFamily(Protocol):
 
     A family is a frozen dataclass. Its fields are `horizon` and the options that a scenario may set under `options`.
     An option that does not affect results, such as a server's address, has the metadata {"in_digest": False}.
-    Import torch and the simulator in `make`, not at module level: `mrl-bench list` and `check` need neither.
+    Import torch and the simulator in `make`, not at module level: `mrl-bench list` and the check of a scenario need
+    neither. An option may have bounds, as `Annotated[int, Interval(ge=0, le=6)]` of the package annotated_types. A
+    `__post_init__` may raise ValueError or UsageError; if its message names an option, the error is shown at its line.
     """
 
     @property
@@ -52,6 +57,15 @@ class TaskFamily(Protocol):
         self, tasks: TaskBatch, episodes: int, device: torch.device, dtype: torch.dtype | None = None
     ) -> BatchEnv:
         """B x E environment instances that step together. `dtype` defaults to float32."""
+        ...
+
+
+class HasDataFiles(TaskFamily, Protocol):
+    """A `TaskFamily` that reads files, such as maps. Optional; their content is part of every scenario's digest."""
+
+    @property
+    def data_files(self) -> Sequence[Path]:
+        """The files that results depend on under these options. Raises: MissingPart: they are not installed."""
         ...
 
 
@@ -108,3 +122,32 @@ class HasMetrics(BatchEnv, Protocol):
     def metrics(self) -> dict[str, Tensor]:
         """Name -> (B, E), finite: the metrics of the current episodes so far. Does not change the simulation."""
         ...
+
+
+@runtime_checkable
+class HasRewardRange(Protocol):
+    """A `TaskFamily` that knows what a control step can pay. Optional; a return beyond it fails its run."""
+
+    @property
+    def reward_range(self) -> tuple[float, float]:
+        """Least and largest reward of a control step under these options; -inf or inf where there is no bound."""
+        ...
+
+
+def reward_range(family: TaskFamily) -> tuple[float, float]:
+    """The family's `reward_range`; unbounded if it declares none.
+
+    Raises:
+        ContractError: it is not a pair of ascending numbers.
+    """
+    if not isinstance(family, HasRewardRange):
+        return (-inf, inf)
+    declared = family.reward_range
+    try:
+        low, high = map(float, declared)
+        if low <= high:
+            return (low, high)
+    except (TypeError, ValueError):
+        pass
+    name = type(family).__name__
+    raise ContractError(f"{name}.reward_range must be the least and the largest reward, not {declared!r}")

@@ -2,13 +2,16 @@
 
 A run is one agent with one seed on one scenario. Its results are canonical: on the same machine, the same run gives the
 same bytes. So measured times are not part of them (see `runs/store.py`).
+
+Each `from_json` converts every value to the type of its field, so a result that was written by `to_json` comes back as
+it was, and one that was not (with "12" for 12, or an unknown key) differs from what was read.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import isfinite, nan
 from typing import Any
 
@@ -35,6 +38,12 @@ class Curve:
     reported: Mapping[str, Ratio] = field(default_factory=dict)  # those that tables show
 
     def __post_init__(self) -> None:
+        cells = self.returns.shape[:2]
+        same = all(np.shape(value) == cells for value in (self.env_steps, self.failed))
+        if self.returns.ndim != 3 or not same or cells[1] != len(self.k):
+            raise ValueError("the arrays of an adaptation curve must have the shapes (B, K, N) and (B, K)")
+        if any(np.shape(value) != self.returns.shape for value in self.metrics.values()):
+            raise ValueError("each metric of an adaptation curve must have the shape (B, K, N)")
         named = {name for ratio in self.reported.values() for name in ratio if name is not None}
         if missing := sorted(named - set(self.metrics)):
             raise ValueError(f"the family reports metrics that it does not measure: {', '.join(missing)}")
@@ -49,14 +58,12 @@ class Curve:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Curve:
         return Curve(
-            k=tuple(data["k"]),
+            k=tuple(map(int, data["k"])),
             returns=np.asarray(data["returns"], dtype=np.float64),
             env_steps=np.asarray(data["env_steps"], dtype=np.float64),
             failed=np.asarray(data["failed"], dtype=np.int64),
-            metrics={
-                name: np.asarray(value, dtype=np.float64) for name, value in data.get("metrics", {}).items()
-            },
-            reported={name: Ratio(*ratio) for name, *ratio in data.get("reported", [])},
+            metrics={name: np.asarray(value, dtype=np.float64) for name, value in data["metrics"].items()},
+            reported={name: Ratio(str(metric), _text(per)) for name, metric, per in data["reported"]},
         )
 
 
@@ -75,7 +82,7 @@ class LearningCurve:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> LearningCurve:
         return LearningCurve(
-            k=data["k"],
+            k=int(data["k"]),
             env_steps=np.asarray(data["env_steps"], dtype=np.int64),
             returns=np.asarray(data["returns"], dtype=np.float64),
             failed=np.asarray(data["failed"], dtype=np.int64),
@@ -90,12 +97,15 @@ class TrainingResult:
     learning_curve: LearningCurve | None = None  # None for reference agents and failed runs
     # Last value of each scalar that the agent logged under "model/", by its name there.
     model_errors: Mapping[str, float] = field(default_factory=dict)
+    # Files that were imported although no import statement names them -> SHA-256; see `mrl_bench.runs.code`.
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "env_steps": self.env_steps,
             "learning_curve": self.learning_curve and self.learning_curve.to_json(),
             "model_errors": {tag: x if isfinite(x) else None for tag, x in self.model_errors.items()},
+            **_if_any("sources", self.sources),
         }
 
     @staticmethod
@@ -104,7 +114,16 @@ class TrainingResult:
             env_steps=int(data["env_steps"]),
             learning_curve=data["learning_curve"] and LearningCurve.from_json(data["learning_curve"]),
             model_errors={tag: nan if x is None else float(x) for tag, x in data["model_errors"].items()},
+            sources=_sources(data),
         )
+
+
+def _sources(data: Mapping[str, Any]) -> dict[str, str]:
+    return {str(path): str(digest) for path, digest in data.get("sources", {}).items()}
+
+
+def _if_any(name: str, values: Mapping[str, str]) -> dict[str, Any]:
+    return {name: dict(values)} if values else {}
 
 
 @dataclass(frozen=True)
@@ -119,16 +138,26 @@ class Evaluation:
     training: TrainingResult
     curves: Mapping[str, Curve]  # split ("train", "test", "ood") -> curve
     error: str | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)  # as in TrainingResult
 
     def to_json(self) -> dict[str, Any]:
         curves = {name: curve.to_json() for name, curve in self.curves.items()}
-        return asdict(self) | {"training": self.training.to_json(), "curves": curves}
+        values = vars(self) | {"training": self.training.to_json(), "curves": curves}
+        del values["sources"]
+        return values | _if_any("sources", self.sources)
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Evaluation:
-        curves = {name: Curve.from_json(curve) for name, curve in data["curves"].items()}
         return Evaluation(
-            **{**data, "training": TrainingResult.from_json(data["training"]), "curves": curves}
+            scenario=str(data["scenario"]),
+            digest=str(data["digest"]),
+            agent=str(data["agent"]),
+            is_reference=bool(data["is_reference"]),
+            seed=int(data["seed"]),
+            training=TrainingResult.from_json(data["training"]),
+            curves={name: Curve.from_json(curve) for name, curve in data["curves"].items()},
+            error=_text(data["error"]),
+            sources=_sources(data),
         )
 
 
@@ -149,12 +178,32 @@ class Video:
 
     def to_json(self) -> dict[str, Any]:
         """What the video shows, without its images."""
-        return {name: value for name, value in asdict(self).items() if name not in ("moving", "still")}
+        facts = {name: value for name, value in vars(self).items() if name not in ("moving", "still")}
+        return facts | {"returns": list(self.returns), "seconds": list(self.seconds)}
 
     @staticmethod
     def from_json(data: Mapping[str, Any], moving: bytes, still: bytes) -> Video:
-        pairs = {name: tuple(data[name]) for name in ("returns", "seconds")}
-        return Video(**{**data, **pairs}, moving=moving, still=still)
+        return Video(
+            agent=str(data["agent"]),
+            seed=int(data["seed"]),
+            task=str(data["task"]),
+            episodes=int(data["episodes"]),
+            returns=_pair(data["returns"]),
+            seconds=_pair(data["seconds"]),
+            width=int(data["width"]),
+            height=int(data["height"]),
+            moving=moving,
+            still=still,
+        )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _pair(value: Any) -> tuple[float, float]:
+    first, second = value
+    return float(first), float(second)
 
 
 def canonical_json(value: Any) -> bytes:

@@ -138,9 +138,7 @@ def route(name: str) -> NDArray[np.float64]:
     while gone < longest:
         place, heading = here.transform.location, -math.radians(here.transform.rotation.yaw)
         rows.append((place.x, -place.y, heading, here.lane_width))
-        ahead = here.next(
-            STRIDE
-        )  # along the reference line of the road, which is shorter or longer than a lane
+        ahead = here.next(STRIDE)  # along the road's reference line, which is shorter or longer than a lane
         if not ahead:
             break
         here, gone = max(ahead, key=swing), gone + STRIDE

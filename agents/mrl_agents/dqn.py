@@ -22,6 +22,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import huber_loss
 
 from mrl_agents.adam import adam_step, zero_moments
+from mrl_agents.bounds import Bins, Count, Part, Rate, Share, Steps, Widths
 from mrl_agents.networks import Weights, init_mlp, mlp, obs_scaler
 from mrl_agents.replay import Transitions, add_to_buffer, empty_buffer, sample_by_task, stored
 from mrl_bench.agent import Training
@@ -30,21 +31,21 @@ from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
 
 @dataclass(frozen=True)
 class DqnConfig:
-    hidden_sizes: tuple[int, ...] = (64, 64)  # widths of the network's hidden layers
-    action_bins: int = 3  # values that each component of the action can take, evenly from -1 to 1
-    meta_batch_size: int = 16  # tasks in a round of meta-training
-    episodes_per_task: int = 1  # episodes of each task in a round
-    update_every: int = 10  # env steps of meta-training per gradient step
-    buffer_size: int = 100_000  # transitions that the replay buffer of meta-training holds
-    adapt_updates: int = 100  # gradient steps after each adaptation round on a new task
-    adapt_buffer_size: int = 2000  # transitions that the replay buffer of a new task holds
-    batch_size: int = 64  # transitions in a gradient step
-    learning_rate: float = 1e-3  # learning rate of Adam; in meta-training it falls linearly, to 5 %
-    gamma: float = 0.99  # discount factor of one control step
+    hidden_sizes: Widths = (64, 64)  # widths of the network's hidden layers
+    action_bins: Bins = 3  # values that each component of the action can take, evenly from -1 to 1
+    meta_batch_size: Count = 16  # tasks in a round of meta-training
+    episodes_per_task: Count = 1  # episodes of each task in a round
+    update_every: Count = 10  # env steps of meta-training per gradient step
+    buffer_size: Count = 100_000  # transitions that the replay buffer of meta-training holds
+    adapt_updates: Steps = 100  # gradient steps after each adaptation round on a new task
+    adapt_buffer_size: Count = 2000  # transitions that the replay buffer of a new task holds
+    batch_size: Count = 64  # transitions in a gradient step
+    learning_rate: Rate = 1e-3  # learning rate of Adam; in meta-training it falls linearly, to 5 %
+    gamma: Share = 0.99  # discount factor of one control step
     # share of the way that the target network moves to the network after each gradient step
-    tau: float = 0.01
-    epsilon: float = 0.05  # final share of random actions; the initial share is 1
-    epsilon_steps: int = 5_000  # env steps over which the share of random actions falls
+    tau: Part = 0.01
+    epsilon: Share = 0.05  # final share of random actions; the initial share is 1
+    epsilon_steps: Count = 5_000  # env steps over which the share of random actions falls
     from_scratch: bool = False  # whether to skip meta-training, so that each task is learned from scratch
 
 

@@ -22,6 +22,7 @@ from torch import Generator, Tensor
 from torch.func import grad, vmap
 
 from mrl_agents.advantage import clipped_surrogate, gae, linear_baseline, masked_mean, standardise
+from mrl_agents.bounds import ActionStd, Count, Part, Positive, Rate, Share, Steps, Weight, Widths
 from mrl_agents.gaussian import init_policy, kl_divergence, log_prob, mean_and_std, sample
 from mrl_agents.networks import Weights, expand, frozen, obs_scaler
 from mrl_bench.agent import Training
@@ -34,28 +35,28 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class MamlConfig:
-    hidden_sizes: tuple[int, ...] = (64, 64)  # widths of the policy's hidden layers
-    action_std: float = 0.75  # initial standard deviation of the actions
+    hidden_sizes: Widths = (64, 64)  # widths of the policy's hidden layers
+    action_std: ActionStd = 0.75  # initial standard deviation of the actions
     learn_action_std: bool = True  # whether the standard deviation is adapted and meta-learned, or fixed
-    meta_batch_size: int = 20  # tasks in a meta-batch
-    episodes_per_task: int = 10  # episodes of each task before each inner step, and again after the last one
-    inner_steps: int = 1  # policy-gradient steps on each task in meta-training; each has new data
-    inner_lr: float = 0.1  # alpha, the learning rate of the inner step
+    meta_batch_size: Count = 20  # tasks in a meta-batch
+    episodes_per_task: Count = 10  # episodes of each task before each inner step, and after the last one
+    inner_steps: Steps = 1  # policy-gradient steps on each task in meta-training; each has new data
+    inner_lr: Rate = 0.1  # alpha, the learning rate of the inner step
     # whether each weight's inner rate is meta-learned (Meta-SGD, Li et al. 2017)
     learn_inner_lr: bool = False
     first_order: bool = False  # whether the derivative through the inner gradient is dropped
-    gamma: float = 0.99  # discount factor of one control step
-    gae_lambda: float = 1.0  # lambda of the advantage estimate; 1 gives the return minus the baseline
+    gamma: Share = 0.99  # discount factor of one control step
+    gae_lambda: Share = 1.0  # lambda of the advantage estimate; 1 gives the return minus the baseline
     outer_update: Literal["ppo", "trpo"] = "ppo"  # method of the outer step
-    outer_lr: float = 2e-3  # ppo: learning rate of Adam
+    outer_lr: Rate = 2e-3  # ppo: learning rate of Adam
     outer_lr_decay: bool = True  # ppo: whether outer_lr falls linearly over the budget, to 5 %
-    epochs: int = 5  # ppo: gradient steps on one meta-batch
-    clip_coef: float = 0.2  # ppo: clipping range of the probability ratio
-    max_grad_norm: float = 1.0  # ppo: largest norm of the meta-gradient; longer ones are clipped to it
-    max_kl: float = 0.01  # trpo: bound on the mean KL divergence of a step
-    cg_steps: int = 10  # trpo: conjugate-gradient iterations
-    cg_damping: float = 1e-3  # trpo: multiple of the identity that is added to the curvature
-    backtracks: int = 15  # trpo: largest number of line-search steps; each is 0.8 of the one before
+    epochs: Count = 5  # ppo: gradient steps on one meta-batch
+    clip_coef: Part = 0.2  # ppo: clipping range of the probability ratio
+    max_grad_norm: Positive = 1.0  # ppo: largest norm of the meta-gradient; longer ones are clipped to it
+    max_kl: Positive = 0.01  # trpo: bound on the mean KL divergence of a step
+    cg_steps: Count = 10  # trpo: conjugate-gradient iterations
+    cg_damping: Weight = 1e-3  # trpo: multiple of the identity that is added to the curvature
+    backtracks: Count = 15  # trpo: largest number of line-search steps; each is 0.8 of the one before
 
 
 class Maml:

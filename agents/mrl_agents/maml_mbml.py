@@ -26,6 +26,7 @@ from torch import Generator, Tensor
 from torch.func import vmap
 
 from mrl_agents.advantage import masked_mean
+from mrl_agents.bounds import Count, Positive, Rate, Steps
 from mrl_agents.maml import Batch, Maml, MamlConfig
 from mrl_agents.mbml import Mbml, MbmlConfig
 from mrl_agents.networks import Weights
@@ -58,14 +59,14 @@ class MamlMbmlConfig:
             gae_lambda=0.95,
         )
     )
-    env_steps: int = 600_000  # largest number of env steps of meta-training, within the scenario's budget
-    imagination_weight: float = 0.5  # initial beta, the weight of the imagined update; learned per layer
-    imagination_weight_lr: float = 1e-2  # learning rate of Adam for the logarithms of beta
-    model_inner_steps: int = 2  # gradient steps of the model on a task's data after each round
-    model_inner_lr: float = 0.01  # initial rate of the model's inner steps; one is learned per weight
-    model_inner_batch_size: int = 128  # transitions that the model's inner steps use
-    model_iterations: int = 400  # gradient steps of stage 2
-    model_lr: float = 3e-4  # learning rate of Adam in stage 2; the logarithms of the rates use 30 times it
+    env_steps: Count = 600_000  # largest number of env steps of meta-training, within the scenario's budget
+    imagination_weight: Positive = 0.5  # initial beta, the weight of the imagined update; learned per layer
+    imagination_weight_lr: Rate = 1e-2  # learning rate of Adam for the logarithms of beta
+    model_inner_steps: Steps = 2  # gradient steps of the model on a task's data after each round
+    model_inner_lr: Rate = 0.01  # initial rate of the model's inner steps; one is learned per weight
+    model_inner_batch_size: Count = 128  # transitions that the model's inner steps use
+    model_iterations: Count = 400  # gradient steps of stage 2
+    model_lr: Rate = 3e-4  # learning rate of Adam in stage 2; the logarithms of the rates use 30 times it
 
 
 class MamlMbml:

@@ -21,6 +21,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import silu
 
+from mrl_agents.bounds import ActionStd, Count, Lengths, Part, Positive, Rate, Share, Steps, Weight, Widths
 from mrl_agents.imagination import ImaginedRollout, imagine, lambda_returns, survival_probability
 from mrl_agents.networks import Weights, expand, frozen, init_mlp, mlp, obs_scaler
 from mrl_agents.replay import (
@@ -32,13 +33,7 @@ from mrl_agents.replay import (
     sample_contexts,
     sample_uniformly,
 )
-from mrl_agents.world_model import (
-    fit_scales,
-    infer_context,
-    init_world_model,
-    model_errors,
-    unit_scales,
-)
+from mrl_agents.world_model import fit_scales, infer_context, init_world_model, model_errors, unit_scales
 from mrl_bench.agent import Training
 from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
 
@@ -48,40 +43,45 @@ _MAX_START_OBS, _MAX_START_OBS_NUMBERS = 4096, 2**16
 
 @dataclass(frozen=True)
 class MbmlConfig:
-    env_steps: int = 80_000  # largest number of env steps of meta-training, within the scenario's budget
-    rounds: int = 6  # rounds of gathering and learning; they only learn once env_steps are used up
-    meta_batch_size: int = 60  # new tasks in a round
-    episodes_per_task: int = 3  # episodes of each new task; the first has no context yet
-    initial_action_std: float = 0.75  # standard deviation of the actions in a task's first episode
-    action_std: float = 0.3  # standard deviation of the actions in later and in imagined episodes
-    buffer_size: int = 2000  # transitions of a task that an adapting agent keeps
-    ensemble_size: int = 1  # members of the ensemble; must divide model_samples and imagined_rollouts
-    model_hidden_size: int = 128  # width of the hidden layers of the dynamics and outcome networks
-    context_dim: int = 8  # size of the context z
-    encoder_hidden_size: int = 96  # width of the hidden layers of the context encoder
-    context_lengths: tuple[int, ...] = (8, 16, 32, 64, 128)  # numbers of transitions that z is inferred from
-    first_episode_prob: float = 0.6  # share of training contexts that come from a task's first episode
-    model_iterations: int = 500  # gradient steps of the model in a round; the first round has twice as many
-    model_tasks: int = 24  # tasks in a batch of the model
-    model_samples: int = 64  # transitions of each task in a batch of the model
-    model_lr: float = 2e-3  # learning rate of the model's Adam; it falls linearly, to a tenth
-    hidden_sizes: tuple[int, ...] = (64, 64)  # widths of the hidden layers of policy and critic
-    policy_iterations: int = 200  # gradient steps of the policy in a round
-    policy_tasks: int = 64  # tasks in a batch of imagined rollouts
-    imagined_rollouts: int = 4  # imagined rollouts of each task in a batch
-    zero_context_prob: float = 0.2  # share of these tasks in which the policy sees z = 0, as on a new task
-    imagination_horizon: int = 16  # steps of an imagined rollout
-    gamma: float = 0.99  # discount factor of one control step
-    return_lambda: float = 0.95  # lambda of the imagined returns
-    action_bound_penalty: float = 0.1  # weight of the squared distance of chosen actions beyond their bounds
-    policy_lr: float = 1e-3  # learning rate of the policy's Adam; it falls linearly, to 0.3 of this
-    critic_lr: float = 2e-3  # learning rate of the critic's Adam
-    critic_updates: int = 2  # gradient steps of the critic per policy update
-    tau: float = 0.1  # share of the way that the target critic moves to the critic after each policy update
-    max_grad_norm: float = 1.0  # largest norm of the model's and policy's gradients; longer ones are clipped
-    adapt_updates: int = 0  # imagined policy updates on a new task after each adaptation round
-    adapt_imagined_rollouts: int = 64  # imagined rollouts in such an update; divisible by ensemble_size
-    adapt_lr: float = 1e-3  # learning rate of Adam in these updates
+    env_steps: Count = 80_000  # largest number of env steps of meta-training, within the scenario's budget
+    rounds: Count = 6  # rounds of gathering and learning; they only learn once env_steps are used up
+    meta_batch_size: Count = 60  # new tasks in a round
+    episodes_per_task: Count = 3  # episodes of each new task; the first has no context yet
+    initial_action_std: ActionStd = 0.75  # standard deviation of the actions in a task's first episode
+    action_std: ActionStd = 0.3  # standard deviation of the actions in later and in imagined episodes
+    buffer_size: Count = 2000  # transitions of a task that an adapting agent keeps
+    ensemble_size: Count = 1  # members of the ensemble; must divide model_samples and imagined_rollouts
+    model_hidden_size: Count = 128  # width of the hidden layers of the dynamics and outcome networks
+    context_dim: Count = 8  # size of the context z
+    encoder_hidden_size: Count = 96  # width of the hidden layers of the context encoder
+    context_lengths: Lengths = (8, 16, 32, 64, 128)  # numbers of transitions that z is inferred from
+    first_episode_prob: Share = 0.6  # share of training contexts that come from a task's first episode
+    model_iterations: Count = 500  # gradient steps of the model in a round; the first round has twice as many
+    model_tasks: Count = 24  # tasks in a batch of the model
+    model_samples: Count = 64  # transitions of each task in a batch of the model
+    model_lr: Rate = 2e-3  # learning rate of the model's Adam; it falls linearly, to a tenth
+    hidden_sizes: Widths = (64, 64)  # widths of the hidden layers of policy and critic
+    policy_iterations: Steps = 200  # gradient steps of the policy in a round
+    policy_tasks: Count = 64  # tasks in a batch of imagined rollouts
+    imagined_rollouts: Count = 4  # imagined rollouts of each task in a batch
+    zero_context_prob: Share = 0.2  # share of these tasks in which the policy sees z = 0, as on a new task
+    imagination_horizon: Count = 16  # steps of an imagined rollout
+    gamma: Share = 0.99  # discount factor of one control step
+    return_lambda: Share = 0.95  # lambda of the imagined returns
+    action_bound_penalty: Weight = 0.1  # weight of the squared distance of chosen actions beyond their bounds
+    policy_lr: Rate = 1e-3  # learning rate of the policy's Adam; it falls linearly, to 0.3 of this
+    critic_lr: Rate = 2e-3  # learning rate of the critic's Adam
+    critic_updates: Count = 2  # gradient steps of the critic per policy update
+    tau: Part = 0.1  # share of the way that the target critic moves to the critic after each policy update
+    max_grad_norm: Positive = 1.0  # largest norm of a gradient of model or policy; longer ones are clipped
+    adapt_updates: Steps = 0  # imagined policy updates on a new task after each adaptation round
+    adapt_imagined_rollouts: Count = 64  # imagined rollouts in such an update; divisible by ensemble_size
+    adapt_lr: Rate = 1e-3  # learning rate of Adam in these updates
+
+    def __post_init__(self) -> None:
+        for name in ("model_samples", "imagined_rollouts", "adapt_imagined_rollouts"):
+            if getattr(self, name) % self.ensemble_size:
+                raise ValueError(f"ensemble_size must divide {name}, which is {getattr(self, name)}")
 
 
 class Mbml:

@@ -13,6 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from mrl_agents.advantage import clipped_surrogate, gae, masked_mean
+from mrl_agents.bounds import ActionStd, Count, Part, Positive, Rate, Share, Widths
 from mrl_agents.gaussian import init_policy, log_prob, sample
 from mrl_agents.networks import init_mlp, mlp, obs_scaler
 from mrl_bench.agent import Training
@@ -21,17 +22,17 @@ from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
 
 @dataclass(frozen=True)
 class PpoConfig:
-    hidden_sizes: tuple[int, ...] = (64, 64)  # widths of the hidden layers of policy and critic
-    action_std: float = 0.6  # initial standard deviation of the actions
-    meta_batch_size: int = 200  # tasks in a batch
-    episodes_per_task: int = 1  # episodes of each task in a batch
-    gamma: float = 0.99  # discount factor of one control step
-    gae_lambda: float = 0.95  # lambda of the generalised advantage estimate
-    learning_rate: float = 3e-3  # learning rate of Adam; it falls linearly over the budget, to 1 %
-    epochs: int = 6  # passes over a batch
-    num_minibatches: int = 6  # minibatches in a pass; none is smaller than 1,024 steps
-    clip_coef: float = 0.2  # clipping range of the probability ratio
-    max_grad_norm: float = 1.0  # largest norm of the gradient; longer gradients are clipped to it
+    hidden_sizes: Widths = (64, 64)  # widths of the hidden layers of policy and critic
+    action_std: ActionStd = 0.6  # initial standard deviation of the actions
+    meta_batch_size: Count = 200  # tasks in a batch
+    episodes_per_task: Count = 1  # episodes of each task in a batch
+    gamma: Share = 0.99  # discount factor of one control step
+    gae_lambda: Share = 0.95  # lambda of the generalised advantage estimate
+    learning_rate: Rate = 3e-3  # learning rate of Adam; it falls linearly over the budget, to 1 %
+    epochs: Count = 6  # passes over a batch
+    num_minibatches: Count = 6  # minibatches in a pass; none is smaller than 1,024 steps
+    clip_coef: Part = 0.2  # clipping range of the probability ratio
+    max_grad_norm: Positive = 1.0  # largest norm of the gradient; longer gradients are clipped to it
 
 
 class Ppo:

@@ -1,205 +1,310 @@
-"""Holds an agent to the contract of `mrl_bench.agent`.
+"""The promises of an agent (`mrl_bench.agent`), as checks.
 
     from mrl_bench import check_agent
     check_agent("my_agent:MyAgent")
 
-A check plays a few short episodes and raises AssertionError; `check` runs them all and lists every failure.
+A class is meta-trained for a moment first. Each check then plays a few short episodes.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass, replace
+from types import FunctionType
+from typing import Any, cast
 
 import torch
-from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from torch import Generator, Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
 from mrl_bench import registry
 from mrl_bench.agent import MetaAgent
+from mrl_bench.checks.promises import Check, hold, kind_of, package_of
+from mrl_bench.checks.subject import (
+    CPU,
+    EPISODES,
+    PATIENCE,
+    TASKS,
+    Subject,
+    kept_generators,
+    meta_train,
+    padded,
+)
+from mrl_bench.errors import ContractError
 from mrl_bench.protocol.adaptation import copy_state
-from mrl_bench.protocol.rollout import collect
-from mrl_bench.protocol.training import BudgetedTraining, meta_train
-from mrl_bench.scenario import Budget, Scenario
-from mrl_bench.scenario.settings import make_config
-from mrl_bench.types import Memory, Rollout, State, TaskBatch
+from mrl_bench.protocol.promises import (
+    METHODS,
+    Unchanged,
+    require_memory,
+    require_methods,
+    require_restored,
+    require_state,
+    seed_global_generators,
+)
+from mrl_bench.scenario import Scenario
+from mrl_bench.types import Rollout
 
-TASKS = 3  # B
-EPISODES = 2  # E
-ROUNDS = 2  # of adaptation
-TRAINING_EPISODES = 20  # full episodes of meta-training that a class is given
-CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class Subject:
-    """An agent under test."""
-
-    agent: MetaAgent
-    new: Callable[[], MetaAgent]  # another agent of its kind, not trained
-    scenario: Scenario
+MORE_STEPS = 7  # after the end of all episodes
+TOLERANCE = 1e-3  # between a task alone and among others, where floats are added in another order
 
 
-def meta_trains(subject: Subject) -> None:
-    """Meta-training runs until it ends or the budget is spent."""
-    budget = TRAINING_EPISODES * subject.scenario.horizon
-    scenario = subject.scenario.with_overrides(Budget(meta_train=budget, blind=budget, oracle=budget))
-    training = BudgetedTraining(scenario, budget=budget, seed=0, device=CPU, log=lambda values, step: None)
-    meta_train(subject.agent, training)
+def has_a_config(subject: Subject) -> Iterator[str]:
+    """`Config` is a frozen dataclass, and each of its fields has a default."""
+    config = getattr(subject.cls, "Config", None)
+    if not (isinstance(config, type) and is_dataclass(config)):
+        yield f"Config is {kind_of(config)}, not a dataclass" if config else "there is no Config"
+        return
+    if not cast(Any, config).__dataclass_params__.frozen:
+        yield "Config is a dataclass that is not frozen"
+    for field in fields(config):
+        if field.init and field.default is MISSING and field.default_factory is MISSING:
+            yield f"{field.name!r} has no default"
 
 
-def shapes_and_finiteness(subject: Subject) -> None:
-    """Actions are (B, E, A) and finite; every tensor of a state leads with B and is finite."""
-    state, rollout = _adapted(subject)
-    assert not rollout.failed.any(), "act gave an action that is not finite, or it broke the simulation"
-    for when, tree in (("initial_state", subject.agent.initial_state(TASKS)), ("adapt", state)):
-        for leaf in tree_leaves(tree):
-            assert isinstance(leaf, Tensor), (
-                f"{when}: a leaf of the state is {type(leaf).__name__}, not a tensor"
-            )
-            assert leaf.shape[:1] == (TASKS,), (
-                f"{when}: a tensor of the state has shape {tuple(leaf.shape)}; it must lead with B = {TASKS}"
-            )
-            assert not leaf.is_floating_point() or leaf.isfinite().all(), f"{when}: the state is not finite"
+def has_every_method(subject: Subject) -> Iterator[str]:
+    """An agent has the methods of `MetaAgent`, with these arguments; `sequential` is True or False."""
+    for name, arguments in METHODS.items():
+        if not callable(getattr(subject.cls, name, None)):
+            yield f"there is no method {name}{arguments}"
+        elif found := _other_arguments(subject.cls, name, arguments):
+            yield f"{name} takes {found}, not {arguments}"
+    sequential = getattr(subject.cls, "sequential", False)
+    if not isinstance(sequential, bool):
+        yield f"sequential = {sequential!r}"
 
 
-def acting_and_adapting_change_nothing(subject: Subject) -> None:
-    """`initial_state`, `act` and `adapt` leave the agent as it was, and repeat with the same random numbers."""
-    before = _tensors(subject.agent)
-    first = _adapted(subject)[1]
-    for name, tensor in _tensors(subject.agent).items():
-        kept = name in before and torch.equal(tensor, before[name])
-        assert kept, f"act or adapt changed {name!r} of state_dict"
-    again = _adapted(subject)[1]
-    assert torch.equal(first.action, again.action), (
-        "a second evaluation with the same seeds gave other actions: act or adapt changes the agent, "
-        "or draws random numbers from elsewhere than rng"
-    )
+def can_be_made(subject: Subject) -> Iterator[str]:
+    """The constructor takes (spec, config, seed, device)."""
+    require_methods(subject.agent)
+    yield from ()
 
 
-def adapting_leaves_its_arguments_alone(subject: Subject) -> None:
-    """`adapt` returns a new state: the state and the rollout that it was given stay as they were."""
+def initial_states_are_tensors(subject: Subject) -> Iterator[str]:
+    """`initial_state` returns a tree of finite tensors (B, ...)."""
+    for tasks in (TASKS, 1):
+        state = require_state(subject.agent.initial_state(tasks), tasks, "initial_state")
+        yield from _not_finite(state, "initial_state")
+
+
+def memories_are_tensors(subject: Subject) -> Iterator[str]:
+    """`start_episode` returns a tree of finite tensors (B, E, ...), or () for nothing."""
+    for tasks, num_envs in ((TASKS, EPISODES), (1, 1)):
+        state = subject.agent.initial_state(tasks)
+        memory = require_memory(subject.agent.start_episode(state, num_envs), tasks, num_envs)
+        yield from _not_finite(memory, "start_episode")
+
+
+def acts(subject: Subject) -> Iterator[str]:
+    """`act` returns (action, memory): a finite tensor (B, E, A), and finite tensors of the same form as before."""
+    for explore in (True, False):
+        _, memory = subject.play(subject.agent.initial_state(TASKS), explore=explore, seed=0)
+        yield from _not_finite(memory, "act")
+
+
+def adapts(subject: Subject) -> Iterator[str]:
+    """`adapt` returns the next state, a tree of finite tensors (B, ...)."""
+    yield from _not_finite(subject.adapted(), "adapt")
+
+
+def meta_trains(subject: Subject) -> Iterator[str]:
+    """Meta-training ends by itself or with BudgetSpent, and asks for nothing more after that."""
+    training = subject.training
+    if training and training.error:
+        raise training.error
+    if training and training.refusals > PATIENCE:
+        yield f"meta_train asked for {training.refusals} more tasks or episodes when the budget was spent"
+
+
+def stays_as_it_was(subject: Subject) -> Iterator[str]:
+    """`initial_state`, `start_episode`, `act` and `adapt` change neither the agent nor its class."""
+    unchanged = Unchanged(subject.agent)
+    subject.play(subject.adapted(), explore=False, seed=0)
+    unchanged.check()
+    yield from ()
+
+
+def act_does_not_write_into_the_state(subject: Subject) -> Iterator[str]:
+    """What `act` learns is in the memory that it returns: the state stays as it was until `adapt`."""
     state = subject.agent.initial_state(TASKS)
-    rollout, memory = _episode(subject, state, explore=True, seed=0)
-    given = tree_leaves((state, vars(rollout)))
-    before = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in given]
-    subject.agent.adapt(state, memory, rollout, torch.Generator().manual_seed(0))
-    for leaf, kept in zip(given, before, strict=True):
-        unchanged = torch.equal(leaf, kept) if isinstance(leaf, Tensor) else leaf == kept
-        assert unchanged, "adapt wrote into the state or the rollout that it was given"
+    before = copy_state(state)
+    subject.play(state, explore=True, seed=0)
+    if not _equal(before, state):
+        yield "act wrote into the state that it was given"
 
 
-def tasks_do_not_share_data(subject: Subject) -> None:
-    """What one task is given to adapt to does not change how the agent acts on another.
+def evaluations_repeat(subject: Subject) -> Iterator[str]:
+    """The same episodes with the same rng give the same actions: all randomness comes from rng, and nothing is
+    remembered outside of state and memory."""
+    with kept_generators():
+        seed_global_generators(1)
+        first = subject.trial()
+        seed_global_generators(2)
+        if not torch.equal(first, subject.trial()):
+            yield (
+                "a second evaluation gave other actions: the agent draws from global random generators, "
+                "or remembers the first one"
+            )
 
-    The reward and observations of the last task alone are changed; the other tasks must not notice.
+
+def tasks_share_no_data(subject: Subject) -> Iterator[str]:
+    """What is observed and earned on one task changes nothing on the others."""
+    first, disturbed = subject.trial(), subject.trial(disturb=True)
+    if not torch.equal(first[:, :-1], disturbed[:, :-1]):
+        yield "other observations and rewards of one task changed the actions on the others"
+
+
+def number_of_tasks_does_not_matter(subject: Subject) -> Iterator[str]:
+    """On the same data, a task alone gets the state and the actions that it gets among others.
+
+    Where random numbers are drawn nothing is compared, because the draws depend on the number of tasks.
     """
-    states = [_adapted(subject, disturbed=disturbed)[0] for disturbed in (False, True)]
-    actions = [_episode(subject, state, explore=False, seed=99)[0].action[:-1] for state in states]
-    assert torch.equal(*actions), "the data of one task changed the actions on another"
+    agent, rng = subject.agent, Generator(CPU).manual_seed(0)
+    rollout, memory = subject.play(agent.initial_state(TASKS), explore=True, seed=0)
+    obs, first = rollout.obs.clone(), Rollout(**_of_first_task(vars(rollout)))
+    start = rng.get_state()
+    alone = agent.adapt(agent.initial_state(1), _of_first_task(memory), first, rng)
+    among = agent.adapt(agent.initial_state(TASKS), memory, rollout, rng)
+    if torch.equal(start, rng.get_state()):
+        yield from _differ(
+            f"the state after adapt, for one task and for {TASKS}", _of_first_task(among), alone
+        )
+    start = rng.get_state()
+    actions_alone = subject.actions_on(obs[:1], _of_first_task(among), rng)
+    actions_among = subject.actions_on(obs, among, rng)
+    if torch.equal(start, rng.get_state()):
+        yield from _differ(
+            f"the actions on the same observations, for one task and for {TASKS}",
+            actions_among[:1],
+            actions_alone,
+        )
 
 
-def weights_can_be_restored(subject: Subject) -> None:
-    """A new agent acts the same after `load_state_dict(state_dict())`."""
-    saved = _tensors(subject.agent)
-    for name, tensor in saved.items():
-        assert isinstance(tensor, Tensor), f"state_dict: {name!r} is {type(tensor).__name__}, not a tensor"
-    fresh = subject.new()
-    fresh.load_state_dict(saved)
-    restored = replace(subject, agent=fresh)
-    assert torch.equal(_adapted(subject)[1].action, _adapted(restored)[1].action), (
-        "a new agent acts differently after load_state_dict: state_dict leaves something out"
-    )
+def _of_first_task(tree: Any) -> Any:
+    return tree_map(lambda leaf: leaf[:1].clone(), tree)
 
 
-CHECKS: tuple[Callable[[Subject], None], ...] = (
-    shapes_and_finiteness,
-    acting_and_adapting_change_nothing,
-    adapting_leaves_its_arguments_alone,
-    tasks_do_not_share_data,
-    weights_can_be_restored,
+def _differ(what: str, one: Any, other: Any) -> Iterator[str]:
+    """Yields a line if two trees are not close to each other."""
+    pairs = list(zip(tree_leaves(one), tree_leaves(other), strict=False))
+    if len(tree_leaves(one)) != len(tree_leaves(other)) or any(a.shape != b.shape for a, b in pairs):
+        yield f"{what}: it has another form"
+        return
+    apart = [float((a.double() - b.double()).abs().max()) for a, b in pairs if not _close(a, b)]
+    if apart:
+        yield f"{what}: up to {max(apart):.2g} apart"
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return torch.allclose(one.double(), other.double(), rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def steps_after_the_end_do_not_matter(subject: Subject) -> Iterator[str]:
+    """What `adapt` learns does not depend on the steps after the end of an episode, where the mask is 0.
+
+    Their number depends on the other tasks. Where `adapt` draws other random numbers nothing is compared.
+    """
+    agent, rngs = subject.agent, [Generator(CPU).manual_seed(0) for _ in range(2)]
+    rollout, memory = subject.play(agent.initial_state(TASKS), explore=True, seed=0)
+    longer = padded(rollout, subject.steps + MORE_STEPS)
+    ended = longer.mask[..., None] == 0
+    longer = replace(longer, action=torch.where(ended, 0.5, longer.action))
+    states = [
+        agent.adapt(agent.initial_state(TASKS), copy_state(memory), given, rng)
+        for given, rng in zip((rollout, longer), rngs, strict=True)
+    ]
+    if torch.equal(*(rng.get_state() for rng in rngs)):
+        yield from _differ("the state after adapt, with other steps after the end", *states)
+
+
+def weights_can_be_restored(subject: Subject) -> Iterator[str]:
+    """`state_dict` returns named tensors, and a new agent that loads them acts the same."""
+    saved = subject.agent.state_dict()
+    if not isinstance(saved, Mapping):
+        raise ContractError(f"state_dict returned {kind_of(saved)}")
+    wrong = [name for name, tensor in saved.items() if not isinstance(tensor, Tensor)]
+    yield from (f"{name!r} of state_dict is {kind_of(saved[name])}, not a tensor" for name in wrong)
+    if not wrong:
+        fresh = subject.new(seed=1)
+        fresh.load_state_dict({name: tensor.detach().clone() for name, tensor in saved.items()})
+        with kept_generators():
+            require_restored(subject.agent, fresh, subject.scenario, CPU)
+
+
+def the_seed_decides(subject: Subject) -> Iterator[str]:
+    """The same seed gives the same weights, before and after meta-training.
+
+    Not after it where that takes too long to do twice, and not for an instance.
+    """
+    if subject.training is None:
+        return
+    first, second = subject.new(seed=2), subject.new(seed=2)
+    if not _equal(first.state_dict(), second.state_dict()):
+        yield "two new agents with the same seed have different weights"
+    elif not (subject.training.cut_short or subject.training.error):
+        meta_train(twin := subject.new(seed=0), subject.scenario)
+        if not _equal(subject.agent.state_dict(), twin.state_dict()):
+            yield "meta-training twice with the same seed gave different weights"
+
+
+CHECKS: tuple[Check[Subject], ...] = (
+    Check(has_a_config, gate=True),
+    Check(has_every_method, gate=True),
+    Check(can_be_made, gate=True),
+    Check(initial_states_are_tensors, gate=True),
+    Check(memories_are_tensors, gate=True),
+    Check(acts, gate=True),
+    Check(adapts, gate=True),
+    Check(meta_trains),
+    Check(stays_as_it_was),
+    Check(act_does_not_write_into_the_state),
+    Check(evaluations_repeat, gate=True),
+    Check(tasks_share_no_data),
+    Check(number_of_tasks_does_not_matter),
+    Check(steps_after_the_end_do_not_matter),
+    Check(weights_can_be_restored, gate=True),
+    Check(the_seed_decides),
 )
 
 
-def check(agent: MetaAgent | type | str, scenario: Scenario) -> None:
+def check(agent: MetaAgent | type | str, scenario: Scenario, waive: Mapping[str, str]) -> str:
     """Runs every check.
 
     Args:
-        agent: an instance; or a class, a short name or "module:Class", which is meta-trained for a few episodes first.
+        agent: an instance; or a class, a short name or "module:Class", which is meta-trained for a moment.
+
+    Returns:
+        How it was meta-trained, for the user.
 
     Raises:
-        UsageError: there is no such agent, or the class has no Config.
-        AssertionError: lists every failure that was found.
+        ContractError: lists every broken promise.
+        UsageError: there is no such agent; or a waiver names no check, gives no reason, or is not needed.
     """
-    subject = _subject(agent, scenario)
-    checks = (meta_trains, *CHECKS) if isinstance(agent, str | type) else CHECKS
-    failures = [failure for promise in checks if (failure := _failure(promise, subject))]
-    name = type(subject.agent).__name__
-    if failures:
-        raise AssertionError("\n".join([f"{name} breaks the contract of an agent:", *failures]))
+    found: Any = registry.find("agent", agent) if isinstance(agent, str) else agent
+    subject = Subject(found, scenario)
+    cls = subject.cls
+    hold(subject, CHECKS, waive, name=cls.__name__, kind="an agent", package=package_of(cls))
+    if subject.training is None:
+        return "as it was given"
+    return f"meta-trained for {subject.training.env_steps:,} env steps in {subject.training.seconds:.0f} s"
 
 
-def _failure(promise: Callable[[Subject], None], subject: Subject) -> str | None:
-    """One line on why a promise is not kept; None if it is."""
+def _other_arguments(cls: type, name: str, expected: str) -> str:
+    """The arguments of a method that cannot be called with as many as the harness passes; else ""."""
+    itself = isinstance(inspect.getattr_static(cls, name), FunctionType)
+    signature = inspect.signature(getattr(cls, name))
     try:
-        promise(subject)
-    except Exception as error:  # the agent is anyone's code, and may fail in any way
-        text = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
-        return f"- {promise.__name__}: {' '.join(text.split())}"
-    return None
+        signature.bind(*range(itself + len(expected.strip("()").split())))
+    except TypeError:
+        return f"({', '.join([*signature.parameters][itself:])})"
+    return ""
 
 
-def _subject(agent: MetaAgent | type | str, scenario: Scenario) -> Subject:
-    spec = scenario.spec
-    if not isinstance(agent, str | type):
-        blank = copy.deepcopy(agent)
-        return Subject(agent, lambda: type(blank)(spec, _config(blank), 1, CPU), scenario)
-    cls: Any = registry.find("agent", agent) if isinstance(agent, str) else agent
-    config = make_config(cls, {})
-    return Subject(cls(spec, config, 0, CPU), lambda: cls(spec, config, 1, CPU), scenario)
+def _not_finite(tree: Any, method: str) -> Iterator[str]:
+    for leaf in tree_leaves(tree):
+        if leaf.is_floating_point() and not leaf.isfinite().all():
+            yield f"{method} returned a tensor {tuple(leaf.shape)} with values that are not finite"
 
 
-def _config(agent: Any) -> Any:
-    """The config of an agent: the attribute `config`, else the defaults."""
-    return getattr(agent, "config", None) or make_config(type(agent), {})
-
-
-def _adapted(subject: Subject, disturbed: bool = False) -> tuple[State, Rollout]:
-    """The state after a few rounds of adaptation, and the episode that the agent then plays."""
-    state = subject.agent.initial_state(TASKS)
-    for done in range(ROUNDS):
-        rollout, memory = _episode(subject, state, explore=True, seed=done)
-        if disturbed:
-            rollout = replace(rollout, reward=_disturb(rollout.reward), obs=_disturb(rollout.obs))
-        state = subject.agent.adapt(state, memory, rollout, torch.Generator().manual_seed(done))
-    return state, _episode(subject, state, explore=False, seed=ROUNDS)[0]
-
-
-def _disturb(tensor: Tensor) -> Tensor:
-    """A copy in which the last task has other numbers."""
-    changed = tensor.clone()
-    changed[-1] = 0.5 * changed[-1] + 0.25
-    return changed
-
-
-def _episode(subject: Subject, state: State, explore: bool, seed: int) -> tuple[Rollout, Memory]:
-    scenario, listed = subject.scenario, subject.scenario.tasks("test")
-    env = scenario.family.make(TaskBatch(listed.names, listed.values[:TASKS]), EPISODES, CPU)
-    try:
-        return collect(
-            env,
-            scenario.spec,
-            subject.agent,
-            copy_state(state),
-            seed=seed,
-            noise_seed=seed,
-            explore=explore,
-        )
-    finally:
-        env.close()
-
-
-def _tensors(agent: MetaAgent) -> dict[str, Tensor]:
-    return {name: x.clone() if isinstance(x, Tensor) else x for name, x in agent.state_dict().items()}
+def _equal(one: Any, other: Any) -> bool:
+    return all(map(torch.equal, tree_leaves(one), tree_leaves(other)))

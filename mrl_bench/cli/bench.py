@@ -13,10 +13,18 @@ from typing import Any
 from mrl_bench import registry
 from mrl_bench.cli.terminal import fail
 from mrl_bench.errors import MrlBenchError, printable
-from mrl_bench.report.bench_report import BenchReport, read_report, write_report
+from mrl_bench.report.bench_report import BenchReport, add_videos, read_report, write_report
 from mrl_bench.report.table import print_tables
+from mrl_bench.results import Evaluation
 from mrl_bench.runs.cost import Cost
-from mrl_bench.runs.executor import ProcessExecutor, check, forget_failed, pick_device, plan_runs
+from mrl_bench.runs.executor import (
+    NotFinished,
+    ProcessExecutor,
+    check,
+    forget_failed,
+    pick_device,
+    plan_runs,
+)
 from mrl_bench.runs.manifest import write_manifest
 from mrl_bench.runs.progress import make_progress, summary
 from mrl_bench.runs.provenance import cores
@@ -43,7 +51,8 @@ def bench(options: argparse.Namespace) -> int:
         with make_progress(cost) as progress:
             executor = ProcessExecutor(store, progress, workers, options.time_limit)
             results = executor.run(runs)
-        failed = sum(result.error is not None for result in results)
+        unfinished = [result for result in results if isinstance(result, NotFinished)]
+        failed = sum(isinstance(result, Evaluation) and result.error is not None for result in results)
 
         def record(report: BenchReport) -> None:
             executor.record([run for run in runs if run.key("evaluate") in report.leaders.values()])
@@ -51,14 +60,16 @@ def bench(options: argparse.Namespace) -> int:
         try:
             _show(store.folder, ("test",), record)
         except MrlBenchError as error:
-            if not failed:
+            if not failed and not unfinished:
                 raise
             fail(str(error), 1)
+    for one in unfinished:
+        fail(f"{one}; the same command runs it", 1)
     if failed:
         raise MrlBenchError(
             f"{failed} of {len(runs)} runs failed; their output is in {store.folder / 'logs'}"
         )
-    return 0
+    return 1 if unfinished else 0
 
 
 def entries_with_options(suite: Suite, options: argparse.Namespace) -> tuple[Entry, ...]:
@@ -78,22 +89,24 @@ def _override(entry: Entry, given: Mapping[str, Mapping[str, Any]]) -> Entry:
 
 def report(options: argparse.Namespace) -> int:
     """Prints the scores of a results folder, and writes its page and figures."""
-    _show(options.run, options.split or ("test",))
-    return 0
+    return int(bool(_show(options.run, options.split or ("test",)).damaged))
 
 
 def _show(
     folder: Path, splits: Sequence[str], record: Callable[[BenchReport], None] = lambda report: None
-) -> None:
+) -> BenchReport:
     """Prints the scores, and the returns of what has none; writes the report once `record` has made its videos."""
     found = read_report(folder)
     if found.scores:
         print_tables(found.scores, found.info, splits)
     for evaluation in found.unscored:
-        print(f"{evaluation.scenario} {evaluation.agent} {evaluation.seed}: {summary(evaluation, splits)}")
+        label = f"{evaluation.scenario} {evaluation.agent} seed {evaluation.seed}"
+        print(f"{label}: {summary(evaluation, splits)}")
     if found.scores:
         record(found)
+        found = add_videos(folder, found)
         print(f"report: {printable(str(write_report(folder, found)))}")
     sys.stdout.flush()
-    for line in found.missing:
+    for line in [*found.damaged, *found.missing]:
         fail(line, 0)
+    return found

@@ -8,38 +8,29 @@ from __future__ import annotations
 import argparse
 import ast
 import inspect
-import io
-import textwrap
-import tokenize
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass, replace
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, is_dataclass, replace
 from importlib.util import find_spec
-from operator import attrgetter
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from mrl_bench import registry
-from mrl_bench.errors import MrlBenchError, UsageError, nearest
+from mrl_bench.cli.layout import print_facts, print_table, print_text
+from mrl_bench.cli.settings import Setting, settings
+from mrl_bench.errors import MrlBenchError, UsageError
+from mrl_bench.results import REFERENCE_AGENTS
 
 if TYPE_CHECKING:
     from mrl_bench.family import Param
     from mrl_bench.scenario import Scenario
+    from mrl_bench.scenario.suite import Suite
 
 _REFERENCES = {
     "random": "Reference agent: uniform random actions; score 0.",
     "blind": "Reference agent: PPO on all tasks at once, without any means to adapt.",
     "oracle": "Reference agent: PPO that observes the task's hidden parameters; score 1.",
 }
-
-
-class Setting(NamedTuple):
-    """A field of a dataclass, as its source declares it."""
-
-    name: str
-    type: str
-    default: Any
-    doc: str
 
 
 # -- list ----------------------------------------------------------------------------------------------------------
@@ -51,14 +42,14 @@ def list_command(options: argparse.Namespace) -> int:
     from mrl_bench.scenario.suite import list_suites, suites_dir
 
     scenarios = [find_scenario(name) for name in list_scenarios()]
-    rows = [(s.id, s.family_name, str(s.horizon), "-", s.doc) for s in scenarios]
-    _print_table("scenarios", [("name", "family", "horizon", "headroom", "what it asks"), *rows])
+    rows = [(s.id, s.family_name, str(s.horizon), s.doc) for s in scenarios]
+    print_table("scenarios", ("name", "family", "horizon", "what it asks"), rows)
     suites = [(name, _doc_of_yaml(suites_dir() / f"{name}.yaml")) for name in list_suites()]
-    _print_table("suites", [("name", "what it runs"), *suites])
+    print_table("suites", ("name", "what it runs"), suites)
     for kind, title in (("family", "families"), ("agent", "agents")):
-        names = registry.names(kind)
-        _print_table(title, [("name", "what it is"), *((name, summary(kind, name)) for name in names)])
-    print("mrl-bench info NAME describes one of them, with all its settings.")
+        known = [(name, summary(kind, name)) for name in registry.names(kind)]
+        print_table(title, ("name", "what it is"), known)
+    print_text("mrl-bench info NAME describes one of them, with all its settings.")
     return 0
 
 
@@ -92,42 +83,79 @@ def _first_line(doc: str | None) -> str:
 
 
 def info_command(options: argparse.Namespace) -> int:
-    """Describes what a name stands for; names are looked up among scenarios, families and agents."""
+    """Describes what a name stands for; names are looked up among families, agents, scenarios and suites."""
     from mrl_bench.scenario import find_scenario, list_scenarios
+    from mrl_bench.scenario.suite import find_suite, list_suites
 
-    name = options.name
+    name, is_file = options.name, options.name.endswith((".yaml", ".yml"))
     if name in registry.names("family"):
         _print_family(name, registry.find("family", name))
-    elif name in registry.names("agent"):
-        _print_agent(name, registry.find("agent", name))
-    elif ":" in name:
-        found = registry.find("agent", name)
+    elif name in registry.names("agent") or ":" in name:
+        found = _import(name)
         (_print_family if hasattr(found, "params") else _print_agent)(name, found)
-    elif name in list_scenarios() or name.endswith((".yaml", ".yml")):
+    elif name in list_suites() or (is_file and _is_suite(Path(name))):
+        _print_suite(find_suite(name))
+    elif name in list_scenarios() or is_file:
         _print_scenario(find_scenario(name))
     else:
-        known = [*list_scenarios(), *registry.names("family"), *registry.names("agent")]
-        raise UsageError(f"no scenario, family or agent {name!r}: {nearest(name, known)}")
+        known = [*list_scenarios(), *list_suites(), *registry.names("family"), *registry.names("agent")]
+        hint = registry.suggestion(name, known, listed_by="mrl-bench list")
+        raise UsageError(f"no scenario, suite, family or agent {name!r}: {hint}")
     return 0
 
 
+def _is_suite(path: Path) -> bool:
+    """Whether a YAML file is a suite's rather than a scenario's."""
+    from mrl_bench.scenario.yaml_reader import read
+
+    data = read(path).data
+    return isinstance(data, Mapping) and "scenarios" in data
+
+
+def _import(name: str) -> Any:
+    """The class behind an agent's short name or a "module:Class".
+
+    Raises:
+        UsageError: there is no such class, or its module cannot be imported.
+    """
+    try:
+        return registry.find("agent", name)
+    except MrlBenchError:
+        raise
+    except Exception as error:  # the module is the user's code
+        raise UsageError(f"{name!r} cannot be imported: {type(error).__name__}: {error}") from error
+
+
 def _print_scenario(scenario: Scenario) -> None:
-    print(f"scenario {scenario.id}, digest {scenario.digest}\n{scenario.doc}\n")
+    print_text(f"scenario {scenario.id}, digest {scenario.digest}\n\n{scenario.doc}\n")
     shown = ", ".join(f"{name} = {value}" for name, value in scenario.options.items())
-    print(f"family    {scenario.family_name}" + (f" ({shown})" if shown else ""))
-    print(f"horizon   {scenario.horizon} control steps, {scenario.horizon * scenario.family.spec.dt:g} s")
+    seconds = scenario.horizon * scenario.family.spec.dt
     protocol, budget = scenario.protocol, asdict(scenario.budget)
-    print(f"protocol  k = {', '.join(map(str, protocol.k))} adaptation episodes;", end=" ")
-    print(f"{protocol.episodes_per_round} a round, {protocol.scored_episodes} scored at each k")
-    print("budget    " + ", ".join(f"{name} {steps:,}" for name, steps in budget.items()), "env steps")
-    played = sum(len(scenario.tasks(split)) for split in scenario.splits)
-    episodes = played * (len(protocol.k) * protocol.scored_episodes + protocol.k[-1])
-    print(
-        f"cost      one agent and seed: {budget['meta_train']:,} env steps of meta-training, "
-        f"up to {episodes * scenario.horizon:,} of evaluation\n"
+    print_facts(
+        [
+            ("family", scenario.family_name + (f" ({shown})" if shown else "")),
+            ("horizon", f"{scenario.horizon} control steps, {seconds:g} s"),
+            (
+                "protocol",
+                f"k = {', '.join(map(str, protocol.k))} adaptation episodes; {protocol.episodes_per_round} a round, "
+                f"{protocol.scored_episodes} scored at each k",
+            ),
+            ("budget", ", ".join(f"{name} {steps:,}" for name, steps in budget.items()) + " env steps"),
+            (
+                "cost",
+                f"one agent and seed: {budget['meta_train']:,} env steps of meta-training, "
+                f"up to {_evaluation_steps(scenario):,} of evaluation",
+            ),
+        ]
     )
     counts = [f"{split.count or 'endless'}" for split in scenario.splits.values()]
-    _print_table("tasks", [("", *scenario.splits), ("count", *counts), *_distributions(scenario)])
+    print_table("tasks", ("", *scenario.splits), [("count", *counts), *_distributions(scenario)])
+
+
+def _evaluation_steps(scenario: Scenario) -> int:
+    """Env steps of the evaluation of one run, if no episode ends early."""
+    protocol, tasks = scenario.protocol, sum(len(scenario.tasks(split)) for split in scenario.splits)
+    return tasks * (len(protocol.k) * protocol.scored_episodes + protocol.k[-1]) * scenario.horizon
 
 
 def _distributions(scenario: Scenario) -> Iterator[tuple[str, ...]]:
@@ -151,12 +179,77 @@ def _describe(distribution: Any) -> str:
     return f"{kind} " + " and ".join(f"{low:g} to {high:g}" for low, high in spans)
 
 
+def _print_suite(suite: Suite) -> None:
+    from mrl_bench.runs.executor import plan_runs
+
+    for agent in {agent.agent for entry in suite.entries for agent in entry.agents}:
+        _import(agent)
+    runs = plan_runs(suite, "cpu")
+    trained = sum(run.planned_env_steps for run in runs)
+    played = sum(_evaluation_steps(run.scenario) for run in runs)
+    references = ", ".join(REFERENCE_AGENTS)
+    print_text(f"suite {suite.id}\n\n{suite.doc}\n")
+    print_facts(
+        [
+            ("seeds", f"{suite.seeds} of each agent; one of each reference agent ({references})"),
+            ("runs", f"{len(runs)}, on {len(suite.entries)} scenario{'s' * (len(suite.entries) != 1)}"),
+            ("cost", f"at most {trained:,} env steps of meta-training and {played:,} of evaluation"),
+        ]
+    )
+    rows = []
+    for entry in suite.entries:
+        own = [run for run in runs if run.scenario.id == entry.scenario.id]
+        budget = entry.scenario.budget.meta_train
+        steps = sum(run.planned_env_steps for run in own)
+        k = ", ".join(map(str, entry.scenario.protocol.k))
+        rows.append((entry.scenario.id, k, str(len(own)), f"{budget:,}", f"{steps:,}"))
+    print_table("scenarios", ("name", "k", "runs", "budget of an agent", "meta-training of all runs"), rows)
+    print_table("agents", ("name", "on", "settings"), list(_agent_rows(suite)))
+
+
+def _agent_rows(suite: Suite) -> Iterator[tuple[str, str, str]]:
+    """(name, where, settings) of each agent; several where its settings differ between scenarios."""
+    groups: dict[tuple[str, str], list[Scenario]] = {}
+    for entry in suite.entries:
+        for agent in entry.agents:
+            name = agent.name if agent.name == agent.agent else f"{agent.name} ({agent.agent})"
+            groups.setdefault((name, _assignments(agent.settings)), []).append(entry.scenario)
+    for (name, shown), scenarios in sorted(groups.items()):
+        yield name, _where(scenarios, [entry.scenario for entry in suite.entries]), shown or "defaults"
+
+
+def _where(chosen: Sequence[Scenario], among: Sequence[Scenario]) -> str:
+    """The chosen scenarios in short: all, those of whole families, or by id."""
+    families = {scenario.family_name for scenario in chosen}
+    if len(chosen) == len(among):
+        return "all scenarios"
+    if len(chosen) == sum(scenario.family_name in families for scenario in among):
+        return ", ".join(sorted(families))
+    return ", ".join(scenario.id for scenario in chosen)
+
+
+def _assignments(settings: Mapping[str, Any], prefix: str = "") -> str:
+    """Settings as `--set` takes them."""
+    return ", ".join(
+        _assignments(value, f"{prefix}{name}.")
+        if isinstance(value, Mapping)
+        else f"{prefix}{name}={_as_yaml(value)}"
+        for name, value in settings.items()
+    )
+
+
+def _as_yaml(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:.0f}"  # such as 1.2e5 env steps
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _print_family(name: str, cls: Any) -> None:
-    print(f"family {name}\n{inspect.getdoc(cls)}\n")
+    print_text(f"family {name}\n\n{inspect.getdoc(cls)}\n")
     _print_settings("options", settings(cls))
     rows = [(name, *_param(param)) for name, param in cls().params.items()]
     rows += [(f"{name} ({option})", *_param(param)) for option, name, param in _further_params(cls)]
-    _print_table("parameters", [("name", "default", "bounds", "unit", "meaning"), *rows])
+    print_table("parameters", ("name", "default", "bounds", "unit", "meaning"), rows)
 
 
 def _param(param: Param) -> tuple[str, str, str, str]:
@@ -192,99 +285,15 @@ def _other_choices(hint: Any, default: Any) -> tuple[Any, ...]:
 def _print_agent(name: str, cls: Any) -> None:
     module = inspect.getmodule(cls)
     doc = _REFERENCES.get(name) or inspect.getdoc(cls) or (module and module.__doc__) or ""
-    print(f"agent {name}\n{doc.strip()}\n")
+    print_text(f"agent {name}\n\n{doc.strip()}\n")
     if not is_dataclass(getattr(cls, "Config", None)):
         raise UsageError(f"{name} is no agent: it has no dataclass 'Config'")
     _print_settings("settings (--set NAME=VALUE, or `set` in a suite)", settings(cls.Config))
 
 
-# -- settings from source ------------------------------------------------------------------------------------------
-
-
-def settings(cls: Any) -> list[Setting]:
-    """The fields of a dataclass with defaults; those of a dataclass in a field are named `outer.inner`."""
-    default, docs = cls(), field_comments(cls)
-    hints = get_type_hints(cls)
-    found: list[Setting] = []
-    for field in fields(cls):
-        value, hint = getattr(default, field.name), hints[field.name]
-        if is_dataclass(value):
-            found += [
-                row._replace(name=f"{field.name}.{row.name}", default=attrgetter(row.name)(value))
-                for row in settings(type(value))
-            ]
-        else:
-            found.append(Setting(field.name, _type(hint), value, docs.get(field.name, "")))
-    return found
-
-
-def _type(hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return " | ".join(map(repr, get_args(hint)))
-    if get_origin(hint) in (Union, UnionType):
-        return " | ".join(map(_type, get_args(hint)))
-    return "None" if hint is NoneType else hint.__name__ if type(hint) is type else str(hint)
-
-
-def field_comments(cls: Any) -> dict[str, str]:
-    """The comment of each field of a dataclass and its bases: on its lines, else directly above it."""
-    comments: dict[str, str] = {}
-    for base in reversed(cls.__mro__):
-        if hasattr(base, "__dataclass_fields__"):
-            try:
-                comments |= _comments(textwrap.dedent(inspect.getsource(base)))
-            except (OSError, TypeError):  # no source, as of a class that was made in a console
-                continue
-    return comments
-
-
-def _comments(source: str) -> dict[str, str]:
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    at = {
-        token.start: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT
-    }
-    lines = source.splitlines()
-    text = {line: comment for (line, _), comment in at.items()}
-    alone = {line for line, column in at if not lines[line - 1][:column].strip()}
-    body = ast.parse(source).body[0]
-    assert isinstance(body, ast.ClassDef)
-    found: dict[str, str] = {}
-    last, shared = (
-        0,
-        "",
-    )  # the line of the last field, and the comment above it: it may be about several fields
-    for node in body.body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            first, end = node.lineno, node.end_lineno or node.lineno
-            own = [text[line] for line in range(first, end + 1) if line in text]
-            above = " ".join(_above(first, alone, text))
-            shared = "" if own else above or (shared if last == first - 1 else "")
-            found[node.target.id], last = " ".join(own) or shared, end
-    return found
-
-
-def _above(line: int, alone: Iterable[int], text: Mapping[int, str]) -> list[str]:
-    """The block of comment lines that ends directly above a line."""
-    block: list[str] = []
-    while line - 1 in alone:
-        line -= 1
-        block.insert(0, text[line])
-    return block
-
-
 def _print_settings(title: str, rows: Sequence[Setting]) -> None:
     if not rows:
-        print(f"{title}: none\n")
+        print_text(f"{title}: none\n")
         return
     shown = [(row.name, row.type, str(row.default), row.doc) for row in rows]
-    _print_table(title, [("name", "type", "default", "meaning"), *shown])
-
-
-def _print_table(title: str, rows: Sequence[Sequence[str]]) -> None:
-    """Left-aligned columns under a title; the first row is their head."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    print(f"{title}:")
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print(("  " + "  ".join(cells)).rstrip())
-    print()
+    print_table(title, ("name", "type", "default", "meaning"), shown)

@@ -12,12 +12,13 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 import mrl_bench
 from mrl_bench import registry
-from mrl_bench.cli.terminal import fail, one_line
+from mrl_bench.cli.terminal import fail, fail_with, one_line
 from mrl_bench.errors import MrlBenchError
 
 _EXIT_CODES = """exit codes:
@@ -26,6 +27,11 @@ _EXIT_CODES = """exit codes:
   2    wrong usage, or a wrong YAML file
   3    an optional part is missing
   130  stopped by Ctrl-C or SIGTERM"""
+
+_BUDGET = (
+    "env steps of meta-training, as 200000 or 2e5 (default: the scenario's). The scenario's digest changes with it: "
+    "a score needs reference agents that were evaluated with the same --budget"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,7 +64,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         result: int = options.command(options)
         return result
     except MrlBenchError as error:
-        return fail(str(error), error.exit_code)
+        return fail_with(error)
     except BrokenPipeError:
         raise
     except OSError as error:  # a full disk, a folder that cannot be written
@@ -82,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"mrl-bench {mrl_bench.__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", required=True, dest="subcommand", metavar="COMMAND")
 
     bench = commands.add_parser("bench", help="run a suite: train, evaluate, report; skips finished runs")
     bench.add_argument("--suite", default="quick", help="a suite's id or YAML file (default: quick)")
@@ -118,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("agent", help="short name or module:Class")
         one.add_argument("--seed", type=_seed, default=0, help="training seed (default: 0)")
         one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a hyperparameter")
+        one.add_argument("--budget", type=_steps, metavar="STEPS", help=_BUDGET)
         _add_device(one)
         _add_time_limit(one)
         one.add_argument(
@@ -140,7 +147,9 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="what there is: scenarios, suites, families, agents")
     listing.set_defaults(command=_list)
 
-    info = commands.add_parser("info", help="describe a scenario, family or agent, with all its settings")
+    info = commands.add_parser(
+        "info", help="describe a scenario, suite, family or agent, with all its settings"
+    )
     info.add_argument("name", help="a name from `mrl-bench list`, a YAML file, or module:Class")
     info.set_defaults(command=_info)
 
@@ -150,7 +159,14 @@ def _parser() -> argparse.ArgumentParser:
         new.set_defaults(command=_new, kind=kind)
 
     check = commands.add_parser("check", help="check scenario and suite files, agents and families")
-    check.add_argument("files", nargs="+", type=Path, metavar="FILE", help="or module:Class")
+    check.add_argument("names", nargs="+", metavar="NAME", help="a YAML file, module:Class, or a listed name")
+    check.add_argument(
+        "--waive",
+        action="append",
+        default=[],
+        metavar="NAME=REASON",
+        help="a promise that an agent or family need not keep, and why",
+    )
     check.set_defaults(command=_check)
 
     schema = commands.add_parser(
@@ -182,6 +198,13 @@ def _positive(text: str) -> int:
 
 def _seed(text: str) -> int:
     return _whole(text, 0)
+
+
+def _steps(text: str) -> int:
+    with suppress(ValueError):
+        number = float(text)
+        text = f"{number:.0f}" if number.is_integer() else text
+    return _whole(text, 1)
 
 
 def _whole(text: str, low: int) -> int:
@@ -246,36 +269,9 @@ def _new(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from mrl_bench.scenario import load_scenario
-    from mrl_bench.scenario.suite import load_suite
-    from mrl_bench.scenario.yaml_reader import read
+    from mrl_bench.cli.check import check
 
-    worst = 0
-    for path in options.files:
-        try:
-            if ":" in path.name and not path.exists():
-                worst = max(worst, _check_class(str(path)))
-                continue
-            data = read(path).data
-            if isinstance(data, dict) and "scenarios" in data:
-                suite = load_suite(path)
-                print(f"{path}: suite {suite.id}, {len(suite.entries)} scenarios, {suite.seeds} seeds")
-            else:
-                scenario = load_scenario(path)
-                counts = ", ".join(
-                    f"{split.count or 'endless'} {name}" for name, split in scenario.splits.items()
-                )
-                print(f"{path}: scenario {scenario.id}, digest {scenario.digest}, tasks: {counts}")
-        except MrlBenchError as error:
-            fail(str(error), error.exit_code)
-            worst = max(worst, error.exit_code)
-    return worst
-
-
-def _check_class(name: str) -> int:
-    from mrl_bench.cli.check import check_class
-
-    return check_class(name)
+    return check(options)
 
 
 def _schema(options: argparse.Namespace) -> int:

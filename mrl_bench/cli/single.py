@@ -8,17 +8,19 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mrl_bench import registry
 from mrl_bench.cli.terminal import fail
-from mrl_bench.errors import MrlBenchError, printable
+from mrl_bench.errors import MrlBenchError, UsageError, printable
 from mrl_bench.report.scores import score_scenario
 from mrl_bench.results import REFERENCE_AGENTS, Evaluation
 from mrl_bench.runs.cost import Cost
-from mrl_bench.runs.executor import ProcessExecutor, check, forget_failed, pick_device
+from mrl_bench.runs.executor import NotFinished, ProcessExecutor, check, forget_failed, pick_device
 from mrl_bench.runs.manifest import add_to_manifest, read_manifest
 from mrl_bench.runs.progress import make_progress, summary
 from mrl_bench.runs.run import Run
 from mrl_bench.runs.store import Store
-from mrl_bench.scenario import find_scenario
+from mrl_bench.runs.terms import Terms
+from mrl_bench.scenario import Budget, find_scenario, list_scenarios
 from mrl_bench.scenario.settings import parse_settings
 from mrl_bench.scenario.suite import AgentSpec
 
@@ -29,6 +31,7 @@ def train(options: argparse.Namespace) -> int:
     """Meta-trains one agent and stores its weights."""
     run, store = single_run(options), Store(options.out)
     add_to_manifest(store, run)
+    store.forget_damaged(run.key("train"), run.key("evaluate"), run.terms)
     try:
         with _executor(run, store, options.time_limit) as executor:
             (trained,) = executor.train([run])
@@ -52,6 +55,8 @@ def evaluate(options: argparse.Namespace) -> int:
             (evaluation,) = executor.run([run])
     except KeyboardInterrupt:
         return _stopped(run, store)
+    if isinstance(evaluation, NotFinished):
+        raise evaluation
     print(f"{run.label}: {summary(evaluation)}")
     for line in _details(run, store, evaluation):
         print(f"  {line}")
@@ -62,11 +67,28 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def single_run(options: argparse.Namespace) -> Run:
-    """The run that the options describe."""
+    """The run that the options describe.
+
+    Raises:
+        UsageError: there is no such scenario, agent or setting.
+    """
+    _check_order(options)
+    scenario = find_scenario(options.scenario)
+    if steps := options.budget:
+        scenario = scenario.with_overrides(Budget(meta_train=steps, blind=steps, oracle=steps))
     agent = AgentSpec.outside_suite(options.agent, parse_settings(options.set))
-    run = Run(find_scenario(options.scenario), agent, options.seed, pick_device(options.device))
+    run = Run(scenario, agent, options.seed, pick_device(options.device))
     check([run])
     return run
+
+
+def _check_order(options: argparse.Namespace) -> None:
+    """Refuses an agent in the scenario's place and a scenario in the agent's."""
+    first, second = options.scenario, options.agent
+    is_agent = first in registry.names("agent") or ":" in first
+    if is_agent and (second in list_scenarios() or second.endswith((".yaml", ".yml"))):
+        wanted = f"mrl-bench {options.subcommand} {second} {first}"
+        raise UsageError(f"the scenario comes before the agent: did you mean {wanted!r}?")
 
 
 @contextmanager
@@ -124,9 +146,10 @@ def _failures(evaluation: Evaluation) -> str:
 
 def _score(store: Store, evaluation: Evaluation) -> str:
     """The test score at each k, where the reference agents were evaluated in the same folder."""
-    keys = [run["evaluate"] for run in read_manifest(store.folder)["runs"]]
-    others = [other for key in keys if (other := store.evaluation(key))]
-    same = [other for other in others if other.digest == evaluation.digest and other.is_reference]
+    runs = [(run["evaluate"], Terms.from_json(run["terms"])) for run in read_manifest(store.folder)["runs"]]
+    wanted = [(key, terms) for key, terms in runs if terms.digest == evaluation.digest]
+    others = [other for key, terms in wanted if (other := store.evaluation(key, terms))]
+    same = [other for other in others if other.is_reference]
     scored = [other for other in same if (other.agent, other.seed) != (evaluation.agent, evaluation.seed)]
     missing = set(REFERENCE_AGENTS) - {found.agent for found in [*scored, evaluation] if found.error is None}
     if missing:

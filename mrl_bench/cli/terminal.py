@@ -1,11 +1,11 @@
-"""What the command line prints when something is wrong: always one line."""
+"""What the command line prints when something is wrong: one line, or one for each fault of a YAML file."""
 
 from __future__ import annotations
 
 import sys
 from contextlib import suppress
 
-from mrl_bench.errors import printable
+from mrl_bench.errors import MrlBenchError, SourceError, printable
 
 _LONGEST = 1000  # characters of an error message; a longer one loses its middle
 
@@ -24,3 +24,10 @@ def fail(message: str, exit_code: int) -> int:
     with suppress(OSError):  # standard error is closed too
         print(f"mrl-bench: {one_line(message)}", file=sys.stderr)
     return exit_code
+
+
+def fail_with(error: MrlBenchError) -> int:
+    """Prints an error of the benchmark, all faults of a YAML file; returns its exit code."""
+    for line in error.lines if isinstance(error, SourceError) else [str(error)]:
+        fail(line, error.exit_code)
+    return error.exit_code

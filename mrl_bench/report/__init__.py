@@ -23,10 +23,7 @@ class BenchInfo:
     device: str = ""
     machine: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)  # package or simulator -> version
-    seconds: Mapping[tuple[str, str], float] = field(
-        default_factory=dict
-    )  # (scenario, agent) -> measured training time, mean over seeds
+    # (scenario, agent) -> measured training time [s], mean over seeds
+    seconds: Mapping[tuple[str, str], float] = field(default_factory=dict)
     docs: Mapping[str, str] = field(default_factory=dict)  # scenario -> what it asks of an agent
-    videos: Mapping[str, Video] = field(
-        default_factory=dict
-    )  # scenario -> a task before and after adaptation
+    videos: Mapping[str, Video] = field(default_factory=dict)  # scenario -> a task before and after adapting

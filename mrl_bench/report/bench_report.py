@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -15,9 +15,10 @@ from mrl_bench.errors import MrlBenchError, UsageError
 from mrl_bench.report import BenchInfo
 from mrl_bench.report.scores import ScenarioScores, score_scenario
 from mrl_bench.results import Evaluation, canonical_json
-from mrl_bench.runs.files import write_atomically
+from mrl_bench.runs.files import inside, write_atomically
 from mrl_bench.runs.manifest import read_manifest
-from mrl_bench.runs.store import Store
+from mrl_bench.runs.store import Store, StoreError
+from mrl_bench.runs.terms import Terms
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,9 @@ class BenchReport:
     scores: list[ScenarioScores]  # one entry for each scenario that can be scored
     info: BenchInfo
     missing: list[str]  # one line for each scenario or group of runs without scores, with the reason
+    damaged: list[str]  # one line for each file that is not what was written; its run is left out
     leaders: Mapping[str, str]  # scenario -> evaluation key of the run to show in a video
-    unscored: list[
-        Evaluation
-    ]  # of the scenarios that cannot be scored, such as those without reference agents
+    unscored: list[Evaluation]  # of scenarios that cannot be scored, such as for want of reference agents
 
 
 def read_report(folder: Path) -> BenchReport:
@@ -38,40 +38,71 @@ def read_report(folder: Path) -> BenchReport:
 
     Raises:
         UsageError: the folder is not a results folder.
-        MrlBenchError: no run is finished, or a file is damaged.
+        MrlBenchError: no run is finished, or the manifest is damaged.
     """
     manifest = read_manifest(folder)
-    info, keys = _info(manifest), [(run["train"], run["evaluate"]) for run in manifest["runs"]]
-    store = Store(folder)
-    evaluations: dict[str, dict[str, Evaluation]] = {}  # digest -> key -> result
-    seconds: dict[tuple[str, str], list[float]] = {}
-    for train, evaluate in keys:
-        evaluation = store.evaluation(evaluate)
-        if evaluation is None:
-            continue
-        evaluations.setdefault(evaluation.digest, {})[evaluate] = evaluation
-        measured = store.seconds(train)
-        if measured is not None:
-            seconds.setdefault((evaluation.scenario, evaluation.agent), []).append(measured)
+    results = _Results.read(folder, manifest["runs"])
     all_scores, missing, leaders = [], [], {}
     unscored: list[Evaluation] = []
-    for scored in evaluations.values():
+    for scored in results.evaluations.values():
         try:
             all_scores.append(score_scenario(list(scored.values())))
             if leader := _leader(all_scores[-1], scored):
                 leaders[all_scores[-1].scenario] = leader
-        except UsageError as error:
+        except (UsageError, ValueError) as error:  # no reference agent, or runs that cannot be compared
             missing.append(str(error))
             unscored += scored.values()
-    unfinished = len(keys) - sum(map(len, evaluations.values()))
-    if unfinished:
+    if results.unfinished:
         missing.append(
-            f"{unfinished} of {len(keys)} runs are not finished: run the same command again to resume"
+            f"{results.unfinished} of {len(manifest['runs'])} runs are not finished: "
+            "run the same command again to resume"
         )
     if not (all_scores or unscored):
-        raise MrlBenchError("; ".join(missing))
-    info = replace(info, seconds={where: mean(values) for where, values in seconds.items()})
-    return BenchReport(all_scores, info, missing, leaders, unscored)
+        further = [f"and {len(results.damaged) - 1} more files cannot be read"] if results.damaged[1:] else []
+        raise MrlBenchError("; ".join([*results.damaged[:1], *further, *missing]))
+    info = replace(_info(manifest), seconds=results.mean_seconds())
+    return BenchReport(all_scores, info, missing, results.damaged, leaders, unscored)
+
+
+@dataclass
+class _Results:
+    """What a results folder holds of the runs in its manifest."""
+
+    evaluations: dict[str, dict[str, Evaluation]] = field(default_factory=dict)  # digest -> key -> result
+    seconds: dict[tuple[str, str], list[float]] = field(
+        default_factory=dict
+    )  # (scenario, agent) -> of training
+    unfinished: int = 0
+    damaged: list[str] = field(default_factory=list)  # see `BenchReport`
+
+    @staticmethod
+    def read(folder: Path, runs: Iterable[Mapping[str, Any]]) -> _Results:
+        store, results = Store(folder), _Results()
+        for run in runs:
+            terms = Terms.from_json(run["terms"])
+            try:
+                evaluation = store.evaluation(run["evaluate"], terms)
+            except StoreError as error:
+                results.damaged.append(f"{terms.label} is left out: {error}")
+                continue
+            if evaluation is None:
+                results.unfinished += 1
+                continue
+            results.evaluations.setdefault(terms.digest, {})[run["evaluate"]] = evaluation
+            results._read_seconds(store, run["train"], terms)
+        return results
+
+    def _read_seconds(self, store: Store, train: str, terms: Terms) -> None:
+        try:
+            measured = store.seconds(train)
+        except StoreError as error:
+            self.damaged.append(f"{terms.label} is shown without its training time: {error}")
+            return
+        if measured is not None:
+            self.seconds.setdefault((terms.scenario, terms.agent), []).append(measured)
+
+    def mean_seconds(self) -> dict[tuple[str, str], float]:
+        return {where: mean(values) for where, values in self.seconds.items()}
 
 
 def _leader(scenario_scores: ScenarioScores, evaluations: Mapping[str, Evaluation]) -> str | None:
@@ -98,20 +129,29 @@ def _info(plan: Mapping[str, Any]) -> BenchInfo:
     )
 
 
+def add_videos(folder: Path, report: BenchReport) -> BenchReport:
+    """The report with the videos that have been recorded."""
+    runs = {run["evaluate"]: Terms.from_json(run["terms"]) for run in read_manifest(folder)["runs"]}
+    store, videos, damaged = Store(folder), {}, list(report.damaged)
+    for scenario, key in report.leaders.items():
+        try:
+            if video := store.video(key, runs[key]):
+                videos[scenario] = video
+        except StoreError as error:
+            damaged.append(f"{runs[key].label} is shown without its video: {error}")
+    return replace(report, info=replace(report.info, videos=videos), damaged=damaged)
+
+
 def write_report(folder: Path, report: BenchReport) -> Path:
     """Writes scores.json, the figures and the page; returns the page's path."""
     from mrl_bench.report.figures import write_figures
     from mrl_bench.report.page import write_page
 
-    write_atomically(
-        folder / "scores.json",
-        canonical_json([_plain(asdict(scenario_scores)) for scenario_scores in report.scores]),
-    )
-    write_figures(report.scores, folder / "figures")
-    videos = {scenario: Store(folder).video(key) for scenario, key in report.leaders.items()}
-    shown = {scenario: video for scenario, video in videos.items() if video}
-    write_page(report.scores, replace(report.info, videos=shown), folder / "report.html")
-    return folder / "report.html"
+    scores, figures, page = (inside(folder, name) for name in ("scores.json", "figures", "report.html"))
+    write_atomically(scores, canonical_json([_plain(asdict(scored)) for scored in report.scores]))
+    write_figures(report.scores, figures)
+    write_page(report.scores, report.info, page)
+    return page
 
 
 def _plain(value: Any) -> Any:

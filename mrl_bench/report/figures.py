@@ -18,7 +18,7 @@ from mrl_bench.report.formatting import headroom, printable
 from mrl_bench.report.panels import LEFT, WIDTH, Panel, height, panels
 from mrl_bench.report.scores import ScenarioScores, SplitScores
 from mrl_bench.report.style import ALARM, FONT, INK, AgentStyle, agent_styles, drawing
-from mrl_bench.runs.files import write_atomically
+from mrl_bench.runs.files import inside, write_atomically
 
 TITLE_HEIGHT = 0.4  # inches
 
@@ -36,7 +36,7 @@ def write_figures(all_scores: Sequence[ScenarioScores], folder: Path) -> list[Pa
                 label = " ".join([title, *(panel.describe(split) for panel in panels(split))])
                 forms = {".svg": svg.document(figure, name, label), ".png": _png(figure)}
             for suffix, data in forms.items():
-                paths.append(folder / (name + suffix))
+                paths.append(inside(folder, name + suffix))
                 write_atomically(paths[-1], data)
     return paths
 

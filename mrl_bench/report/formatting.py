@@ -9,6 +9,7 @@ from textwrap import shorten
 from mrl_bench.errors import printable as printable
 from mrl_bench.report.scores import Estimate, Row, SplitScores
 from mrl_bench.results import Video
+from mrl_bench.runs.cost import duration
 
 DASH = "\N{EN DASH}"
 
@@ -59,18 +60,9 @@ def count(value: float) -> str:
     return f"{scaled:.1f}".removesuffix(".0") + unit if abs(scaled) < 9.95 else f"{scaled:.0f}{unit}"
 
 
-def duration(seconds: float | None) -> str:
-    """45 s, 3 min 12 s, 2 h 05 min."""
-    if seconds is None or not isfinite(seconds):
-        return DASH
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+def train_time(seconds: float | None) -> str:
+    """A duration; a dash where none was measured."""
+    return DASH if seconds is None or not isfinite(seconds) else duration(seconds)
 
 
 def steps_to_60(row: Row) -> str:

@@ -25,26 +25,22 @@ from mrl_bench.report.style import FONT, QUIET, REFERENCE_DASHES, AgentStyle
 WIDTH, TOP, BOTTOM, LEFT, PLOT = 3.7, 0.34, 0.46, 0.46, 2.0
 LETTER = 0.58 * FONT / 72  # width of a letter, on average
 LINE = 1.25 * FONT / 72  # height of a line of text
-LEADER_LINE, NAMES = (
-    (0.04, 0.12),
-    0.15,
-)  # [in] right of the axes: the two ends of a leader line, and where names begin
+# Right of the axes: the two ends of a leader line, and where names begin.
+LEADER_LINE, NAMES = (0.04, 0.12), 0.15
 
-BAND, BANDS = (
-    0.13,
-    0.5,
-)  # opacity of one interval band, and the sum over all: many bands must not hide the curves
+# Opacity of one interval band, and the sum over all: many bands must not hide the curves.
+BAND, BANDS = 0.13, 0.5
 
 # Scores outside are drawn at the edge, so that one agent that diverged does not flatten the others.
 SCORE_VIEW = (-1.0, 2.0)
 
-
 Corner = tuple[float, float]  # [in] lower left corner of a panel in its figure
+Styles = Mapping[str, AgentStyle]
 
 
 class Panel(NamedTuple):
     name: str
-    draw: Callable[[Figure, Corner, SplitScores, Mapping[str, AgentStyle]], None]
+    draw: Callable[[Figure, Corner, SplitScores, Styles], None]
     describe: Callable[[SplitScores], str]
 
 
@@ -70,26 +66,19 @@ def _learners(split: SplitScores) -> list[Line]:
     return [Line(row, curve.env_steps, curve.scores) for row, curve in found if curve.env_steps[0] > 0]
 
 
-def _draw_scores(
-    figure: Figure, corner: Corner, split: SplitScores, styles: Mapping[str, AgentStyle]
-) -> None:
-    axes = _draw_curves(
-        figure, corner, split, styles, _score_lines(split), "Normalised score (IQM)", SCORE_VIEW
-    )
+def _draw_scores(figure: Figure, corner: Corner, split: SplitScores, styles: Styles) -> None:
+    title = "Normalised score (IQM)"
+    axes = _draw_curves(figure, corner, split, styles, _score_lines(split), title, SCORE_VIEW)
     _label_episodes(axes, split)
 
 
-def _draw_returns(
-    figure: Figure, corner: Corner, split: SplitScores, styles: Mapping[str, AgentStyle]
-) -> None:
+def _draw_returns(figure: Figure, corner: Corner, split: SplitScores, styles: Styles) -> None:
     view = (-np.inf, np.inf)
     axes = _draw_curves(figure, corner, split, styles, _return_lines(split), "Mean return", view)
     _label_episodes(axes, split)
 
 
-def _draw_learning(
-    figure: Figure, corner: Corner, split: SplitScores, styles: Mapping[str, AgentStyle]
-) -> None:
+def _draw_learning(figure: Figure, corner: Corner, split: SplitScores, styles: Styles) -> None:
     lines = _learners(split)
     title = f"Score at k = {learning_k(split)} during meta-training"
     references = [line for line in _score_lines(split) if line.row.is_reference]
@@ -102,7 +91,7 @@ def _draw_curves(
     figure: Figure,
     corner: Corner,
     split: SplitScores,
-    styles: Mapping[str, AgentStyle],
+    styles: Styles,
     lines: Sequence[Line],
     title: str,
     view: tuple[float, float],
@@ -118,9 +107,8 @@ def _draw_curves(
     opacity = min(BAND, BANDS / max(len(agents), 1))
     for row, x, values in lines:
         if row.is_reference:
-            axes.axhline(
-                values[-1].value, color=QUIET, lw=0.9, dashes=REFERENCE_DASHES[row.agent], zorder=1.5
-            )
+            dashes = REFERENCE_DASHES[row.agent]
+            axes.axhline(values[-1].value, color=QUIET, lw=0.9, dashes=dashes, zorder=1.5)
             continue
         style = styles[row.agent]
         lows, highs = [value.low for value in values], [value.high for value in values]
@@ -130,9 +118,8 @@ def _draw_curves(
             x, y, clip_on=False, zorder=3,
             color=style.colour, dashes=style.dashes, marker=style.marker, markeredgecolor="white", markeredgewidth=0.5,
         )  # fmt: skip
-        axes.plot(
-            [x[-1], end], [y[-1], y[-1]], color=style.colour, lw=0.7, dashes=(1, 2)
-        )  # leads to the name
+        to_name = [x[-1], end], [y[-1], y[-1]]
+        axes.plot(*to_name, color=style.colour, lw=0.7, dashes=(1, 2))
     _label_ends(axes, {line.row.agent: line.values[-1].value for line in lines}, styles)
     return axes
 
@@ -147,7 +134,7 @@ def _limits(curves: Sequence[Sequence[Estimate]], view: tuple[float, float]) -> 
     return float(low - 0.05 * span), float(high + 0.05 * span)
 
 
-def _label_ends(axes: Axes, ends: Mapping[str, float], styles: Mapping[str, AgentStyle]) -> None:
+def _label_ends(axes: Axes, ends: Mapping[str, float], styles: Styles) -> None:
     """Writes names right of the curves' ends, moved apart, each with a leader line to its curve."""
     low, high = axes.get_ylim()
     wanted = (np.array(list(ends.values())) - low) / (high - low)
@@ -189,14 +176,12 @@ def _label_episodes(axes: Axes, split: SplitScores) -> None:
     at = np.array(episodes) * width / max(episodes[-1], 1)
     shown = _uncrowded(at, 0.14)
     axes.set_xticks(list(episodes), [str(k) if i in shown else "" for i, k in enumerate(episodes)])
-    axes.text(
-        _right_of(axes, NAMES), -0.135 / height, "k", color=QUIET, va="center", transform=axes.transAxes
-    )
+    _name_axis(axes, "k", -0.135 / height)
     if not agents:
         return
     steps = np.mean([row.env_steps for row in agents], axis=0)
     y = -0.275 / height
-    axes.text(_right_of(axes, NAMES), y, "env steps", color=QUIET, va="center", transform=axes.transAxes)
+    _name_axis(axes, "env steps", y)
     for i in _uncrowded(at, 0.21):
         axes.text(
             episodes[i], y, count(steps[i]), color=QUIET, size=FONT - 1.5, ha="center", va="center",
@@ -216,19 +201,15 @@ def _label_env_steps(axes: Axes, first: float, last: float) -> None:
     ticks = ticks if len(ticks) > 1 else [low, high]
     shown = _uncrowded(np.log(np.array(ticks) / low) * width / math.log(high / low), 0.26)
     axes.set_xticks(ticks, [count(tick) if i in shown else "" for i, tick in enumerate(ticks)])
-    axes.text(
-        _right_of(axes, NAMES),
-        -0.135 / height,
-        "env steps",
-        color=QUIET,
-        va="center",
-        transform=axes.transAxes,
-    )
+    _name_axis(axes, "env steps", -0.135 / height)
 
 
-def _draw_spread(
-    figure: Figure, corner: Corner, split: SplitScores, styles: Mapping[str, AgentStyle]
-) -> None:
+def _name_axis(axes: Axes, name: str, y: float) -> None:
+    """Writes the name of a row of tick labels right of it, at height y in axes coordinates."""
+    axes.text(_right_of(axes, NAMES), y, name, color=QUIET, va="center", transform=axes.transAxes)
+
+
+def _draw_spread(figure: Figure, corner: Corner, split: SplitScores, styles: Styles) -> None:
     """For each agent, its tasks from best to worst: a stroke from the score at the first k to that at the last."""
     agents = [row for row in ordered(split.rows) if not row.is_reference]
     left = max([_text_width(_short(row.agent)) for row in agents], default=0) + 0.2
@@ -263,9 +244,8 @@ def _describe_scores(split: SplitScores) -> str:
 
 
 def _describe_returns(split: SplitScores) -> str:
-    return _describe(
-        f"Mean return at k = {_listed(points(split))} adaptation episodes", _return_lines(split), number
-    )
+    what = f"Mean return at k = {_listed(points(split))} adaptation episodes"
+    return _describe(what, _return_lines(split), number)
 
 
 def _describe_learning(split: SplitScores) -> str:

@@ -18,7 +18,6 @@ from mrl_bench.report import BenchInfo
 from mrl_bench.report.formatting import (
     DASH,
     count,
-    duration,
     end_points,
     failed,
     headline_points,
@@ -35,6 +34,7 @@ from mrl_bench.report.formatting import (
     rank,
     score,
     steps_to_60,
+    train_time,
     why_flagged,
 )
 from mrl_bench.report.scores import Row, ScenarioScores, SplitScores
@@ -163,7 +163,7 @@ def _returns(scenario_scores: ScenarioScores, split: SplitScores, info: BenchInf
     for row in ordered(split.rows):
         returns = [number(row.returns[point].value) for point in shown]
         seconds = info.seconds.get((scenario_scores.scenario, row.agent))
-        table.add_agent(row, [*returns, str(row.seeds), count(row.train_env_steps), duration(seconds)])
+        table.add_agent(row, [*returns, str(row.seeds), count(row.train_env_steps), train_time(seconds)])
     return table
 
 

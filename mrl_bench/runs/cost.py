@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import mean
 from threading import Lock
 
 from mrl_bench.errors import MrlBenchError
 from mrl_bench.runs.manifest import read_manifest
-from mrl_bench.runs.run import Run
-from mrl_bench.runs.store import Store
+from mrl_bench.runs.run import Run, finished
+from mrl_bench.runs.store import Store, StoreError
 
 
-def train_steps(run: Run) -> int:
-    """Env steps of meta-training that a run uses at most."""
-    return 0 if run.agent.name == "random" else run.planned_env_steps
-
-
-def short_duration(seconds: float) -> str:
-    """45 s, 12 min, 2.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def duration(seconds: float) -> str:
+    """4.5 s, 45 s, 3 min 12 s, 2 h 05 min."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 @dataclass(frozen=True)
@@ -38,21 +39,22 @@ class Cost:
 
     @staticmethod
     def of(runs: Sequence[Run], store: Store, workers: int) -> Cost:
-        left = [run for run in runs if store.evaluation(run.key("evaluate")) is None]
+        left = [run for run in runs if finished(run, store) is None]
         timed = _seconds_per_run(store)
         weights: dict[str, float]
         if timed:
             usual = mean(timed.values())
             weights = {run.label: timed.get((run.scenario.id, run.agent.name), usual) for run in left}
         else:
-            weights = {run.label: float(train_steps(run)) for run in left}
+            weights = {run.label: float(run.planned_env_steps) for run in left}
         slowest = max(weights.values(), default=0.0)
         seconds = max(sum(weights.values()) / workers, slowest) if timed else None
-        return Cost(len(runs), len(runs) - len(left), sum(map(train_steps, left)), weights, seconds)
+        steps = sum(run.planned_env_steps for run in left)
+        return Cost(len(runs), len(runs) - len(left), steps, weights, seconds)
 
     def __str__(self) -> str:
         finished = f" ({self.finished} finished)" if self.finished else ""
-        took = "" if self.seconds is None else f", about {short_duration(self.seconds)}"
+        took = "" if self.seconds is None else f", about {duration(self.seconds)}"
         plural = "s" * (self.runs != 1)
         return (
             f"{self.runs} run{plural}{finished}, at most {self.env_steps:,} env steps of meta-training{took}"
@@ -67,10 +69,11 @@ def _seconds_per_run(store: Store) -> dict[tuple[str, str], float]:
         return {}
     found: dict[tuple[str, str], list[float]] = {}
     for entry in entries:
-        stages = [store.seconds(entry["train"]), store.seconds(entry["evaluate"])]
-        done = store.evaluation(entry["evaluate"])
-        if done and None not in stages:
-            found.setdefault((done.scenario, done.agent), []).append(sum(s for s in stages if s is not None))
+        with suppress(StoreError):  # a damaged time: the report says so
+            stages = [store.seconds(entry["train"]), store.seconds(entry["evaluate"])]
+            if None not in stages:
+                of = entry["terms"]["scenario"], entry["terms"]["agent"]
+                found.setdefault(of, []).append(sum(s for s in stages if s is not None))
     return {key: mean(seconds) for key, seconds in found.items()}
 
 
@@ -97,4 +100,4 @@ class TimeLeft:
 
     def __str__(self) -> str:
         seconds = self.seconds()
-        return "" if seconds is None else f"{short_duration(seconds)} left in total"
+        return "" if seconds is None else f"{duration(seconds)} left in total"

@@ -7,18 +7,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Lock, Thread
-from typing import IO, Protocol, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
-from mrl_bench.errors import MrlBenchError, UsageError
+from mrl_bench.errors import MrlBenchError, UsageError, printable
 from mrl_bench.results import REFERENCE_AGENTS, Evaluation, TrainingResult
-from mrl_bench.runs.run import Run, failure
-from mrl_bench.runs.store import Store
+from mrl_bench.runs.run import Run, failure, finished, finished_training
+from mrl_bench.runs.store import Store, StoreError
 from mrl_bench.scenario.suite import AgentSpec, Suite
 
 T = TypeVar("T")
@@ -27,6 +27,12 @@ VIDEO_TIME_LIMIT = 60.0  # seconds to record the video of a run; a slower one is
 ATTEMPTS = 2  # a run whose worker was killed or hung is attempted once more
 LOG_HEAD, LOG_TAIL = 2**20, 2**16  # bytes that a log keeps of an attempt's output: beginning and end
 _STRAY = 5.0  # seconds to wait for the last output of a worker whose child left the process group
+_KILLED_FROM_OUTSIDE = {signal.SIGHUP, signal.SIGKILL, signal.SIGTERM}  # such as by a system without memory
+_MOST_STEPS = 10**15  # that a progress report may name
+
+
+class NotFinished(MrlBenchError):
+    """A run has no result, and is not to blame: its code was edited, or its worker was killed from outside."""
 
 
 class Progress(Protocol):
@@ -37,6 +43,7 @@ class Progress(Protocol):
         self, run: Run, stage: str, done: int, total: int, mean_return: float | None = None
     ) -> None: ...
     def finished(self, run: Run, evaluation: Evaluation, fresh: bool) -> None: ...
+    def unfinished(self, run: Run, reason: str) -> None: ...
 
 
 def plan_runs(suite: Suite, device: str) -> list[Run]:
@@ -48,11 +55,16 @@ def plan_runs(suite: Suite, device: str) -> list[Run]:
         runs += [
             Run(entry.scenario, agent, seed, device) for agent in entry.agents for seed in range(suite.seeds)
         ]
-    return sorted(runs, key=lambda run: -_expected_cost(run))
+    return sorted(runs, key=lambda run: -run.budget)
 
 
-def _expected_cost(run: Run) -> int:
-    return 0 if run.agent.name == "random" else run.budget
+@dataclass(frozen=True)
+class _End:
+    """How a worker ended, for the case that it left no result."""
+
+    reason: str
+    excused: bool = False  # whether the run is not to blame
+    final: bool = False  # whether a second attempt would end in the same way
 
 
 @dataclass
@@ -70,14 +82,14 @@ class ProcessExecutor:
     _stopped: bool = False
     _lock: Lock = field(default_factory=Lock)  # of the two above
 
-    def run(self, runs: Sequence[Run]) -> list[Evaluation]:
-        """The results of all runs, in their order. Ctrl-C stops all workers.
+    def run(self, runs: Sequence[Run]) -> list[Evaluation | NotFinished]:
+        """The results of all runs, in their order, or why there is none. Ctrl-C stops all workers.
 
         Args:
             runs: have passed `check`.
 
         Raises:
-            MrlBenchError: an error that is not a run's own, such as a result that cannot be written.
+            StoreError: a result cannot be written, or a file of the results folder is damaged.
         """
         return self._each(self._result, runs)
 
@@ -85,6 +97,7 @@ class ProcessExecutor:
         """Trains all runs without evaluating them.
 
         Raises:
+            NotFinished: the run is not to blame; the same command starts again.
             MrlBenchError: a training failed, or its result cannot be written.
         """
         return self._each(self._training, runs)
@@ -111,52 +124,61 @@ class ProcessExecutor:
                         _kill(process)
                 raise
 
-    def _result(self, run: Run) -> Evaluation:
+    def _result(self, run: Run) -> Evaluation | NotFinished:
         key = run.key("evaluate")
-        done = self.store.evaluation(key)
+        done = finished(run, self.store)
         if done:
             self.progress.finished(run, done, fresh=False)
             return done
+        self.store.forget(key)  # of code that has changed since
         self.progress.started(run)
-        reason = ""
-        for attempt in range(ATTEMPTS):
-            reason = self._attempt(run, key, "ab" if attempt else "wb")
-            done = self.store.evaluation(key)
-            if done:
-                break
+        done, end = self._attempts(run, "evaluate", lambda: finished(run, self.store))
+        if not done and end.excused:
+            self.progress.unfinished(run, end.reason)
+            return NotFinished(f"{run.label} is not finished: {end.reason}")
         if not done:
-            done = failure(run, reason)
+            done = failure(run, end.reason)
             self.store.put_evaluation(key, done)
         self.progress.finished(run, done, fresh=True)
         return done
 
     def _training(self, run: Run) -> TrainingResult:
-        reason = ""
-        for attempt in range(ATTEMPTS):
-            done = self.store.trained(run.key("train"))
-            if done:
-                return done
-            if not attempt:
-                self.progress.started(run)
-            reason = self._attempt(run, run.key("evaluate"), "ab" if attempt else "wb", stage="train")
-        done = self.store.trained(run.key("train"))
+        done = finished_training(run, self.store)
+        if done:
+            return done
+        self.progress.started(run)
+        done, end = self._attempts(run, "train", lambda: finished_training(run, self.store))
         if not done:
-            raise MrlBenchError(f"{run.label}: training failed: {reason}")
+            kind = NotFinished if end.excused else MrlBenchError
+            raise kind(f"{run.label}: training failed: {end.reason}")
         return done
+
+    def _attempts(self, run: Run, stage: str, result: Callable[[], T | None]) -> tuple[T | None, _End]:
+        """Runs workers until there is a result, or no more attempt is left."""
+        end = _End("")
+        for attempt in range(ATTEMPTS):
+            end = self._attempt(run, run.key("evaluate"), "ab" if attempt else "wb", stage)
+            done = result()
+            if done or end.final:
+                return done, end
+        return None, end
 
     def _record(self, run: Run) -> None:
         key = run.key("evaluate")
-        if self.store.video(key) is None:
+        try:
+            recorded = self.store.video(key, run.terms) is not None
+        except StoreError:  # a damaged video is recorded again
+            recorded = False
+        if not recorded:
             with suppress(MrlBenchError):  # such as a family that cannot render
-                self._attempt(run, key, "ab", record=True)
+                self._attempt(run, key, "ab", "record")
 
-    def _attempt(
-        self, run: Run, key: str, log_mode: str, record: bool = False, stage: str = "evaluate"
-    ) -> str:
-        """Runs a worker until it ends; returns the reason why it ended, in case that it left no result.
+    def _attempt(self, run: Run, key: str, log_mode: str, stage: str) -> _End:
+        """Runs a worker until it ends.
 
         Raises:
-            MrlBenchError: the worker reported an error that is not the run's own, or this executor was stopped.
+            StoreError: neither the worker nor this process can use the results folder.
+            MrlBenchError: this executor was stopped.
         """
         with self._lock:
             if self._stopped:
@@ -165,11 +187,12 @@ class ProcessExecutor:
             self._running.add(process)
         assert process.stdin
         folder = str(self.store.folder.resolve())
-        request = {"folder": folder, "run": run.to_json(), "key": key, "record": record, "stage": stage}
-        time_limit = min(self.time_limit, VIDEO_TIME_LIMIT) if record else self.time_limit
-        refusals: list[str] = []
+        planned = {"run": run.to_json(), "modules": run.modules, "code": asdict(run.code), "key": key}
+        request = {"folder": folder, "stage": stage, **planned}
+        time_limit = min(self.time_limit, VIDEO_TIME_LIMIT) if stage == "record" else self.time_limit
+        said: dict[str, str] = {}
         readers = [
-            Thread(target=self._follow, args=(run, process.stdout, refusals), daemon=True),
+            Thread(target=self._follow, args=(run, process.stdout, said), daemon=True),
             Thread(
                 target=_keep_output, args=(process.stderr, self.store.log_path(key), log_mode), daemon=True
             ),
@@ -195,30 +218,44 @@ class ProcessExecutor:
             process.stdin.close()
         if self._stopped:
             raise MrlBenchError("stopped")
-        if refusals:
-            raise MrlBenchError(f"{run.label}: {refusals[0]}")
-        if not in_time:
-            return f"not finished within {time_limit:g} s"
-        return (
-            f"the worker was killed by signal {-code}" if code < 0 else f"the worker ended with code {code}"
-        )
+        return self._end(run, said, code) if in_time else _End(f"not finished within {self.time_limit:g} s")
 
-    def _follow(self, run: Run, reports: IO[bytes], refusals: list[str]) -> None:
-        """Forwards the progress that a worker reports, and collects its errors in `refusals`."""
+    def _end(self, run: Run, said: Mapping[str, str], code: int) -> _End:
+        """How a worker ended that has said this and exited with this code.
+
+        What it says may come from the run's code, so it concerns this run alone.
+        """
+        if "refused" in said:
+            return _End(said["refused"], excused=True, final=True)
+        if "store" in said:  # if it is so for this process too, the run is not to blame
+            finished_training(run, self.store)
+            self.store.require_room()
+        if said:
+            return _End(next(iter(said.values())), final=True)
+        if code < 0:
+            return _End(f"the worker was killed by signal {-code}", excused=-code in _KILLED_FROM_OUTSIDE)
+        return _End(f"the worker ended with code {code}")
+
+    def _follow(self, run: Run, reports: IO[bytes], said: dict[str, str]) -> None:
+        """Forwards the progress that a worker reports, and collects in `said` why it has no result."""
         with reports:
             while line := reports.readline(2**16):
-                with suppress(ValueError, KeyError, TypeError, OSError):  # the run's code can write here too
+                with suppress(Exception):  # the run's code can write here too
                     report = json.loads(line)
-                    if "stop" in report:
-                        refusals.append(str(report["stop"]))
-                    else:
-                        self.progress.advanced(
-                            run,
-                            str(report["stage"]),
-                            int(report["done"]),
-                            int(report["total"]),
-                            None if report["return"] is None else float(report["return"]),
-                        )
+                    if "stage" in report:
+                        self.progress.advanced(run, *_progress(report))
+                    said |= {
+                        kind: printable(report[kind])
+                        for kind in ("refused", "store", "error")
+                        if kind in report
+                    }
+
+
+def _progress(report: Mapping[str, Any]) -> tuple[str, int, int, float | None]:
+    """Stage, steps so far, steps in all and mean return, in a form that can be shown."""
+    done, total = (max(0, min(int(report[name]), _MOST_STEPS)) for name in ("done", "total"))
+    mean_return = report["return"]
+    return printable(report["stage"])[:40], done, total, None if mean_return is None else float(mean_return)
 
 
 def _start_worker() -> subprocess.Popen[bytes]:
@@ -270,6 +307,7 @@ def check(runs: Iterable[Run]) -> None:
     Raises:
         UsageError: the first one that cannot.
     """
+    path = sys.path.copy()
     for run in runs:
         try:
             run.key("train")
@@ -278,12 +316,15 @@ def check(runs: Iterable[Run]) -> None:
         except Exception as error:  # third-party code may raise anything
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise UsageError(f"agent {run.agent.agent!r} cannot be used: {reason}") from error
+        finally:
+            sys.path[:] = path  # an agent that extends it decides for its own worker alone
 
 
 def forget_failed(store: Store, runs: Iterable[Run]) -> None:
-    """Removes the results of failed runs, so that they run again."""
+    """Removes the results of failed runs and damaged ones, so that they run again."""
     for run in runs:
-        done = store.evaluation(run.key("evaluate"))
+        store.forget_damaged(run.key("train"), run.key("evaluate"), run.terms)
+        done = store.evaluation(run.key("evaluate"), run.terms)
         if done and done.error:
             store.forget(run.key("evaluate"))
 

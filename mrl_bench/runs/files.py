@@ -1,8 +1,10 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and within the folder that they belong to."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 
@@ -25,6 +27,39 @@ def write_atomically(path: Path, data: bytes) -> None:
             unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def inside(folder: Path, name: Path | str) -> Path:
+    """`folder / name`, wherever `folder` is.
+
+    Raises:
+        OSError: a link, a ".." or an absolute `name` leads out of the folder.
+    """
+    path = folder / name
+    try:
+        within = path.resolve().is_relative_to(folder.resolve())
+    except RuntimeError as error:  # links in a circle
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from error
+    if not within:
+        raise OSError(errno.EPERM, "a link or name leads out of the results folder", str(path))
+    return path
+
+
+def read_file(path: Path, limit: int) -> bytes | None:
+    """The contents of a file; None if there is none.
+
+    Raises:
+        OSError: it cannot be read, is larger than `limit` [bytes], or is something else than a file.
+    """
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # to read a pipe could wait for ever
+            raise OSError(errno.EINVAL, "it is not a file", str(path))
+        if found.st_size > limit:
+            raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes", str(path))
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def remove_unfinished(folder: Path) -> None:

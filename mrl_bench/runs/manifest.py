@@ -6,19 +6,59 @@ import fcntl
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
 
 from mrl_bench.errors import MrlBenchError, UsageError
-from mrl_bench.runs.files import write_atomically
+from mrl_bench.results import canonical_json
+from mrl_bench.runs.files import inside, read_file, write_atomically
 from mrl_bench.runs.provenance import git_commit, machine, package_versions
 from mrl_bench.runs.run import Run
-from mrl_bench.runs.store import Store
-from mrl_bench.scenario.suite import Suite
+from mrl_bench.runs.store import MAX_BYTES, Store
+from mrl_bench.runs.terms import Terms
+from mrl_bench.scenario.suite import AgentSpec, Suite
 
-_FACTS = ("suite", "doc", "created", "commit", "machine", "device", "docs")
+Key = Annotated[str, Field(pattern=r"^[\w-]{1,64}$")]
+
+
+@dataclass(frozen=True)
+class _PlannedRun:
+    """What readers rely on in an entry of "runs"; see `_entry`."""
+
+    scenario: str  # the path of its file
+    options: dict[str, Any]
+    budget: dict[str, int]
+    protocol: dict[str, int | list[int]]
+    digest: str
+    simulator: str
+    agent: AgentSpec
+    seed: int
+    device: str
+    train: Key
+    evaluate: Key
+    terms: Terms
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What readers rely on in a manifest."""
+
+    suite: str
+    doc: str
+    created: str
+    commit: str
+    machine: str
+    device: str
+    docs: dict[str, str]
+    versions: dict[str, str | list[str]]
+    runs: list[_PlannedRun]
+    sha256: str  # of the rest, as canonical JSON
 
 
 def write_manifest(store: Store, suite: Suite, runs: Sequence[Run]) -> None:
@@ -42,7 +82,7 @@ def write_manifest(store: Store, suite: Suite, runs: Sequence[Run]) -> None:
 def add_to_manifest(store: Store, run: Run) -> None:
     """Adds a single run, or replaces the one with its agent's name and seed on the same scenario."""
     store.folder.mkdir(parents=True, exist_ok=True)
-    with (store.folder / ".manifest.lock").open("a") as lock:  # single runs may start at the same time
+    with inside(store.folder, ".manifest.lock").open("a") as lock:  # single runs may start at the same time
         with suppress(OSError):  # the file system has no locks
             fcntl.flock(lock, fcntl.LOCK_EX)
         _add(store, run)
@@ -74,7 +114,7 @@ def _add(store: Store, run: Run) -> None:
 
 def _entry(run: Run) -> dict[str, Any]:
     keys = {"train": run.key("train"), "evaluate": run.key("evaluate")}
-    return {**run.to_json(), "config": asdict(run.config), **keys}
+    return {**run.to_json(), "config": asdict(run.config), **keys, "terms": run.terms.to_json()}
 
 
 def _place(entry: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -83,12 +123,17 @@ def _place(entry: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _write(store: Store, manifest: Mapping[str, Any]) -> None:
-    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(store.folder / "manifest.json", text.encode())
+    plain = json.loads(json.dumps(manifest))  # as it will be read
+    text = json.dumps(plain | {"sha256": _hash(plain)}, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(inside(store.folder, "manifest.json"), text.encode())
+
+
+def _hash(manifest: Mapping[str, Any]) -> str:
+    return sha256(canonical_json(manifest)).hexdigest()
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a results folder, as `write_manifest` wrote it.
+    """The manifest of a results folder, as `write_manifest` wrote it; ids and names in it match their patterns.
 
     Raises:
         UsageError: there is no manifest.
@@ -99,14 +144,26 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         reason = "there is no manifest.json in it" if folder.is_dir() else "there is no such folder"
         raise UsageError(f"{folder} holds no bench: {reason}")
     try:
-        manifest: dict[str, Any] = json.loads(path.read_bytes())
-        for run in manifest["runs"]:
-            _ = [run[key] for key in ("scenario", "seed", "train", "evaluate")]
-            _ = [run["agent"][key] for key in ("name", "agent")]
-        _ = [manifest[key] for key in _FACTS], manifest["versions"]["simulators"]
-    except (ValueError, KeyError, TypeError):
-        raise MrlBenchError(f"{path} is damaged: run the bench again to rewrite it") from None
+        data = read_file(path, MAX_BYTES) or b""
+        _reader().validate_json(data, strict=True)
+        manifest: dict[str, Any] = json.loads(data)
+        whole = manifest.pop("sha256") == _hash(manifest)
+    except (ValueError, RecursionError):
+        whole = False
+    if not whole:
+        raise damaged_manifest(folder)
     return manifest
+
+
+def damaged_manifest(folder: Path) -> MrlBenchError:
+    return MrlBenchError(
+        f"{folder / 'manifest.json'} is damaged: run the bench again to rewrite it, or remove it"
+    )
+
+
+@cache
+def _reader() -> TypeAdapter[_Manifest]:
+    return TypeAdapter(_Manifest)
 
 
 def _device(name: str) -> str:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColum
 
 from mrl_bench.errors import printable
 from mrl_bench.results import Evaluation
-from mrl_bench.runs.cost import Cost, TimeLeft, short_duration
+from mrl_bench.runs.cost import Cost, TimeLeft, duration
 from mrl_bench.runs.run import Run
 
 _HEARTBEAT = 30.0  # seconds between plain lines about one run
@@ -58,7 +58,7 @@ class _RunClock:
         if stage != "train":
             return []
         rate = done / max(self.seconds(run), 1e-9)
-        parts = [f"{rate:,.0f} steps/s", f"{short_duration((total - done) / max(rate, 1))} left"]
+        parts = [f"{rate:,.0f} steps/s", f"{duration((total - done) / max(rate, 1))} left"]
         return parts if mean_return is None else [*parts, f"return {mean_return:.1f}"]
 
 
@@ -101,6 +101,10 @@ class PlainProgress:
         line = f"[{count}/{self.total}]  {run.label}{took}: {summary(evaluation)}"
         unfinished = fresh and count < self.total
         self._line("; ".join([line, *(self._total_left() if unfinished else [])]))
+
+    def unfinished(self, run: Run, reason: str) -> None:
+        self.clock.left.advanced(run.label, 1.0)
+        self._line(f"       {run.label} is not finished: {printable(reason)}")
 
     def _total_left(self) -> list[str]:
         left = str(self.clock.left)
@@ -152,6 +156,12 @@ class BarProgress:
             self.progress.remove_task(self.bars.pop(run.label))
         self.progress.console.print(f"{run.label}: {summary(evaluation)}", highlight=False, markup=False)
         self.progress.update(self.all, advance=1, note=str(self.clock.left))
+
+    def unfinished(self, run: Run, reason: str) -> None:
+        self.clock.left.advanced(run.label, 1.0)
+        self.progress.remove_task(self.bars.pop(run.label))
+        text = f"{run.label} is not finished: {printable(reason)}"
+        self.progress.console.print(text, highlight=False, markup=False)
 
 
 def make_progress(cost: Cost, *, errors: bool = False) -> PlainProgress | BarProgress:

@@ -7,7 +7,6 @@ skipped, and a stage whose code or settings have changed runs again.
 from __future__ import annotations
 
 import json
-import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -20,10 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrl_bench import registry
-from mrl_bench.errors import UsageError
+from mrl_bench.errors import UsageError, printable
 from mrl_bench.results import REFERENCE_AGENTS, Evaluation, TrainingResult, canonical_json
+from mrl_bench.runs.code import Code, CodeChanged, are_unchanged, code_of, import_root
 from mrl_bench.runs.provenance import package_versions
 from mrl_bench.runs.store import Store, StoreError
+from mrl_bench.runs.terms import Terms
 from mrl_bench.scenario import Budget, Protocol, Scenario, load_scenario, privileged
 from mrl_bench.scenario.settings import make_config
 from mrl_bench.scenario.suite import AgentSpec
@@ -34,12 +35,11 @@ if TYPE_CHECKING:
 
 # (stage, steps so far, steps in all, mean training return so far or None)
 ReportProgress = Callable[[str, int, int, float | None], None]
+# What a stage has imported although no import statement names it: file -> SHA-256, as `Imports.unplanned` says.
+Unplanned = Callable[[], Mapping[str, str]]
 
 _RETURN = "charts/episodic_return_"  # followed by how often the tasks had been played before
 _MODEL = "model/"  # the last scalars under it are part of the result
-
-# The parts of the harness that decide a result. The rest only schedules or shows.
-_HARNESS = ("scenario", "protocol", "types.py", "keyed_random.py", "runs/run.py")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,11 @@ class Run:
 
     @property
     def label(self) -> str:
-        return f"{self.scenario.id} {self.agent.name} {self.seed}"
+        return f"{self.scenario.id} {self.agent.name} seed {self.seed}"
+
+    @cached_property
+    def terms(self) -> Terms:
+        return Terms.of(self.scenario, self.agent.name, self.seed)
 
     @property
     def tensorboard_name(self) -> str:
@@ -83,8 +87,26 @@ class Run:
         return sha256(canonical_json({**self._depends_on, "stage": stage})).hexdigest()[:24]
 
     @cached_property
+    def code(self) -> Code:
+        """The code that the results depend on, as it is when this is first asked for."""
+        return code_of(*self.modules)
+
+    @property
+    def modules(self) -> tuple[str, str]:
+        """Of the family and of the agent."""
+        names = {"family": self.scenario.family_name, "agent": self.agent.agent}
+        family, agent = (registry.target(kind, name).partition(":")[0] for kind, name in names.items())
+        return family, agent
+
+    @cached_property
+    def import_root(self) -> Path:
+        """The folder that the agent is imported from."""
+        return import_root(self.modules[1])
+
+    @cached_property
     def _depends_on(self) -> dict[str, Any]:
         """Everything that the results depend on."""
+        code = self.code  # found before the agent is imported, which may change the import path
         packages = package_versions()
         return {
             "scenario": self.scenario.digest,
@@ -93,8 +115,8 @@ class Run:
             "settings": asdict(self.config),
             "seed": self.seed,
             "device": self.device,
-            "versions": {name: packages[name] for name in ("torch", "numpy")},
-            "code": code_digest(self.scenario.family_name, self.agent.agent),
+            "versions": {name: packages[name] for name in ("torch", "numpy")} | dict(code.packages),
+            "code": dict(code.sources),
         }
 
     @property
@@ -125,7 +147,8 @@ class Run:
         scenario = load_scenario(data["scenario"], data.get("options")).with_overrides(budget, protocol)
         scenario = replace(scenario, planned_simulator=data.get("simulator"))
         if scenario.digest != data["digest"]:
-            raise UsageError(f"{data['scenario']} has changed since this run was planned")
+            more = "or a file or simulator that its family uses"
+            raise UsageError(f"{data['scenario']} has changed since this run was planned, {more}")
         return Run(scenario, AgentSpec(**data["agent"]), data["seed"], data["device"])
 
 
@@ -135,55 +158,44 @@ def _config(agent: Any, settings: str) -> Any:
     return make_config(agent, json.loads(settings))
 
 
-@cache
-def code_digest(family: str, agent: str) -> str:
-    """A hash of the source code of the harness (`_HARNESS`), the family's package and the agent's package."""
-    harness = Path(__file__).parents[1]
-    parts = (harness / name for name in _HARNESS)
-    sources = [path for part in parts for path in (part.rglob("*.py") if part.is_dir() else [part])]
-    files = {f"mrl_bench/{path.relative_to(harness)}": path for path in sources}
-    for kind, name in (("family", family), ("agent", agent)):
-        root = Path(_source(registry.find(kind, name).__module__.partition(".")[0]))
-        found = root.rglob("*.py") if root.is_dir() else [root]
-        files |= {f"{kind}/{path.relative_to(root)}": path for path in found}
-    total = sha256()
-    for name, path in sorted(files.items()):
-        total.update(name.encode() + b"\0" + sha256(path.read_bytes()).digest())
-    return total.hexdigest()
+def finished(run: Run, store: Store) -> Evaluation | None:
+    """The result of a run, unless code that it imported without an import statement has changed since."""
+    done = store.evaluation(run.key("evaluate"), run.terms)
+    same = done and are_unchanged({**done.training.sources, **done.sources}, run.import_root)
+    return done if same else None
 
 
-def _source(module: str) -> str:
-    """The folder of a package, or the file of a module."""
-    found = sys.modules[module]
-    if hasattr(found, "__path__"):
-        return str(next(iter(found.__path__)))
-    return str(found.__file__)
+def finished_training(run: Run, store: Store) -> TrainingResult | None:
+    """The result of a run's meta-training, under the same condition."""
+    done = store.trained(run.key("train"), run.terms)
+    return done if done and are_unchanged(done.sources, run.import_root) else None
 
 
-def execute(run: Run, store: Store, progress: ReportProgress) -> Evaluation:
+def execute(run: Run, store: Store, progress: ReportProgress, unplanned: Unplanned = dict) -> Evaluation:
     """Runs the stages that are not finished yet.
 
     If the agent or the simulation raises an error, the run has failed. The error is stored as its result, because
     failed runs are counted, and scored as random.
     """
-    done = store.evaluation(run.key("evaluate"))
+    done = finished(run, store)
     if done:
         return done
     try:
-        trained = train(run, store, progress)
+        trained = train(run, store, progress, unplanned)
         evaluation = _evaluate(run, store, trained, progress)
-    except StoreError:
-        raise  # such as a full disk: the run did not fail
+    except (StoreError, CodeChanged):
+        raise  # such as a full disk: the executor finds out whether the run is to blame
     except Exception as error:
         traceback.print_exc()
         evaluation = failure(run, f"{type(error).__name__}: {error}")
+    evaluation = replace(evaluation, sources=unplanned())
     store.put_evaluation(run.key("evaluate"), evaluation)
     return evaluation
 
 
 def failure(run: Run, reason: str) -> Evaluation:
     """The result of a failed run."""
-    reason = " ".join(reason.split())[:300]
+    reason = printable(" ".join(reason.split()))[:300]
     return _evaluation(run, TrainingResult(0), {}, reason)
 
 
@@ -215,10 +227,10 @@ def make_agent(run: Run, device: str) -> MetaAgent:
     return agent
 
 
-def train(run: Run, store: Store, progress: ReportProgress) -> TrainingResult:
+def train(run: Run, store: Store, progress: ReportProgress, unplanned: Unplanned = dict) -> TrainingResult:
     """Meta-trains the agent, and stores its weights and the result. Reference agents get no learning curve."""
     key = run.key("train")
-    done = store.trained(key)
+    done = finished_training(run, store)
     if done:
         return done
     import torch
@@ -265,7 +277,8 @@ def train(run: Run, store: Store, progress: ReportProgress) -> TrainingResult:
     restored = make_agent(run, run.device)
     restored.load_state_dict(weights)
     require_restored(agent, restored, run.played, torch.device(run.device))
-    trained = TrainingResult(training.steps, curve.curve if curve else None, model_errors)
+    trained = TrainingResult(training.steps, curve.curve if curve else None, model_errors, unplanned())
+    run.terms.check_training(trained)
     store.put_training(key, weights, trained)
     store.put_seconds(key, time.perf_counter() - started - (curve.seconds if curve else 0.0))
     return trained
@@ -285,4 +298,6 @@ def _evaluate(run: Run, store: Store, trained: TrainingResult, progress: ReportP
         progress(f"evaluate on {split}", done, len(run.scenario.splits), None)
         curves[split] = evaluate(agent, run.played, split, seed=run.seed, device=device)
     store.put_seconds(run.key("evaluate"), time.perf_counter() - started)
-    return _evaluation(run, trained, curves)
+    evaluation = _evaluation(run, trained, curves)
+    run.terms.check(evaluation)
+    return evaluation

@@ -1,8 +1,10 @@
 """A worker process: executes one run, or records its video. The executor starts it.
 
 `python -m mrl_bench.runs.worker` reads the run as a line of JSON from standard input, and writes reports as lines of
-JSON to standard output. Output of the run's own code goes to standard error, which the executor copies to the run's
-log. When the executor dies, standard input ends; then this process and its children are killed.
+JSON to standard output: progress, or why there is no result ("refused": the run is not the planned one; "store": the
+results folder; "error": anything else). The run's code could write such lines too, so they decide about this run alone.
+Output of the run's own code goes to standard error, which the executor copies to the run's log. When the executor dies,
+standard input ends; then this process and its children are killed.
 """
 
 from __future__ import annotations
@@ -15,20 +17,26 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mrl_bench.errors import MrlBenchError, UsageError
-from mrl_bench.runs.run import ReportProgress, Run, execute, train
+from mrl_bench.errors import MrlBenchError
+from mrl_bench.runs.code import Code, CodeChanged, Imports, code_of
+from mrl_bench.runs.run import Run, execute, train
 from mrl_bench.runs.store import Store, StoreError
 
 _PROGRESS_EVERY = 0.5  # seconds
 _GRACE = 10.0  # seconds for the exit handlers of the run's code
+_REPORTS: dict[type[Exception], str] = {
+    CodeChanged: "refused",
+    StoreError: "store",
+}  # errors of the harness; all others are the run's own
 
 
 def main() -> None:
+    imports = Imports()
     request = json.loads(sys.stdin.buffer.readline())
     _end_with_the_executor()
     report = _take_output()
@@ -43,42 +51,48 @@ def main() -> None:
             report({"stage": stage, "done": done, "total": total, "return": mean_return})
 
     try:
-        run = Run.from_json(request["run"])
-        if run.key("evaluate") != request["key"]:
-            raise UsageError(
-                f"the code of {run.agent.name}, of its family or of the harness has changed meanwhile"
-            )
+        run = _planned_run(request)
         import torch
 
         torch.set_num_threads(1)  # a result must not depend on how many cores a machine has
         store = Store(Path(request["folder"]))
-        if request["record"]:
+
+        def unplanned() -> dict[str, str]:
+            return imports.unplanned(run.code, run.import_root)
+
+        unplanned()  # the agent has just been imported: edits from now on do not reach this run
+        if request["stage"] == "record":
             from mrl_bench.runs.video import record
 
             store.put_video(request["key"], record(run, store.weights(run.key("train"), "cpu")))
         elif request["stage"] == "train":
-            _train(run, store, progress)
+            train(run, store, progress, unplanned)
         else:
-            execute(run, store, progress)
-        _end_soon()
-    except MrlBenchError as error:  # errors of the run itself are its result; this is another one
-        report({"stop": str(error)})
+            execute(run, store, progress, unplanned)
+    except Exception as error:
+        kind = _REPORTS.get(type(error), "error")
+        if kind == "error":
+            traceback.print_exc()
+        report({kind: str(error) if kind != "error" else f"{type(error).__name__}: {error}"})
         sys.exit(1)
+    finally:
+        _end_soon()
 
 
-def _train(run: Run, store: Store, progress: ReportProgress) -> None:
-    """Trains a run without evaluating it.
+def _planned_run(request: Mapping[str, Any]) -> Run:
+    """The run that the executor has planned.
 
     Raises:
-        MrlBenchError: the agent or the simulation raised an error.
+        CodeChanged: its scenario or its code is another one now.
     """
+    code_of(*request["modules"]).require(Code(**request["code"]))  # before any of it is imported
     try:
-        train(run, store, progress)
-    except StoreError:
-        raise
-    except Exception as error:
-        traceback.print_exc()
-        raise MrlBenchError(f"training failed: {type(error).__name__}: {error}") from error
+        run = Run.from_json(request["run"])
+    except (MrlBenchError, OSError) as error:
+        raise CodeChanged(str(error)) from error
+    if run.key("evaluate") != request["key"]:
+        raise CodeChanged("its settings have changed since it was planned")
+    return run
 
 
 def _end_with_the_executor() -> None:
@@ -100,7 +114,7 @@ def _end_with_the_executor() -> None:
 
 def _end_soon() -> None:
     """Ends this process even if the run's code left threads that do not end."""
-    timer = threading.Timer(_GRACE, os._exit, (0,))
+    timer = threading.Timer(_GRACE, os._exit, (1,))
     timer.daemon = True
     timer.start()
 

@@ -3,13 +3,13 @@
 from mrl_bench.scenario.privileged import privileged
 from mrl_bench.scenario.scenario import (
     Scenario,
-    Split,
     find_scenario,
     list_scenarios,
     load_scenario,
     scenarios_dir,
 )
 from mrl_bench.scenario.schema import Budget, Protocol
+from mrl_bench.scenario.splits import Split
 
 __all__ = [
     "Budget",

@@ -6,7 +6,6 @@ transform sampling: one uniform random number of `mrl_bench.keyed_random` gives 
 
 from __future__ import annotations
 
-from itertools import product
 from statistics import NormalDist
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic.dataclasses import dataclass
 
 from mrl_bench.errors import nearest
-from mrl_bench.scenario.validation import Number, Schema, describe, invalid
+from mrl_bench.scenario.validation import Number, Schema, describe, invalid, slip
 from mrl_bench.scenario.yaml_reader import Loc
 
 Array = NDArray[np.float64]
@@ -55,12 +54,13 @@ class _Distribution(Schema):
         return min(low for low, _ in parts), max(high for _, high in parts)
 
     def overlaps(self, other: _Distribution) -> bool:
-        """Whether the supports share an interval of positive length or a discrete value."""
-        mine, its = {*self.parts.values()}, {*other.parts.values()}
-        if mine & its:
-            return True
-        pairs = product(*([part for part in parts if part[0] < part[1]] for parts in (mine, its)))
-        return any(max(a[0], b[0]) < min(a[1], b[1]) for a, b in pairs)
+        """Whether the supports share an interval or a discrete value, or one has a value inside the other's interval.
+
+        Supports that only touch, at the end of an interval, do not overlap.
+        """
+        mine, its = np.array([*self.parts.values()]), np.array([*other.parts.values()])  # (P, 2) each
+        common = {*(self.values or ())} & {*(other.values or ())}
+        return bool(common) or _reach_into(mine, its) or _reach_into(its, mine)
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,8 @@ def _one_kind(raw: Any) -> Any:
     if isinstance(raw, int | float) and not isinstance(raw, bool):
         return {"fixed": raw}
     if not isinstance(raw, dict) or not raw:
-        raise invalid(f"a number or a distribution, as {{uniform: [1, 2]}}, is expected, not {describe(raw)}")
+        expected = "a number or a distribution, as {uniform: [1, 2]}, is expected"
+        raise invalid(f"{expected}, not {describe(raw)}{slip(raw, 'float_type')}")
     for key in raw:
         if key not in KINDS:
             raise invalid(f"unknown distribution {key!r}: {nearest(key, KINDS)}", key=key)
@@ -253,6 +254,13 @@ Distribution = Annotated[
     Discriminator(lambda raw: next(iter(raw))),
     BeforeValidator(_one_kind),
 ]
+
+
+def _reach_into(parts: Array, spans: Array) -> bool:
+    """Whether an interval or a point of some (P, 2) has a value inside an interval of others, which ascend."""
+    spans = np.concatenate([spans[spans[:, 0] < spans[:, 1]], [[np.inf, np.inf]]])
+    first = np.searchsorted(spans[:, 1], parts[:, 0], side="right")  # that ends above the part's low end
+    return bool((spans[first, 0] < parts[:, 1]).any())
 
 
 def _check_several(entries: tuple[Any, ...], key: str) -> None:

@@ -6,17 +6,15 @@ A JSON Schema covers the structure of a file and the names of shipped families, 
 
 from __future__ import annotations
 
-from contextlib import suppress
-from itertools import product
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 from pydantic import TypeAdapter
 
 from mrl_bench import registry
-from mrl_bench.errors import UsageError
 from mrl_bench.results import REFERENCE_AGENTS
 from mrl_bench.scenario.scenario import list_scenarios
 from mrl_bench.scenario.schema import ID_PATTERN, Budget, Protocol, ScenarioSchema
+from mrl_bench.scenario.splits import possible_parameters
 from mrl_bench.scenario.suite import SuiteSchema
 
 JsonSchema = dict[str, Any]
@@ -73,12 +71,6 @@ def _family_rule(name: str) -> JsonSchema:
 
 def _parameters(cls: Any) -> list[str]:
     """The parameters that a family has under any of its options, and the patterns for indexed ones."""
-    options = {
-        name: get_args(hint) for name, hint in get_type_hints(cls).items() if get_origin(hint) is Literal
-    }
-    names: set[str] = set()
-    for values in product(*options.values()):
-        with suppress(UsageError):  # some options cannot be combined
-            names |= cls(**dict(zip(options, values, strict=True))).params.keys()
+    names = possible_parameters(cls)
     stems = {name.partition("[")[0] for name in names if "[" in name}
     return sorted(names | {stem + pattern for stem in stems for pattern in ("[*]", "[=]")})

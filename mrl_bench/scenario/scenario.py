@@ -18,77 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_bench import registry
-from mrl_bench.errors import MissingPart, UsageError, nearest
-from mrl_bench.family import Param, TaskFamily
+from mrl_bench.errors import MissingPart, MrlBenchError, UsageError, nearest, reason
+from mrl_bench.family import TaskFamily
 from mrl_bench.keyed_random import uniforms
 from mrl_bench.results import canonical_json
-from mrl_bench.scenario.distributions import Distribution, Fixed
 from mrl_bench.scenario.schema import Budget, Protocol, ScenarioSchema
-from mrl_bench.scenario.validation import fill, fill_dataclass
-from mrl_bench.scenario.yaml_reader import Document, Loc, read
+from mrl_bench.scenario.splits import Split, make_splits, possible_parameters
+from mrl_bench.scenario.validation import Fault, check, fill
+from mrl_bench.scenario.yaml_reader import Document, read
 from mrl_bench.types import EnvSpec, TaskBatch, Trial
 
 Array = NDArray[np.float64]
 
 # Stream indices from here on are in no stretch that a seed trains on, and those of ood in no task list.
 APART = 2**31
-
-
-@dataclass(frozen=True)
-class Draw:
-    """How one parameter is drawn. Parameters with the same address share their uniform random numbers."""
-
-    distribution: Distribution
-    address: str
-
-
-@dataclass(frozen=True)
-class Split:
-    """The tasks of one split: an endless stream of independent draws, or a list of `count` tasks.
-
-    A value depends only on the split's name and seed, the parameter, and the task's index. In a list, the value
-    of a discrete parameter also depends on the length of the list.
-    """
-
-    name: str  # "train", "test" or "ood"
-    seed: int
-    count: int | None  # tasks in the list; None for an endless stream
-    draws: Mapping[str, Draw]  # one for each parameter of the family, in the family's order
-
-    def stream(self, indices: Array | NDArray[np.int64]) -> TaskBatch:
-        """The tasks of the stream with these indices (B,). All draws are independent."""
-        return self._batch(indices, stratified=False)
-
-    @cached_property
-    def tasks(self) -> TaskBatch:
-        """The `count` tasks of the list.
-
-        Discrete parameters are stratified: the counts of their values differ by at most one, so a short list is
-        balanced. The rank of a task's uniform number selects its value, so parameters stay independent.
-        """
-        return self._batch(np.arange(self.count or 0), stratified=True)
-
-    def _batch(self, indices: NDArray[Any], stratified: bool) -> TaskBatch:
-        values = np.empty((len(indices), len(self.draws)))
-        for column, draw in enumerate(self.draws.values()):
-            u = uniforms(("task", self.name, self.seed, draw.address), indices)
-            if stratified and draw.distribution.values is not None:
-                u = (u.argsort().argsort() + 0.5) / len(u)
-            values[:, column] = draw.distribution.from_uniform(u)
-        return TaskBatch(tuple(self.draws), values)
-
-    def may_draw(self, tasks: Array) -> NDArray[np.bool_]:
-        """Which of the tasks (B, P) are in the list, or can be drawn from the stream: (B,) bool.
-
-        A task that the stream draws with probability zero does not count.
-        """
-        if self.count is not None:
-            listed = {*map(tuple, self.tasks.values.tolist())}
-            return np.array([tuple(task) in listed for task in tasks.tolist()], dtype=np.bool_)
-        drawn = np.ones(len(tasks), dtype=np.bool_)
-        for column, draw in zip(tasks.T, self.draws.values(), strict=True):
-            drawn &= np.isin(column, draw.distribution.values or ())
-        return drawn
 
 
 @dataclass(frozen=True)
@@ -170,9 +113,10 @@ class Scenario:
         """A hash (16 hex digits) of everything that defines what results of this scenario mean.
 
         It ignores comments, the order of keys, `doc`, and options of the family whose dataclass field has the
-        metadata {"in_digest": False}. It includes defaults that the file leaves out.
+        metadata {"in_digest": False}. It includes defaults that the file leaves out, and the content of the files that
+        the family reads.
         """
-        meaning = {
+        meaning: dict[str, Any] = {
             "id": self.id,
             "family": registry.target("family", self.family_name),
             "options": _options_in_digest(self.family),
@@ -181,6 +125,8 @@ class Scenario:
             "budget": asdict(self.budget),
             "protocol": asdict(self.protocol),
         }
+        if files := getattr(self.family, "data_files", ()):
+            meaning["files"] = [(path.name, sha256(path.read_bytes()).hexdigest()) for path in files]
         return sha256(canonical_json(meaning)).hexdigest()[:16]
 
 
@@ -221,7 +167,8 @@ def find_file(kind: str, name: str | Path, folder: Path) -> Path:
     known = [path.stem for path in folder.glob("*.yaml")]
     if str(name) not in known:
         file = Path(f"{name}.yaml")
-        hint = f"did you mean the file {str(file)!r}?" if file.is_file() else nearest(str(name), known)
+        hint = nearest(str(name), known, listed_by="mrl-bench list")
+        hint = f"did you mean the file {str(file)!r}?" if file.is_file() else hint
         raise UsageError(f"no {kind} {str(name)!r}: {hint}")
     return folder / f"{name}.yaml"
 
@@ -234,135 +181,72 @@ def load_scenario(path: Path | str, options: Mapping[str, Any] | None = None) ->
         options: options of the family; they override those in the file, key by key.
 
     Raises:
-        SourceError: the file is invalid; the message gives the position and the valid choices.
+        SourceError: the file is invalid; it lists all faults, with their position and the valid choices.
         MissingPart: the family needs a package that is not installed.
     """
     document = read(path)
-    schema = fill(ScenarioSchema, document)
-    check_file_name(document, schema.id)
-    chosen = {**schema.options, **(options or {})}
-    family = _family(document, schema, chosen)
+    schema, faults = fill(ScenarioSchema, document.data)
+    if schema is None:
+        check(document, faults)
+    chosen = {**(schema.options or {}), **(options or {})}
+    cls = _family_class(schema.family, faults)
+    family = _family(cls, schema.horizon, chosen, faults) if cls and schema.options is not None else None
+    # Without the family, a name is fine if some options bring it in, and nothing is known of its bounds.
+    known = family.params if family else dict.fromkeys(possible_parameters(cls) if cls else ())
+    splits = make_splits(schema, known, faults) if cls else {}
+    check(document, [*faults, *misnamed(document, schema.id)])
     return Scenario(
         id=schema.id,
         doc=schema.doc,
         family_name=schema.family,
-        family=family,
+        family=cast(TaskFamily, family),
         options=chosen,
         horizon=schema.horizon,
-        splits=_splits(document, schema, family),
+        splits=splits,
         budget=schema.budget,
         protocol=schema.protocol,
         path=document.path,
     )
 
 
-def check_file_name(document: Document, id: str) -> None:
-    """Refuses a file that is not named after the id in it."""
-    if document.path.name != f"{id}.yaml":
-        raise document.error(
-            ("id",), f"the file is named {document.path.name!r} and must be named '{id}.yaml'"
-        )
+def misnamed(document: Document, id: str | None) -> list[Fault]:
+    """The fault of a file that is not named after the id in it."""
+    if id is None or document.path.name == f"{id}.yaml":
+        return []
+    return [Fault(("id",), f"the file is named {document.path.name!r} and must be named '{id}.yaml'")]
 
 
-def _family(document: Document, schema: ScenarioSchema, options: Mapping[str, Any]) -> TaskFamily:
+def _family_class(name: str | None, faults: list[Fault]) -> Any:
+    """The family's class; None if the name is faulty."""
+    if name is None:
+        return None
     try:
-        cls = registry.find("family", schema.family)
+        cls = registry.find("family", name)
     except MissingPart:
         raise
     except UsageError as error:
-        raise document.error(("family",), str(error)) from None
-    except Exception as error:  # importing third-party code may raise anything
-        reason = f"{type(error).__name__}: {error}".replace("\n", " ")
-        raise document.error(("family",), f"family {schema.family!r} cannot be imported: {reason}") from error
-    if not (isinstance(cls, type) and is_dataclass(cls)) or not all(
-        hasattr(cls, name) for name in ("horizon", "params", "make")
-    ):
-        raise document.error(("family",), f"{schema.family!r} is not a task family: see mrl_bench/family.py")
+        faults.append(Fault(("family",), str(error)))
+        return None
+    members = ("horizon", "params", "make")
+    if isinstance(cls, type) and is_dataclass(cls) and all(hasattr(cls, member) for member in members):
+        return cls
+    faults.append(Fault(("family",), f"{name!r} is not a task family: see mrl_bench/family.py"))
+    return None
+
+
+def _family(cls: Any, horizon: int | None, options: Mapping[str, Any], faults: list[Fault]) -> Any:
+    """The family with these options; None if it has faults."""
     if "horizon" in options:
-        raise document.error(
-            ("options", "horizon"), "'horizon' is a key of the scenario, not an option", key=True
-        )
-    data = {**options, "horizon": schema.horizon}
-    return cast(TaskFamily, fill_dataclass(cls, document, ("options",), data))
-
-
-def _splits(document: Document, schema: ScenarioSchema, family: TaskFamily) -> dict[str, Split]:
-    known = family.params
-    default = {name: Draw(Fixed(param.default), name) for name, param in known.items()}
-    base = default | _draws(document, ("params",), schema.params, known)
-    train, test, ood = schema.splits.train, schema.splits.test, schema.splits.ood
-    splits = {
-        "train": Split("train", train.seed, train.count, base),
-        "test": Split("test", test.seed, test.count, base),
-    }
-    if not test.may_repeat_train:
-        _check_held_out(document, splits["train"], splits["test"])
-    if ood:
-        moved = _draws(document, ("splits", "ood", "params"), ood.params, known)
-        splits["ood"] = Split("ood", ood.seed, ood.count, base | moved)
-        _check_outside(document, base, moved)
-    return splits
-
-
-def _draws(
-    document: Document, at: Loc, params: Mapping[str, Distribution], known: Mapping[str, Param]
-) -> dict[str, Draw]:
-    """Expands `params`, whose keys may be patterns, to one draw per named parameter."""
-    draws: dict[str, Draw] = {}
-    for key in sorted(
-        params, key=lambda key: key in known
-    ):  # patterns first: a parameter's exact name overrides them
-        distribution, (stem, pattern) = params[key], (key[:-3], key[-3:])
-        names = [key] if key in known else []
-        if pattern in ("[*]", "[=]"):
-            names = [name for name in known if name.startswith(f"{stem}[")]
-        if not names:
-            raise document.error((*at, key), f"unknown parameter {key!r}: {nearest(key, known)}", key=True)
-        if pattern == "[=]" and f"{stem}[*]" in params:
-            raise document.error((*at, key), f"{key!r} and '{stem}[*]' cannot be combined", key=True)
-        for name in names:
-            _check_possible(document, (*at, key), name, known[name], distribution)
-            draws[name] = Draw(distribution, key if pattern == "[=]" else name)
-    return draws
-
-
-def _check_possible(document: Document, at: Loc, name: str, param: Param, distribution: Distribution) -> None:
-    """Refuses a distribution with values that the family does not accept."""
-    for loc, (low, high) in distribution.parts.items():
-        if not param.low <= low <= high <= param.high:
-            span = f"{param.low:g} to {param.high:g} {param.unit}"
-            raise document.error((*at, *loc), f"{name} must be within {span}, not {_span(low, high)}")
-        if param.values is not None and (low != high or low not in param.values):
-            values = ", ".join(f"{value:g}" for value in param.values)
-            raise document.error(
-                (*at, *loc),
-                f"{name} must be one of {values}, not {_span(low, high)}: give a number or a choice",
-            )
-
-
-def _span(low: float, high: float) -> str:
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
-
-
-def _check_outside(document: Document, train: Mapping[str, Draw], moved: Mapping[str, Draw]) -> None:
-    """Refuses an ood split in which every parameter overlaps its training distribution."""
-    if not moved:
-        raise document.error(
-            ("splits", "ood"), "ood equals training: give it 'params' outside the training ranges"
-        )
-    if all(draw.distribution.overlaps(train[name].distribution) for name, draw in moved.items()):
-        raise document.error(
-            ("splits", "ood", "params"),
-            f"ood overlaps training in {', '.join(moved)}: one ood range must leave its training range",
-        )
-
-
-def _check_held_out(document: Document, train: Split, test: Split) -> None:
-    """Refuses a list of test tasks that contains training tasks."""
-    repeated = np.flatnonzero(train.may_draw(test.tasks.values))
-    if len(repeated):
-        raise document.error(
-            ("splits", "test"),
-            f"test task {repeated[0]} is also a training task; "
-            "if this is intended, set 'may_repeat_train: true'",
-        )
+        message = "'horizon' is a key of the scenario, not an option"
+        faults.append(Fault(("options", "horizon"), message, key=True))
+    try:
+        family, found = fill(cls, {**options, "horizon": horizon or cls.horizon}, noun="option")
+        if not found and isinstance(family.params, Mapping):
+            return family
+        found = found or [Fault((), f"'params' of {cls.__name__} must be a mapping: see mrl_bench/family.py")]
+    except MrlBenchError as error:
+        found = [Fault((), str(error))]
+    except Exception as error:  # of the user's `params`
+        found = [Fault((), f"{cls.__name__} has no parameters: {reason(error)}")]
+    faults += [fault if fault.at == ("horizon",) else fault.under("options") for fault in found]
+    return None

@@ -6,6 +6,7 @@ import re
 from dataclasses import field
 from typing import Annotated, Any
 
+from annotated_types import MinLen
 from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
@@ -55,8 +56,8 @@ class Budget(Schema):
     oracle: Steps
 
     def of(self, agent: str) -> int:
-        """The budget of an agent: a reference agent's, or else that of all other agents."""
-        return int(vars(self).get(agent, self.meta_train))
+        """The budget of an agent: a reference agent's (0 for random, which does not train), or that of all others."""
+        return int({**vars(self), "random": 0}.get(agent, self.meta_train))
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,9 @@ class Protocol(Schema):
     of `k` is a multiple of `episodes_per_round`.
     """
 
-    k: tuple[AdaptationEpisodes, ...] = ()  # by default those of 0, 1, 2, 3, 5 and 10 rounds
+    k: Annotated[
+        tuple[AdaptationEpisodes, ...], MinLen(1)
+    ] = ()  # by default those of 0, 1, 2, 3, 5 and 10 rounds
     episodes_per_round: Episodes = 1
     scored_episodes: Episodes = 10
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from mrl_bench.errors import UsageError, nearest
-from mrl_bench.scenario.validation import describe, whole
+from mrl_bench.errors import UsageError, reason
+from mrl_bench.scenario.validation import Fault, fill
 from mrl_bench.scenario.yaml_reader import parse
 
 
@@ -24,21 +21,26 @@ def make_config(agent: Any, settings: Mapping[str, Any]) -> Any:
     Raises:
         UsageError: a setting is unknown, a value is invalid, or `agent` is not an agent class.
     """
+    config, faults = fill_config(agent, settings)
+    if faults:
+        raise UsageError(f"{agent.__name__}: " + "; ".join(fault.message for fault in faults))
+    return config
+
+
+def fill_config(agent: Any, settings: Mapping[str, Any]) -> tuple[Any, list[Fault]]:
+    """The agent's Config, and all faults of the settings.
+
+    Raises:
+        UsageError: `agent` is not an agent class.
+    """
     config = getattr(agent, "Config", None)
     if not (isinstance(config, type) and dataclasses.is_dataclass(config)):
         raise UsageError(f"{getattr(agent, '__name__', agent)} is no agent: it has no dataclass 'Config'")
-    defaults = dataclasses.asdict(config())
-    _check_names(agent.__name__, "", defaults, settings)
-    try:  # as JSON: there, strict mode still converts a list to a tuple
-        return TypeAdapter(config).validate_json(
-            json.dumps(overlay(defaults, whole(dict(settings)))), strict=True
-        )
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"][:1].lower() + first["msg"][1:]
-        got = describe(first["input"])
-        raise UsageError(f"{agent.__name__}, setting {where!r}: {message}, not {got}") from None
+    try:
+        defaults = dataclasses.asdict(config())
+    except Exception as error:  # of the user's class
+        raise UsageError(f"{config.__name__} needs a default for each field: {reason(error)}") from error
+    return fill(config, overlay(defaults, settings), noun="setting")
 
 
 def overlay(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,14 +49,6 @@ def overlay(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, An
         key for key in changes if isinstance(changes[key], Mapping) and isinstance(base.get(key), Mapping)
     }
     return {**base, **changes, **{key: overlay(base[key], changes[key]) for key in both}}
-
-
-def _check_names(agent: str, prefix: str, known: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    for name, value in settings.items():
-        if name not in known:
-            raise UsageError(f"{agent} has no setting {prefix + str(name)!r}: {nearest(name, known)}")
-        if isinstance(known[name], Mapping) and isinstance(value, Mapping):
-            _check_names(agent, f"{prefix}{name}.", known[name], value)
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, field, fields
 from dataclasses import dataclass as plain_dataclass
+from os.path import isfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,12 +14,12 @@ from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
 from mrl_bench import registry
-from mrl_bench.errors import UsageError, nearest
+from mrl_bench.errors import MissingPart, SourceError, UsageError, nearest
 from mrl_bench.results import REFERENCE_AGENTS
-from mrl_bench.scenario.scenario import Scenario, check_file_name, find_file, load_scenario, scenarios_dir
-from mrl_bench.scenario.schema import MAX_ID, Budget, Doc, Protocol
-from mrl_bench.scenario.settings import overlay
-from mrl_bench.scenario.validation import Schema, Text, between, fill, fill_dataclass, invalid
+from mrl_bench.scenario.scenario import Scenario, find_file, load_scenario, misnamed, scenarios_dir
+from mrl_bench.scenario.schema import MAX_ID, Budget, Doc, Protocol, ScenarioSchema
+from mrl_bench.scenario.settings import fill_config, overlay
+from mrl_bench.scenario.validation import Fault, Schema, Text, between, check, fill, invalid
 from mrl_bench.scenario.yaml_reader import Document, Loc, read
 
 ID_PATTERN = r"[a-z0-9]+(-[a-z0-9]+)*"
@@ -27,7 +28,7 @@ MAX_SEEDS = 1_000
 
 @plain_dataclass(frozen=True)
 class AgentSpec:
-    """An agent of a suite. `make_config` checks the settings later, because the agent's Config needs torch."""
+    """An agent of a suite."""
 
     name: str  # unique in the suite; labels the agent in results, tables and figures
     agent: str  # the implementation: a short name or "module:Class"
@@ -124,78 +125,163 @@ def find_suite(name: str | Path) -> Suite:
     return load_suite(find_file("suite", name, suites_dir()))
 
 
+def is_suite(data: Any) -> bool:
+    """Whether the data of a YAML file are rather those of a suite than of a scenario."""
+    keys = data.keys() if isinstance(data, dict) else set()
+    of_suite, of_scenario = ({field.name for field in fields(cls)} for cls in (SuiteSchema, ScenarioSchema))
+    return len(keys & of_suite) > len(keys & of_scenario)
+
+
 def load_suite(path: Path | str) -> Suite:
-    """Reads a suite and all of its scenarios.
+    """Reads a suite and all of its scenarios, and checks the settings of its agents.
 
     Raises:
-        SourceError: one of the files is invalid; the message gives the position and the valid choices.
+        SourceError: a file is invalid; it lists all faults, with their position and the valid choices.
         MissingPart: a family needs a package that is not installed.
     """
     document = read(path)
-    schema = fill(SuiteSchema, document)
-    check_file_name(document, schema.id)
+    schema, faults = fill(SuiteSchema, document.data)
+    if schema is None:
+        check(document, faults)
+    faults += misnamed(document, schema.id) + _agents_faults(("agents",), schema.agents)
+    files: dict[Path, Scenario | SourceError] = {}
     entries: list[Entry] = []
-    for i, entry in enumerate(schema.scenarios):
+    for i, entry in enumerate(schema.scenarios or ()):
         at: Loc = ("scenarios", i)
-        scenario = _scenario(document, at, entry)
+        if entry is None:
+            continue
+        faults += _agents_faults((*at, "agents"), entry.agents)
+        scenario = _scenario(document, at, entry, faults, files)
+        if scenario is None:
+            continue
         if scenario.id in (entry.scenario.id for entry in entries):
-            raise document.error((*at, "scenario"), f"scenario {scenario.id!r} is already in this suite")
-        own = entry.agents
-        where, agents = (("agents",), schema.agents) if own is None else ((*at, "agents"), own)
-        entries.append(Entry(scenario, _agents(document, where, agents, scenario.family_name)))
+            faults.append(Fault((*at, "scenario"), f"scenario {scenario.id!r} is already in this suite"))
+        agents = schema.agents if entry.agents is None else entry.agents
+        entries.append(Entry(scenario, _agents(agents, scenario.family_name)))
+    check(document, faults, [file for file in files.values() if isinstance(file, SourceError)])
     return Suite(schema.id, schema.doc, schema.seeds, tuple(entries), document.path)
 
 
-def _scenario(document: Document, at: Loc, schema: EntrySchema) -> Scenario:
+def _scenario(
+    document: Document,
+    at: Loc,
+    schema: EntrySchema,
+    faults: list[Fault],
+    files: dict[Path, Scenario | SourceError],
+) -> Scenario | None:
+    """The scenario of an entry with its overrides. What its file holds is added to `files`."""
+    if schema.scenario is None:
+        return None
     try:
         found = find_file("scenario", schema.scenario, scenarios_dir())
     except UsageError as error:
-        raise document.error((*at, "scenario"), str(error)) from None
+        faults.append(Fault((*at, "scenario"), str(error)))
+        return None
     path = document.path.parent / found  # an absolute path is kept as it is
-    if not path.is_file():
-        raise document.error((*at, "scenario"), f"there is no file {path}")
-    scenario = load_scenario(path)
-    if schema.options:  # check them first, so that an error names this file
-        chosen = {**scenario.options, "horizon": scenario.horizon, **schema.options}
-        fill_dataclass(type(scenario.family), document, (*at, "options"), chosen)
-        scenario = load_scenario(path, schema.options)
-    return scenario.with_overrides(
-        fill(Budget, document, (*at, "budget"), asdict(scenario.budget) | schema.budget),
-        fill(Protocol, document, (*at, "protocol"), asdict(scenario.protocol) | schema.protocol),
+    if not isfile(path):  # False also for a name that is too long
+        faults.append(Fault((*at, "scenario"), f"there is no file {path}"))
+        return None
+    scenario = files.setdefault(path, files.get(path) or _loaded(path))
+    if isinstance(scenario, SourceError):
+        return None
+    if schema.options:
+        scenario = _with_options(scenario, schema.options, (*at, "options"), faults)
+    budget, wrong = fill(Budget, asdict(scenario.budget) | (schema.budget or {}))
+    faults += [fault.under(*at, "budget") for fault in wrong]
+    protocol, wrong = fill(Protocol, asdict(scenario.protocol) | (schema.protocol or {}))
+    faults += [fault.under(*at, "protocol") for fault in wrong]
+    return scenario.with_overrides(budget, protocol)
+
+
+def _loaded(path: Path) -> Scenario | SourceError:
+    try:
+        return load_scenario(path)
+    except SourceError as error:
+        return error
+
+
+def _with_options(scenario: Scenario, options: Mapping[str, Any], at: Loc, faults: list[Fault]) -> Scenario:
+    """The scenario with other options. Those are checked first, so that an error names the suite's file."""
+    given = {**scenario.options, "horizon": scenario.horizon, **options}
+    _, wrong = fill(type(scenario.family), given, noun="option")
+    try:
+        if not wrong:
+            return load_scenario(scenario.path, options)
+    except SourceError as error:
+        wrong = [Fault((), f"with these options, {scenario.path.name} is invalid: {error.message}")]
+    faults += [fault.under(*at) for fault in wrong]
+    return scenario
+
+
+def _agents(schemas: Mapping[str, AgentSchema] | None, family: str) -> tuple[AgentSpec, ...]:
+    return tuple(
+        AgentSpec(name, schema.agent or name, overlay(schema.set, schema.families.get(family, {})))
+        for name, schema in (schemas or {}).items()
+        if isinstance(schema, AgentSchema)  # and has no fault
     )
 
 
-def _agents(
-    document: Document, at: Loc, schemas: Mapping[str, AgentSchema], family: str
-) -> tuple[AgentSpec, ...]:
-    return tuple(_agent(document, (*at, name), name, schema, family) for name, schema in schemas.items())
+def _agents_faults(at: Loc, schemas: Mapping[str, AgentSchema] | None) -> list[Fault]:
+    """What is wrong with agents: their names, classes, families and settings."""
+    return [
+        fault.under(*at, name)
+        for name, schema in (schemas or {}).items()
+        for fault in (*_name_faults(name), *(_agent_faults(name, schema) if schema else ()))
+    ]
 
 
-def _agent(document: Document, at: Loc, name: str, schema: AgentSchema, family: str) -> AgentSpec:
+def _name_faults(name: str) -> Iterator[Fault]:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", name):
         message = "an agent's name has 1 to 40 characters of a-z, 0-9, '-' and '_', not '-' or '_' first"
-        raise document.error(at, message, key=True)
-    if name in REFERENCE_AGENTS:
-        raise document.error(
-            at, f"{name!r} is a reference agent, which every scenario includes: choose another name", key=True
-        )
-    agent = schema.agent or name
-    place, is_key = (at, True) if schema.agent is None else ((*at, "agent"), False)
+        yield Fault((), message, key=True)
+    elif name in REFERENCE_AGENTS:
+        message = f"{name!r} is a reference agent, which every scenario includes: choose another name"
+        yield Fault((), message, key=True)
+
+
+def _agent_faults(name: str, schema: AgentSchema) -> Iterator[Fault]:
+    for family in schema.families or ():
+        try:
+            registry.find("family", family)
+        except MissingPart:  # found, and not needed here
+            continue
+        except UsageError as error:
+            yield Fault(("families", family), str(error), key=True)
     known = registry.names("agent").keys() - REFERENCE_AGENTS
+    incomplete = not isinstance(schema, AgentSchema) and name not in known
+    if schema.agent is None and (incomplete or any(_name_faults(name))):
+        return  # the name or `agent` is faulty, which was said
+    agent, place = (schema.agent, ("agent",)) if schema.agent else (name, ())
     if agent in REFERENCE_AGENTS:
-        raise document.error(
-            place,
-            f"{agent!r} is a reference agent, which every scenario includes: {nearest(agent, known)}",
-            is_key,
-        )
-    if ":" not in agent and agent not in known:
-        raise document.error(
-            place, f"no agent {agent!r}: {nearest(agent, known)} (or give 'module:Class')", is_key
-        )
-    families = registry.names("family")
-    for other in schema.families:
-        if ":" not in other and other not in families:
-            raise document.error(
-                (*at, "families", other), f"no family {other!r}: {nearest(other, families)}", key=True
-            )
-    return AgentSpec(name, agent, overlay(schema.set, schema.families.get(family, {})))
+        message = f"{agent!r} is a reference agent, which every scenario includes: {nearest(agent, known)}"
+        yield Fault(place, message, key=not place)
+    elif ":" not in agent and agent not in known:
+        message = f"no agent {agent!r}: {registry.suggestion(agent, known)}"
+        yield Fault(place, message, key=not place)
+    elif ":" in agent or schema.set or schema.families:  # else there is no need to import torch
+        try:
+            yield from _settings_faults(registry.find("agent", agent), schema)
+        except UsageError as error:
+            yield Fault(place, str(error), key=not place)
+
+
+def _settings_faults(agent: Any, schema: AgentSchema) -> Iterator[Fault]:
+    """Faults of `set`, and of it with the overrides of each family; each where the setting stands."""
+    families = schema.families or {}
+    for family in (None, *families):
+        own = families[family] or {} if family else {}
+        _, faults = fill_config(agent, overlay(schema.set or {}, own))
+        for fault in faults:
+            in_family = bool(own) and _holds(own, fault.at)
+            yield fault.under("families", str(family)) if in_family else fault.under("set")
+
+
+def _holds(data: Any, at: Loc) -> bool:
+    """Whether the keys of a location are in nested mappings."""
+    for part in at:
+        if not isinstance(data, Mapping):
+            break
+        if part not in data:
+            return False
+        data = data[part]
+    return True

@@ -1,21 +1,26 @@
-"""Validates YAML data against dataclasses with pydantic, and turns its errors into errors with file and line.
+"""Validates YAML data against dataclasses with pydantic, and collects all faults, each with its location.
 
 A schema is a frozen dataclass that inherits from `Schema`. Containers are converted (a list fills a tuple); scalars
-are checked strictly ("5" is not a number, 1 is not true), except that 3.2e6 is accepted as an integer.
+are checked strictly ("5" is not a number, 1 is not true), except that 3.2e6 is accepted as an integer. Families and
+the Config of agents are plain dataclasses, and are validated as strictly. Bounds are written with `annotated_types`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass as plain_dataclass
+from functools import lru_cache
+from types import NoneType, SimpleNamespace, UnionType
+from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from mrl_bench.errors import SourceError, UsageError, nearest
+from mrl_bench.errors import MrlBenchError, SourceError, UsageError, nearest, reason, similar
 from mrl_bench.scenario.yaml_reader import Document, Loc, short
 
 T = TypeVar("T")
@@ -23,6 +28,8 @@ T = TypeVar("T")
 # pydantic's error type -> our message. {name} is the key, {got} the value in the file.
 _MESSAGES = {
     "invalid": "{message}",
+    "value_error": "{error}",
+    "assertion_error": "{error}",
     "missing": "{name} is missing",
     "string_type": "{name} must be text, not {got}",
     "int_type": "{name} must be a whole number, not {got}",
@@ -37,10 +44,29 @@ _MESSAGES = {
     "too_short": "{name} needs {min_length} or more entries and has {actual_length}",
     "too_long": "{name} takes {max_length} entries at most and has {actual_length}",
     "greater_than_equal": "{name} must be {ge} or more, not {got}",
-    "greater_than": "{name} must be more than {gt:g}, not {got}",
+    "greater_than": "{name} must be more than {gt}, not {got}",
     "less_than_equal": "{name} must be {le} or less, not {got}",
-    "less_than": "{name} must be less than {lt:g}, not {got}",
+    "less_than": "{name} must be less than {lt}, not {got}",
 }
+
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SEPARATORS = re.compile(r"(?<=[0-9])[_,' ](?=[0-9])")
+_FLAGS = {
+    **dict.fromkeys(("true", "yes", "on", "y"), "true"),
+    **dict.fromkeys(("false", "no", "off", "n"), "false"),
+}
+
+
+class Fault(NamedTuple):
+    """Something wrong in a file."""
+
+    at: Loc
+    message: str  # one line
+    key: bool = False  # whether the key is wrong, not its value
+
+    def under(self, *place: str | int) -> Fault:
+        """The same fault of data that lie at a place of the file."""
+        return self._replace(at=(*place, *self.at))
 
 
 def invalid(message: str, at: Loc = (), key: str | None = None) -> PydanticCustomError:
@@ -58,7 +84,7 @@ def whole(value: Any) -> Any:
     """The data with each integral float, as 3.2e6, converted to an int."""
     if isinstance(value, dict):
         return {key: whole(entry) for key, entry in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [whole(entry) for entry in value]
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e18 else value
 
@@ -80,85 +106,152 @@ class Schema:
     @model_validator(mode="before")
     @classmethod
     def _check_keys(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            check_keys(data, [field.name for field in dataclasses.fields(cls)])
+        known = [field.name for field in dataclasses.fields(cls)]
+        for key in data if isinstance(data, dict) else ():
+            if key not in known:
+                raise invalid(f"unknown key {key!r}: {nearest(key, known)}", key=key)
         return data
 
 
-def check_keys(data: Mapping[str, Any], known: list[str]) -> None:
-    """Raises `invalid` at the first unknown key."""
-    for key in data:
-        if key not in known:
-            raise invalid(f"unknown key {key!r}: {nearest(key, known)}", key=key)
-
-
-def fill(schema: type[T], document: Document, at: Loc = (), data: Any = None) -> T:
-    """An instance of the schema with the data of a document.
+def fill(cls: type[T], data: Any, noun: str = "key") -> tuple[T, list[Fault]]:
+    """An instance of a dataclass, and all faults of the data.
 
     Args:
-        schema: a dataclass that inherits from `Schema`.
-        document: the file; gives errors their position.
-        at: the location of `data` in the document.
-        data: used instead of the whole document's data, if given.
+        cls: a `Schema`, or a plain dataclass such as a family or a Config.
+        data: plain data, as from YAML.
+        noun: what messages call a field.
 
-    Raises:
-        SourceError: the data do not match; reports the first error in the file.
+    Returns:
+        The instance, and no faults. Or, for further checks, a namespace with the fields (None where one is faulty, and
+        None in its place if the data are no mapping), and the faults.
     """
+    filling = _Filling(noun, not issubclass(cls, Schema), [])
     try:
-        return TypeAdapter(schema).validate_python(document.data if data is None else data)
-    except ValidationError as error:
-        raise _first(document, at, error) from None
+        return filling.part(cls, data, ()), filling.faults
+    except MrlBenchError:
+        raise
+    except (
+        Exception
+    ) as error:  # of a user's class: a type that pydantic does not know, a bug in __post_init__
+        raise UsageError(f"{cls.__name__} cannot be made from these values: {reason(error)}") from error
 
 
-def fill_dataclass(cls: type[T], document: Document, at: Loc, data: Mapping[str, Any]) -> T:
-    """An instance of a plain dataclass, such as a family, validated as strictly as a schema.
-
-    Args:
-        cls: the dataclass.
-        document: the file; gives errors their position.
-        at: the location of `data` in the document.
-        data: values of some or all fields.
-
-    Raises:
-        SourceError: the data do not match; reports the first error in the file.
-    """
-    known = [field.name for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
-    for key in data:
-        if key not in known:
-            raise document.error((*at, key), f"unknown option {key!r}: {nearest(key, known)}", key=True)
-    try:  # as JSON: there, strict mode still converts a list to a tuple
-        return TypeAdapter(cls).validate_json(json.dumps(whole(dict(data))), strict=True)
-    except ValidationError as error:
-        raise _first(document, at, error) from None
-    except UsageError as error:
-        raise document.error(at, str(error)) from None
+def check(document: Document, faults: Iterable[Fault], elsewhere: Iterable[SourceError] = ()) -> None:
+    """Raises all faults of a document as one SourceError, in the order of the file, and then those of other files."""
+    errors = {(e.line, e.column, e.message): e for e in (document.error(*fault) for fault in faults)}
+    found = [*(errors[place] for place in sorted(errors)), *elsewhere]
+    if len(found) > 1:
+        raise SourceError(found[0].path, found[0].line, found[0].column, found[0].message, found[1:])
+    if found:
+        raise found[0]
 
 
-def _first(document: Document, at: Loc, error: ValidationError) -> SourceError:
-    """The error with the first position in the file."""
-    errors = [_translated(document, at, details) for details in error.errors(include_url=False)]
-    return min(errors, key=lambda error: (error.line, error.column))
+@plain_dataclass
+class _Filling:
+    """Fills a dataclass part by part: pydantic checks the values, and a faulty part does not hide the next one."""
+
+    noun: str
+    plain: bool  # a dataclass that knows nothing of pydantic
+    faults: list[Fault]
+
+    def part(self, hint: Any, data: Any, at: Loc) -> Any:
+        inner = _core(hint)
+        origin, args = get_origin(inner), get_args(inner)
+        if isinstance(data, dict) and dataclasses.is_dataclass(inner):
+            return self.fields(inner, data, at)
+        if isinstance(data, dict) and origin is dict:
+            return {key: self.part(args[1], entry, (*at, key)) for key, entry in data.items()}
+        if isinstance(data, list) and origin is tuple and args[1:] == (...,):
+            return tuple(self.part(args[0], entry, (*at, i)) for i, entry in enumerate(data))
+        return self.value(hint, data, at)
+
+    def fields(self, cls: Any, data: dict[str, Any], at: Loc) -> Any:
+        known = {field.name: field for field in dataclasses.fields(cls) if field.init}
+        hints, before = get_type_hints(cls, include_extras=True), len(self.faults)
+        unknown = [key for key in data if key not in known]
+        for key in unknown:
+            message = f"unknown {self.noun} {self.name((*at, key))}: {nearest(key, known)}"
+            self.faults.append(Fault((*at, key), message, key=True))
+        meant = {similar(key, known) for key in unknown}
+        filled: dict[str, Any] = dict.fromkeys(known)
+        for name, field in known.items():
+            if name in data:
+                filled[name] = self.part(hints[name], data[name], (*at, name))
+            elif name not in meant and _default(field) is dataclasses.MISSING:
+                self.faults.append(Fault(at, f"{self.name((*at, name))} is missing"))
+            elif name not in meant:
+                filled[name] = _default(field)
+        if len(self.faults) == before:
+            return self.value(cls, data, at)  # each part is fine: what can fail now is the whole
+        return SimpleNamespace(**filled)
+
+    def value(self, hint: Any, data: Any, at: Loc) -> Any:
+        try:
+            if self.plain:  # as JSON: there, strict mode still converts a list to a tuple
+                return _adapter(hint).validate_json(json.dumps(whole(data)), strict=True)
+            return _adapter(hint).validate_python(data)
+        except ValidationError as error:
+            self.faults += [self._fault(at, details) for details in error.errors(include_url=False)]
+        except UsageError as error:  # raised by a dataclass itself
+            self.faults.append(Fault((*at, *_mentioned(str(error), data)), str(error)))
+        return None
+
+    def name(self, at: Loc) -> str:
+        """How a message names a location: by its last key, and within settings and options by all of them."""
+        names = [part for part in at if isinstance(part, str)]
+        if not names:
+            return "the file"
+        name = ".".join(names) if self.plain else names[-1]
+        return repr(name) if at[-1] == names[-1] else f"an entry of {name!r}"
+
+    def _fault(self, at: Loc, details: ErrorDetails) -> Fault:
+        context, kind, got = whole(details.get("ctx", {})), details["type"], details["input"]
+        loc: Loc = (*at, *details["loc"], *context.get("at", ()))
+        if key := context.get("key"):
+            return Fault((*loc, key), details["msg"], key=True)
+        message = details["msg"][:1].lower() + details["msg"][1:]
+        words = {"message": message, **context, "name": self.name(loc), "got": describe(got)}
+        text = _MESSAGES.get(kind, "{name}: {message}").format(**words) + slip(got, kind)
+        if kind in ("value_error", "assertion_error"):  # raised by a dataclass itself
+            loc = (*loc, *_mentioned(text, got))
+        return Fault(loc, " ".join(text.split()))
 
 
-def _translated(document: Document, at: Loc, details: ErrorDetails) -> SourceError:
-    context = details.get("ctx", {})
-    loc: Loc = (*at, *details["loc"], *context.get("at", ()))
-    if key := context.get("key"):
-        return document.error((*loc, key), details["msg"], key=True)
-    if details["type"] == "value_error":  # a ValueError raised by a dataclass itself
-        return document.error(loc, str(context["error"]))
-    pattern = _MESSAGES.get(details["type"], "{name}: {message}")
-    message = details["msg"][:1].lower() + details["msg"][1:]
-    got = describe(details["input"])
-    return document.error(loc, pattern.format(**{"message": message, **context}, name=_name(loc), got=got))
+@lru_cache(maxsize=1000)
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(hint)
 
 
-def _name(loc: Loc) -> str:
-    """How a message names a location: by its last key."""
-    names = [part for part in loc if isinstance(part, str)]
-    if not names:
-        return "the file"
-    return repr(names[-1]) if loc[-1] == names[-1] else f"an entry of {names[-1]!r}"
+def _core(hint: Any) -> Any:
+    """X of `X | None` and of `Annotated[X, ...]`; any other type as it is."""
+    if get_origin(hint) not in (Union, UnionType, Annotated):
+        return hint
+    others = [arg for arg in get_args(hint) if arg is not NoneType]
+    return _core(others[0]) if get_origin(hint) is Annotated or len(others) == 1 else hint
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
+def _mentioned(message: str, data: Any) -> Loc:
+    """The first field that a message of a dataclass mentions, if it is in the data."""
+    keys = data if isinstance(data, dict) else {}
+    return next(((word,) for word in re.findall(r"\w+", message) if word in keys), ())
+
+
+def slip(got: Any, kind: str) -> str:
+    """What to write instead of text that was meant as a number or a flag; "" if that is not plain."""
+    if not isinstance(got, str):
+        return ""
+    if kind == "bool_type" and got.lower() in _FLAGS:
+        return f": write {_FLAGS[got.lower()]}" + (", without quotes" if got in ("true", "false") else "")
+    number = _SEPARATORS.sub("", got.strip())
+    if kind.startswith(("int_", "float_")) and _NUMBER.fullmatch(number):
+        return f": write {number}, without " + ("quotes" if number == got.strip() else "separators")
+    return ""
 
 
 def describe(value: Any) -> str:

@@ -36,6 +36,8 @@ _CONSTANTS: dict[str, bool | None] = {
 _DECIMAL = re.compile(r"[-+]?[0-9]+")
 _OCTAL_OR_HEX = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_BRACKETED = re.compile(r"\w+\[[\w*=]+\]")  # the name of a vector parameter
+_LONGEST_NAME = 100  # characters
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 # Refused in any text: control characters, surrogates, and the line breaks of YAML 1.1 alone, which would make
@@ -59,6 +61,7 @@ _CLEARER = {
     "block sequence entries are not allowed": "a '- ' is not allowed here: begin the list on a new line",
     "sequence entries are not allowed": "a '- ' is not allowed here: begin the list on a new line",
     "found unknown escape character": "unknown escape sequence in double quotes: use single quotes",
+    "expected alphabetic or numeric character": "'*' and '&' begin aliases and anchors: put the text in quotes",
     "found character '\\t'": "a tab cannot indent or separate: use spaces",
     "found character": "text cannot begin with this character: put it in quotes",
 }
@@ -230,11 +233,27 @@ def _scalar(node: Any) -> str | int | float | bool | None:
 def _syntax_error(error: yaml.MarkedYAMLError, loader: _Loader) -> SourceError:
     problem = (error.problem or "").replace("'\\x00'", "the end of the file")
     clearer = (message for start, message in _CLEARER.items() if problem.startswith(start))
-    message = next(clearer, f"not valid YAML: {problem}")
     mark, begin = error.problem_mark or loader.get_mark(), error.context_mark
+    if name := _unquoted_name(mark):
+        message = f"a name with brackets needs quotes within braces: write '{short(name[1])}'"
+        return SourceError(loader.name, mark.line + 1, mark.column + 1 - name[0], message)
+    message = next(clearer, f"not valid YAML: {problem}")
     if begin and begin.line < mark.line:
         message += f" (the unfinished part begins on line {begin.line + 1})"
     return SourceError(loader.name, *_place(mark), message)
+
+
+def _unquoted_name(mark: Any) -> tuple[int, str] | None:
+    """A name with brackets around a mark, as in {body_mass[*]: 1}, and how far before the mark it begins.
+
+    Within braces, PyYAML reads it as a name and then a list or an alias.
+    """
+    before = mark.buffer[max(mark.pointer - min(mark.column, _LONGEST_NAME), 0) : mark.pointer]
+    after = mark.buffer[mark.pointer : mark.pointer + _LONGEST_NAME]
+    for found in _BRACKETED.finditer(before + after):
+        if found.start() <= len(before) <= found.end():
+            return len(before) - found.start(), found[0]
+    return None
 
 
 def _error(at: Any, message: str) -> SourceError:

@@ -281,16 +281,16 @@ def game_of(agent: MetaAgent) -> GoalTraining:
     return GoalTraining(min(4_000, getattr(config, "env_steps", 4_000)), horizon=20)
 
 
-def another(value: Any, words: Sequence[str]) -> Any:
-    """A value for a setting that is far from its default."""
+def another(setting: str, value: Any, words: Sequence[str]) -> Any:
+    """A value for a setting that is far from its default, and within its bounds."""
     if words:
         return next(word for word in words if word != value)
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
-        return value // 2 or 2
+        return value // 2 if value > 3 else value + 1
     if isinstance(value, float):
-        return 1e-3 * value or 0.1
+        return (0.2 if setting.endswith("action_std") else 1e-3) * value or 0.1
     return value[:-1]
 
 
@@ -300,7 +300,7 @@ def test_every_setting_is_alive(name: str, setting: str) -> None:
     listed = list(settings_of(config_of(name, {})))
     words = {key: get_args(hint) for key, _, hint in listed if get_origin(hint) is Literal}
     default = next(value for key, value, _ in listed if key == setting)
-    changed = {setting: another(default, words.pop(setting, ()))}
+    changed = {setting: another(setting, default, words.pop(setting, ()))}
     assert any(
         weights_after_a_game(name, json.dumps(chosen))
         != weights_after_a_game(name, json.dumps(chosen | changed))

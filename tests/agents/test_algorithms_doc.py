@@ -174,9 +174,8 @@ def test_many_imagined_steps_settle_at_the_models_optimum() -> None:
 # -- DQN ----------------------------------------------------------------------------------------------------------
 
 ETA, GAMMA = 0.5, 0.9
-MIRRORED = torch.tensor(
-    [[-1.0, 1.0], [1.0, -1.0]], dtype=torch.float64
-)  # (tasks, left and right) what s_1 pays
+# What s_1 pays: (tasks, left and right).
+MIRRORED = torch.tensor([[-1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
 UNEQUAL = torch.tensor([[-1.0, 1.0], [1.0, -3.0]], dtype=torch.float64)
 
 

@@ -6,6 +6,8 @@ import math
 
 import pytest
 import torch
+from annotated_types import Interval
+from mrl_agents.bounds import ActionStd
 from mrl_agents.gaussian import init_policy, kl_divergence, log_prob, mean_and_std, sample
 from mrl_agents.networks import Weights, expand, init_mlp, mlp, obs_scaler
 from torch import Tensor
@@ -127,3 +129,11 @@ def test_exploring_draws_from_the_policy_and_not_exploring_gives_its_mean() -> N
 def test_the_deviation_stays_between_bounds(log_std: float, std: float) -> None:
     weights = init_policy(O, A, (8,), 1.0, rng()) | {"log_std": torch.full((1, A), log_std)}
     torch.testing.assert_close(mean_and_std(weights, noise(N, O))[1], torch.full((1, A), std))
+
+
+def test_the_policy_has_the_deviation_of_each_setting_that_is_accepted() -> None:
+    (bounds,) = ActionStd.__metadata__
+    assert isinstance(bounds, Interval)
+    for std in (bounds.ge, bounds.le):
+        found = mean_and_std(init_policy(O, A, (8,), std, rng()), noise(N, O))[1]
+        torch.testing.assert_close(found, torch.full((1, A), std))

@@ -68,9 +68,7 @@ def test_a_full_ring_drops_the_oldest() -> None:
 
 def test_contexts_are_consecutive_transitions() -> None:
     buffer = add_to_buffer(empty_buffer(1, 4, SPEC, CPU), numbered([3]))
-    buffer = add_to_buffer(
-        buffer, numbered([3], start=4)
-    )  # holds 3, 4, 5, 6, and only 3 is of the first round
+    buffer = add_to_buffer(buffer, numbered([3], start=4))  # 3, 4, 5, 6, and only 3 is of the first round
     tasks = torch.zeros(200, dtype=torch.int64)
     batch, mask = sample_contexts(buffer, tasks, 2, first_episode_prob=0.0, rng=rng())
     assert mask.all()

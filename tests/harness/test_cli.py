@@ -33,6 +33,7 @@ from mrl_bench.runs.manifest import add_to_manifest, read_manifest, write_manife
 from mrl_bench.runs.progress import BarProgress, PlainProgress, make_progress, summary
 from mrl_bench.runs.run import Run, failure
 from mrl_bench.runs.store import Store
+from mrl_bench.scenario import list_scenarios
 from mrl_bench.scenario.suite import find_suite
 
 HEAVY = {"torch", "mujoco", "carla", "gymnasium", "matplotlib", "tensorboard"}
@@ -118,10 +119,40 @@ def test_check_says_what_a_file_is_and_goes_on_after_a_wrong_one(tmp_path: Path,
     out, err = capsys.readouterr()
     assert "scenario tiny-v1, digest " in out
     assert "suite tiny, 1 scenarios, 1 seeds" in out
-    wrong, folder, missing = err.splitlines()
-    assert "bad-v1.yaml:2:1: unknown key 'famly': did you mean 'family'?" in wrong
+    *wrong, folder, missing = err.splitlines()
+    assert len(wrong) == 6  # 'famly', and five missing keys
+    assert "bad-v1.yaml:2:1: unknown key 'famly': did you mean 'family'?" in wrong[-1]
+    assert all("bad-v1.yaml:1:1: " in line and "is missing" in line for line in wrong[:-1])
     assert str(tmp_path) in folder
     assert "none.yaml" in missing
+
+
+def test_check_takes_every_name_of_the_list(capsys) -> None:
+    assert main(["check", "cartpole-wiring-v1", "quick", "random"]) == 0
+    scenario, suite, agent = capsys.readouterr().out.splitlines()
+    assert scenario.startswith("cartpole-wiring-v1: scenario cartpole-wiring-v1, digest ")
+    assert suite.startswith("quick: suite quick, ")
+    assert agent.startswith("random: an agent that keeps its contract (meta-trained for 0 env steps in ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["cartpol"], "'cartpol' is no file, scenario, suite, family or agent: did you mean 'cartpole'?"),
+        (["toy_agents:Lerner"], "did you mean 'Learner'?"),
+        (["toy_agents:StateOfMind"], "module toy_agents has no 'StateOfMind'"),
+        (["toy_family:NOT_A_FAMILY"], "'toy_family:NOT_A_FAMILY' is no class, but of type int"),
+        (["toy_agents:NoConfig"], "is neither an agent, with meta_train, initial_state, start_episode,"),
+        (["quick", "--waive", "adapts=it does not learn"], "--waive is for agents and families"),
+        (["random", "--waive", "adapts"], "give the name of a check and a reason, as NAME=REASON"),
+        (["random", "--waive", "adapt=x"], "there is no check 'adapt' to waive: did you mean 'adapts'?"),
+    ],
+)
+def test_check_refuses_other_names(arguments: list[str], message: str, capsys) -> None:
+    assert main(["check", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("kind", ["scenario", "suite"])
@@ -148,6 +179,16 @@ def test_doctor_says_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
         (["evaluate", "cartpole-wiring-v1", "mamal"], "no agent 'mamal': did you mean 'maml'?"),
         (["evaluate", "cartpole-wiring-v1", "toy_agents:Lerner"], "did you mean 'Learner'?"),
         (["evaluate", "cartpole-wiring-v1", "no_module:Learner"], "no module 'no_module'"),
+        (["evaluate", "cartpole-wiring-v1", "my_agent.Lean"], "did you mean 'my_agent:Lean'?"),
+        (["evaluate", "cartpole-wiring-v1", "a/my_agent.py:Lean"], "did you mean 'a.my_agent:Lean'?"),
+        (["evaluate", "cartpole-wiring-v1", "./my_agent.py:Lean"], "did you mean 'my_agent:Lean'?"),
+        (["evaluate", "cartpole-wiring-v1", "my_agent.py"], "did you mean 'my_agent:Class'?"),
+        (["play", "cartpole-wiring-v1", "--agent", "my.Lean", "--out", "x.gif"], "did you mean 'my:Lean'?"),
+        (["evaluate", "maml", "ant-dir-v1"], "did you mean 'mrl-bench evaluate ant-dir-v1 maml'?"),
+        (
+            ["train", "toy_agents:Learner", "a.yaml"],
+            "did you mean 'mrl-bench train a.yaml toy_agents:Learner'?",
+        ),
         (["evaluate", "cartpole-wiring-v1", "os:path"], "is no agent: it has no dataclass 'Config'"),
         (["train", "no/such.yaml", "maml"], "no/such.yaml"),
         (["report", "no/such/run"], "no/such/run holds no bench: there is no such folder"),
@@ -158,33 +199,47 @@ def test_wrong_names_are_one_line_with_the_nearest(arguments: list[str], hint: s
     assert hint in one_line(capsys)
 
 
+def test_a_name_like_no_other_is_answered_with_the_nearest_ones_alone(capsys) -> None:
+    assert main(["evaluate", "pendulum", "maml"]) == 2
+    hint = one_line(capsys).rpartition("'pendulum': ")[2]
+    count, names = re.fullmatch(r"nearest of (\d+): (.*); 'mrl-bench list' shows all\n", hint).groups()
+    known = list_scenarios()
+    assert int(count) == len(known)
+    assert set(names.split(", ")) < set(known)
+    assert len(names.split(", ")) == 3
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("meta_batch_sise=3", "Maml has no setting 'meta_batch_sise': did you mean 'meta_batch_size'?"),
+        ("meta_batch_sise=3", "Maml: unknown setting 'meta_batch_sise': did you mean 'meta_batch_size'?"),
         ("meta_batch_size", "--set takes name=value, not 'meta_batch_size'"),
         ("meta_batch_size=", "--set takes name=value, not 'meta_batch_size='"),
         ("=3", "--set takes name=value, not '=3'"),
         ("a b=3", "--set takes name=value, not 'a b=3'"),
-        ("meta_batch_size=3.5", "Maml, setting 'meta_batch_size': input should be a valid integer, not 3.5"),
+        ("meta_batch_size=3.5", "Maml: 'meta_batch_size' must be a whole number, not 3.5"),
         (
             "meta_batch_size=three",
-            "Maml, setting 'meta_batch_size': input should be a valid integer, not the text 'three'",
+            "Maml: 'meta_batch_size' must be a whole number, not the text 'three'",
         ),
         ("meta_batch_size=", "--set takes name=value"),
-        ("hidden_sizes=5", "Maml, setting 'hidden_sizes': input should be a valid array, not 5"),
+        ("hidden_sizes=5", "Maml: 'hidden_sizes' must be a list, as [a, b], not 5"),
         (
             "hidden_sizes=[5, x]",
-            "Maml, setting 'hidden_sizes.1': input should be a valid integer, not the text 'x'",
+            "Maml: an entry of 'hidden_sizes' must be a whole number, not the text 'x'",
         ),
         (
             "outer_update=sgd",
-            "Maml, setting 'outer_update': input should be 'ppo' or 'trpo', not the text 'sgd'",
+            "Maml: 'outer_update' must be 'ppo' or 'trpo', not the text 'sgd'",
         ),
         (
             "first_order=yes",
-            "Maml, setting 'first_order': input should be a valid boolean, not the text 'yes'",
+            "Maml: 'first_order' must be true or false, not the text 'yes': write true",
         ),
+        ("meta_batch_size=0", "Maml: 'meta_batch_size' must be 1 or more, not 0"),
+        ("inner_lr=-0.1", "Maml: 'inner_lr' must be more than 0, not -0.1"),
+        ("meta_batch_size=1_000", "not the text '1_000': write 1000, without separators"),
+        ("hidden_sizes=" + "[" * 9999, "--set hidden_sizes:1:22: nested more than 20 levels deep"),
         ("inner_lr=.nan", "--set inner_lr:1:1: a number must be finite"),
         ("inner_lr=[1", "--set inner_lr:1:"),
         ("inner_lr=!!python/object:os.system 1", "--set inner_lr:1:1: tags are not allowed"),
@@ -207,6 +262,10 @@ def test_wrong_settings_are_one_line(setting: str, message: str, capsys) -> None
         ["bench", "--device", "tpu"],
         ["train", "cartpole-wiring-v1", "maml", "--seed", "-1"],
         ["train", "cartpole-wiring-v1"],
+        ["train", "cartpole-wiring-v1", "maml", "--budget", "0"],
+        ["train", "cartpole-wiring-v1", "maml", "--budget", "1.5"],
+        ["train", "cartpole-wiring-v1", "maml", "--budget", "nan"],
+        ["train", "cartpole-wiring-v1", "maml", "--budget", "1e99"],
         ["schema", "agent"],
         ["report", "runs", "--split", "tset"],
     ],
@@ -356,7 +415,7 @@ def test_evaluate_goes_on_from_what_was_trained_and_from_what_was_evaluated(sing
     settings = ("--set", "gain=0.5", "--set", 'file="x"', "--seed", "2")
     assert single("train", "toy_agents:Learner", *settings) == 0
     trained = capsys.readouterr().out
-    assert trained.startswith("tiny-v1 learner 2: ")
+    assert trained.startswith("tiny-v1 learner seed 2: ")
     (model,) = (tmp_path / "run" / "weights").iterdir()
     assert str(model) in trained
     before = model.stat().st_mtime_ns
@@ -364,7 +423,7 @@ def test_evaluate_goes_on_from_what_was_trained_and_from_what_was_evaluated(sing
     assert capsys.readouterr().out == trained
     assert single("evaluate", "toy_agents:Learner", *settings) == 0
     evaluated = capsys.readouterr().out
-    assert evaluated.startswith("tiny-v1 learner 2: return ")
+    assert evaluated.startswith("tiny-v1 learner seed 2: return ")
     first, ood, _, failures, score, *files = evaluated.splitlines()
     assert first.endswith(" at k = 0, 2, 6")
     assert ood.startswith("  ood: return ")
@@ -394,7 +453,7 @@ def test_an_evaluation_that_failed_ends_with_1_and_is_tried_again(single, capsys
         assert "Traceback" in err  # its author wants to see it
         assert "results: " in out
         assert "log: " in out
-        assert err.endswith("mrl-bench: tiny-v1 raises 0 failed\n")
+        assert err.endswith("mrl-bench: tiny-v1 raises seed 0 failed\n")
 
 
 def test_a_single_run_gives_the_bytes_of_a_bench(single, tmp_path: Path) -> None:
@@ -412,7 +471,7 @@ def test_an_agent_that_exits_is_a_failure(command: str, single, tmp_path: Path, 
     assert single(command, "toy_agents:Exits", "--set", f'file="{tmp_path / "note"}"') == 1
     out, err = capsys.readouterr()
     assert "the worker ended with code 7" in out + err
-    assert err.splitlines()[-1].startswith("mrl-bench: tiny-v1 exits 0")
+    assert err.splitlines()[-1].startswith("mrl-bench: tiny-v1 exits seed 0")
 
 
 def test_a_training_that_fails_ends_with_1_and_shows_its_traceback(single, capsys) -> None:
@@ -420,7 +479,7 @@ def test_a_training_that_fails_ends_with_1_and_shows_its_traceback(single, capsy
     out, err = capsys.readouterr()
     assert out == ""
     assert "Traceback" in err
-    assert err.endswith("mrl-bench: tiny-v1 raises 0: training failed: RuntimeError: no good at all\n")
+    assert err.endswith("mrl-bench: tiny-v1 raises seed 0: training failed: RuntimeError: no good at all\n")
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
@@ -429,7 +488,9 @@ def test_the_time_limit_ends_a_single_run(command: str, single, monkeypatch, cap
     assert single(command, "toy_agents:Hangs", "--time-limit", "1") == 1
     out, err = capsys.readouterr()
     assert "not finished within 1 s" in out + err
-    assert err.startswith("start  tiny-v1 hangs 0\n")  # progress without a terminal, apart from the result
+    assert err.startswith(
+        "start  tiny-v1 hangs seed 0\n"
+    )  # progress without a terminal, apart from the result
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -471,7 +532,7 @@ def test_single_runs_are_reported_with_returns_and_with_scores_once_there_are_re
     capsys.readouterr()
     assert main(["report", str(tmp_path / "run")]) == 0
     out, err = capsys.readouterr()
-    assert out.count("tiny-v1 learner 0: return ") == 1
+    assert out.count("tiny-v1 learner seed 0: return ") == 1
     assert "no scores without" in err
     for agent in ("random", "blind", "oracle"):
         assert single("evaluate", agent) == 0
@@ -519,12 +580,26 @@ def test_a_class_that_is_called_as_an_anchor_has_none_of_its_privileges(
     scenario = make_scenario(tmp_path)
     options = cli._parser().parse_args(["train", str(scenario.path), "their_agent:Oracle"])
     run = single_run(options)
-    assert run.label == "tiny-v1 oracle-agent 0"
+    assert run.label == "tiny-v1 oracle-agent seed 0"
     assert run.played is run.scenario
     assert not run.is_reference
     assert run.budget == SCENARIO["budget"]["meta_train"]
     oracle = single_run(cli._parser().parse_args(["train", str(scenario.path), "oracle"]))
     assert oracle.played.spec.obs_dim == scenario.spec.obs_dim + 2
+
+
+def test_a_budget_is_that_of_the_agent_and_of_the_reference_agents(single, tmp_path: Path) -> None:
+    scenario = make_scenario(tmp_path)
+    options = [
+        ["train", str(scenario.path), agent, "--budget", "2e2"] for agent in ("blind", "oracle", "maml")
+    ]
+    runs = [single_run(cli._parser().parse_args(option)) for option in options]
+    assert [run.budget for run in runs] == [200] * 3
+    (digest,) = {run.scenario.digest for run in runs}
+    assert digest != scenario.digest
+    assert single("train", "toy_agents:Learner", "--budget", "200") == 0
+    (entry,) = read_manifest(tmp_path / "run")["runs"]
+    assert (entry["digest"], set(entry["budget"].values())) == (digest, {200})
 
 
 def test_an_agent_is_found_in_the_present_folder(tmp_path: Path) -> None:
@@ -597,8 +672,8 @@ def test_a_line_now_and_then_says_how_far_a_unit_is(tmp_path: Path, capsys, monk
         display.advanced(run, "train", seconds * 100, 10_000, mean_return)
     lines = capsys.readouterr().out.splitlines()
     assert lines[1:] == [
-        "       tiny-v1 learner 0: train 31%, 100 steps/s, 69 s left",
-        "       tiny-v1 learner 0: train 62%, 100 steps/s, 38 s left, return 7.2",
+        "       tiny-v1 learner seed 0: train 31%, 100 steps/s, 1 min 09 s left",
+        "       tiny-v1 learner seed 0: train 62%, 100 steps/s, 38 s left, return 7.2",
     ]
 
 
@@ -617,8 +692,8 @@ def test_bars_show_what_runs_and_lines_what_is_finished(tmp_path: Path) -> None:
     assert "steps/s" in text
     assert "return 12.3" in text
     assert "left in total" in text
-    assert "tiny-v1 learner 0: return 1.0 1.0 at k = 0, 3" in text
-    assert "tiny-v1 learner 1: return" in text
+    assert "tiny-v1 learner seed 0: return 1.0 1.0 at k = 0, 3" in text
+    assert "tiny-v1 learner seed 1: return" in text
     assert text.rstrip("\n").endswith("\x1b[?25h"), "the cursor is back"
 
 
@@ -660,9 +735,8 @@ def test_a_table_in_a_narrow_terminal_is_whole(width: int, monkeypatch) -> None:
     text = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", terminal.getvalue())
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
-    cells = re.findall(
-        r"^learner +(.*)$", text, re.MULTILINE
-    )  # a narrow table goes on below, with the name again
+    # A narrow table goes on below, with the name again.
+    cells = re.findall(r"^learner +(.*)$", text, re.MULTILINE)
     numbers = " ".join(" ".join(cells).split())
     assert numbers.startswith(f"1* 0.77 ±{DASH} 0.77 ±{DASH}")
     assert "76.5 76.5 1 100" in numbers
@@ -674,15 +748,15 @@ def test_the_expected_cost_counts_what_is_left_and_uses_earlier_timings(tmp_path
     new = Cost.of(runs, store, workers=2)
     assert str(new) == "5 runs, at most 1,200 env steps of meta-training"  # random trains for none
     assert new.seconds is None
-    done = next(run for run in runs if run.label == "tiny-v1 learner 0")
+    done = next(run for run in runs if run.label == "tiny-v1 learner seed 0")
     write_manifest(store, suite, runs)
-    store.put_evaluation(done.key("evaluate"), evaluation())
+    store.put_evaluation(done.key("evaluate"), failure(done, "it broke"))
     store.put_seconds(done.key("train"), 50.0)
     store.put_seconds(done.key("evaluate"), 10.0)
     later = Cost.of(runs, store, workers=2)
     assert later.weights == {run.label: 60.0 for run in runs if run is not done}
     assert later.seconds == 120.0
-    assert str(later) == "5 runs (1 finished), at most 900 env steps of meta-training, about 2 min"
+    assert str(later) == "5 runs (1 finished), at most 900 env steps of meta-training, about 2 min 00 s"
 
 
 def test_the_time_left_follows_from_the_share_of_the_work_done(monkeypatch) -> None:

@@ -89,7 +89,8 @@ def test_overlap_means_a_common_draw():
     assert Choice((-1.0, 1.0)).overlaps(Fixed(1.0))
     assert not train.overlaps(Uniform((15.0, 20.0)))  # they touch in one point
     assert not train.overlaps(Ranges(((1.0, 5.0), (15.0, 20.0))))
-    assert not train.overlaps(Fixed(10.0))  # which a continuous draw never hits
+    assert train.overlaps(Fixed(10.0))  # inside what training covers
+    assert not train.overlaps(Fixed(15.0))
     assert not Choice((-1.0, 1.0)).overlaps(Choice((0.0, 2.0)))
 
 
@@ -123,11 +124,41 @@ def test_nonsense_is_refused(make):
     [
         (Choice((1.0, 2.0)), Choice((2.0, 3.0)), True),
         (Choice((1.0, 2.0)), Choice((3.0, 4.0)), False),
-        (Uniform((0.0, 2.0)), Choice((1.0, 3.0)), False),  # a uniform value is 1 with probability zero
+        (Uniform((0.0, 2.0)), Choice((1.0, 3.0)), True),
+        (Uniform((0.0, 2.0)), Choice((0.0, 2.0)), False),
+        (Ranges(((0.0, 1.0), (2.0, 3.0))), Choice((1.0, 1.5, 2.0)), False),
+        (Ranges(((0.0, 1.0), (2.0, 3.0))), Choice((1.0, 1.5, 2.5)), True),
         (Uniform((0.0, 2.0)), Uniform((2.0, 3.0)), False),
         (Uniform((0.0, 2.0)), Ranges(((-1.0, 0.0), (1.0, 3.0))), True),
         (Choice(tuple(map(float, range(20_000)))), Choice(tuple(map(float, range(-20_000, 0)))), False),
     ],
 )
-def test_supports_overlap_if_they_share_a_value_with_positive_probability(one, other, overlap):
+def test_supports_overlap_if_they_share_an_interval_or_a_value_or_one_lies_inside_the_other(
+    one, other, overlap
+):
     assert one.overlaps(other) is other.overlaps(one) is overlap
+
+
+def around(low, high):
+    """A distribution of each kind from `low` to `high`, with values between them but for a choice and a constant."""
+    third = (high - low) / 3
+    return [
+        Uniform((low, high)),
+        Ranges(((low, low + third), (high - third, high))),
+        LogUniform((low, high)),
+        Normal(Bell((low + high) / 2, 1.0, low, high)),
+    ]
+
+
+@pytest.mark.parametrize("train", around(7.0, 12.0), ids=name_of)
+@pytest.mark.parametrize("value", [Fixed, lambda value: Choice((value, 99.0))], ids=["fixed", "choice"])
+def test_a_value_inside_a_training_interval_overlaps_and_one_at_its_end_or_outside_does_not(train, value):
+    assert all(value(inside).overlaps(train) for inside in (7.0001, 8.0, 11.9))
+    assert not any(value(outside).overlaps(train) for outside in (-9.5, 6.9, 7.0, 12.0, 12.1))
+
+
+@pytest.mark.parametrize("train", around(7.0, 12.0), ids=name_of)
+@pytest.mark.parametrize("index", range(4))
+def test_an_interval_that_reaches_into_training_overlaps_and_one_that_touches_it_does_not(train, index):
+    assert all(around(low, high)[index].overlaps(train) for low, high in ((8, 8.5), (6, 7.5), (11.5, 13)))
+    assert not any(around(low, high)[index].overlaps(train) for low, high in ((5, 7), (12, 14), (20, 30)))

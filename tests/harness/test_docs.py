@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,13 @@ def test_the_family_keeps_the_contract_and_can_be_scored(extended: Path, capsys)
     assert main(["check", "thermostat:Thermostat", "thermostat-v1.yaml"]) == 0
     assert main(["evaluate", "thermostat-v1.yaml", "random"]) == 0
     assert "FAILED" not in capsys.readouterr().out
+
+
+def test_the_list_of_broken_promises_is_what_check_prints(extended: Path, capsys) -> None:
+    code = (extended / "thermostat.py").read_text()
+    (extended / "linear_thermostat.py").write_text(code.replace(".clamp(-1.0, 1.0)", ""))
+    assert main(["check", "linear_thermostat:Thermostat"]) == 1
+    printed = capsys.readouterr().err.replace("linear_thermostat", "thermostat")
+    assert textwrap.indent(printed, "    ") in EXTENDING
+    arguments = ["--waive", "actions_are_clamped=a linear heater"]
+    assert main(["check", "linear_thermostat:Thermostat", *arguments]) == 0

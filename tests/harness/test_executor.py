@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
+import resource
 import shutil
 import signal
 import time
 from pathlib import Path
 
+import hostile_agents
 import pytest
 from bench_kit import Cli, canonical, make_scenario, make_suite, planned_run, toy, toy_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -18,7 +21,7 @@ from mrl_bench.cli.main import main
 from mrl_bench.errors import MrlBenchError, UsageError
 from mrl_bench.results import Evaluation
 from mrl_bench.runs import executor as executor_module
-from mrl_bench.runs.executor import ProcessExecutor, check, forget_failed, plan_runs
+from mrl_bench.runs.executor import NotFinished, ProcessExecutor, check, forget_failed, plan_runs
 from mrl_bench.runs.run import Run, execute, failure
 from mrl_bench.runs.store import Store
 from mrl_bench.scenario.suite import AgentSpec, find_suite
@@ -43,12 +46,17 @@ class Record:
     def finished(self, run: Run, evaluation: Evaluation, fresh: bool) -> None:
         self.fresh[run.agent.name] = fresh
 
+    def unfinished(self, run: Run, reason: str) -> None:
+        pass
+
 
 def execute_runs(
     folder: Path, runs: list[Run], workers: int = 2, time_limit: float = 120
 ) -> list[Evaluation]:
     check(runs)
-    return ProcessExecutor(Store(folder), Record(), workers, time_limit).run(runs)
+    results = ProcessExecutor(Store(folder), Record(), workers, time_limit).run(runs)
+    assert all(isinstance(result, Evaluation) for result in results), results
+    return results  # type: ignore[return-value]
 
 
 def bench(suite: Path, folder: Path) -> int:
@@ -91,7 +99,7 @@ def test_a_bench_with_a_failed_run_scores_it_as_random_says_so_and_ends_with_1(
     folder, code, out, err = unbroken
     assert code == 1, err
     assert err == f"mrl-bench: 1 of 6 runs failed; their output is in {folder / 'logs'}\n"
-    assert "raises 0 in" in out
+    assert "raises seed 0 in" in out
     assert "FAILED: RuntimeError: no good at all" in out
     assert "failed, and scored as random: raises, 1 seed" in out
     assert "\x1b" not in out
@@ -182,7 +190,7 @@ def test_a_report_of_an_unfinished_run_says_so(
     Store(folder).forget(planned_run(suite, "oracle").key("evaluate"))
     assert main(["report", str(folder)]) == 0
     out, err = capsys.readouterr()
-    assert "tiny-v1 learner 0: return " in out  # there are no scores, but there are returns
+    assert "tiny-v1 learner seed 0: return " in out  # there are no scores, but there are returns
     assert err.startswith("mrl-bench: tiny-v1: no scores without the reference agent 'oracle' (missing)")
     shutil.rmtree(folder / "results")
     assert main(["report", str(folder)]) == 1
@@ -198,7 +206,7 @@ def test_a_damaged_plan_is_one_line(text: str, tmp_path: Path, capsys: pytest.Ca
     assert main(["report", str(tmp_path)]) == 1
     assert (
         capsys.readouterr().err
-        == f"mrl-bench: {tmp_path / 'manifest.json'} is damaged: run the bench again to rewrite it\n"
+        == f"mrl-bench: {tmp_path / 'manifest.json'} is damaged: run the bench again to rewrite it, or remove it\n"
     )
 
 
@@ -250,8 +258,7 @@ def mayhem(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Ev
     folder = tmp_path_factory.mktemp("mayhem")
     scenario = make_scenario(folder)
     runs = {
-        name: toy_run(scenario, name, file=str(folder / name))
-        for name in ("Killed", "Exits", "KilledOnce", "Noisy")
+        name: toy_run(scenario, name, file=str(folder / name)) for name in ("Exits", "KilledOnce", "Noisy")
     }
     results = execute_runs(folder / "run", list(runs.values()))
     return folder, dict(zip(runs, results, strict=True)), runs
@@ -268,15 +275,11 @@ def curves(evaluation: Evaluation) -> dict[str, object]:
     return {split: curve.to_json() for split, curve in evaluation.curves.items()}
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [("Killed", "the worker was killed by signal 9"), ("Exits", "the worker ended with code 7")],
-)
-def test_a_run_whose_worker_dies_twice_is_failed_and_the_rest_goes_on(mayhem, name: str, reason: str) -> None:
+def test_a_run_whose_worker_exits_twice_is_failed_and_the_rest_goes_on(mayhem) -> None:
     folder, results, _ = mayhem
-    assert results[name].error == reason
-    assert not results[name].curves
-    assert len((folder / name).read_text().split()) == 2, "attempts"
+    assert results["Exits"].error == "the worker ended with code 7"
+    assert not results["Exits"].curves
+    assert len((folder / "Exits").read_text().split()) == 2, "attempts"
     assert results["Noisy"].error is None
 
 
@@ -342,6 +345,88 @@ def test_a_hanging_run_is_ended_by_the_time_limit_with_what_it_started(
     assert time.monotonic() - begun < 60
 
 
+# -- an agent can fail its own run only ---------------------------------------------------------------------------
+
+OWN_FAULT = {
+    "RaisesStoreError": "No space left on device",
+    "RaisesUsageError": "UsageError: wrong .* usage",
+    "RaisesMissingPart": "MissingPart: pip install something",
+    "LimitsFiles": "File too large: .*",
+    "ReportsAndExits": "\N{REPLACEMENT CHARACTER}{2}\\[2J it is over",
+    "Segfaults": "the worker was killed by signal 11",
+}
+NO_FAULT = {
+    "RaisesCodeChanged": "all of it",
+    "Terminated": "the worker was killed by signal 15",
+    "Killed": "the worker was killed by signal 9",
+}
+
+
+@pytest.fixture(scope="module")
+def hostile(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, dict[str, Evaluation | NotFinished], list[Run]]:
+    folder = tmp_path_factory.mktemp("hostile")
+    scenario = make_scenario(folder)
+    names = [*OWN_FAULT, *NO_FAULT, "Reports", "Learner"]
+    runs = []
+    for name in names:
+        module = "hostile_agents" if hasattr(hostile_agents, name) else "toy_agents"
+        agent = AgentSpec(name.lower(), f"{module}:{name}", {"file": str(folder / name)})
+        runs.append(Run(scenario, agent, 0, "cpu"))
+    check(runs)
+    results = ProcessExecutor(Store(folder / "run"), Record(), 2, 120).run(runs)
+    return folder, dict(zip(names, results, strict=True)), runs
+
+
+@pytest.mark.parametrize("name", OWN_FAULT)
+def test_what_an_agent_does_is_its_own_failure(hostile, name: str) -> None:
+    result = hostile[1][name]
+    assert isinstance(result, Evaluation)
+    assert re.fullmatch(OWN_FAULT[name], str(result.error)), result.error
+
+
+@pytest.mark.parametrize("name", NO_FAULT)
+def test_a_run_that_is_not_to_blame_has_no_result_and_says_why(hostile, name: str) -> None:
+    folder, results, runs = hostile
+    assert isinstance(results[name], NotFinished)
+    assert str(results[name]) == f"tiny-v1 {name.lower()} 0 is not finished: {NO_FAULT[name]}"
+    (run,) = (run for run in runs if run.agent.name == name.lower())
+    assert not Store(folder / "run").evaluation_path(run.key("evaluate")).exists()
+
+
+def test_reports_that_the_run_writes_itself_change_nothing(hostile, sane: Evaluation) -> None:
+    for name in ("Reports", "Learner"):
+        assert hostile[1][name].error is None
+        assert curves(hostile[1][name]) == curves(sane)
+
+
+def test_the_next_bench_tries_a_killed_run_again_and_no_failed_one(hostile) -> None:
+    folder, _, runs = hostile
+    display = Record()
+    some = [run for run in runs if run.agent.name in ("killed", "segfaults")]
+    _, killed = sorted(ProcessExecutor(Store(folder / "run"), display, 2, 120).run(some), key=str)
+    assert isinstance(killed, NotFinished)
+    assert display.starts == ["killed"]
+    assert len((folder / "Killed").read_text().split()) == 4, "attempts"
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_bench_with_a_killed_run_reports_the_rest_and_ends_with_1(
+    unbroken: tuple[Path, int, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agents = {"learner": AGENTS["learner"], "killed": toy("Killed", file=str(tmp_path / "note"))}
+    folder = tmp_path / "run"
+    shutil.copytree(unbroken[0], folder)
+    assert bench(make_suite(tmp_path, agents), folder) == 1
+    out, err = capsys.readouterr()
+    assert "tiny-v1 killed 0 is not finished: the worker was killed by signal 9" in out
+    assert err.splitlines() == [
+        "mrl-bench: 1 of 5 runs are not finished: run the same command again to resume",
+        "mrl-bench: tiny-v1 killed 0 is not finished: the worker was killed by signal 9; the same command runs it",
+    ]
+
+
 # -- when the bench itself cannot go on ---------------------------------------------------------------------------
 
 
@@ -352,17 +437,23 @@ def test_a_result_that_cannot_be_written_stops_the_bench_and_marks_no_run_as_fai
     (folder / "weights").write_text("a file where a folder should be")
     slow = toy_run(scenario, "Learner", seed=1, pause=100.0)
     begun = time.monotonic()
-    with pytest.raises(MrlBenchError, match=r"^tiny-v1 learner 0: File exists: .*weights"):
+    with pytest.raises(MrlBenchError, match=r"^File exists: .*weights"):
         execute_runs(folder, [slow, toy_run(scenario, "Learner")])
     assert time.monotonic() - begun < 100, "the other run was waited for"
     assert not list(folder.glob("results/*"))
 
 
-def test_code_that_was_changed_meanwhile_stops_the_bench(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(Run, "key", lambda self, stage: f"before-{stage}")
-    with pytest.raises(MrlBenchError, match=r"^tiny-v1 learner 0: the code of learner, .* has changed"):
-        execute_runs(tmp_path / "run", [toy_run(make_scenario(tmp_path), "Learner")])
-    assert not list((tmp_path / "run").glob("results/*"))
+def test_a_full_disk_stops_the_bench_with_one_line(suite: Path, tmp_path: Path) -> None:
+    """No file of the bench or of its workers may become larger than the manifest."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+    folder = tmp_path / "run"
+    code, _, err = Cli("bench", "--suite", suite, "--out", folder, preexec_fn=limit).end()
+    assert code == 1
+    assert re.fullmatch(rf"mrl-bench: File too large: {folder}/\w+\n", err), err
+    assert not [path for path in folder.glob("results/*") if b"too large" in path.read_bytes()]
 
 
 def test_a_scenario_that_was_changed_meanwhile_is_refused(tmp_path: Path) -> None:
@@ -441,12 +532,25 @@ def test_a_bench_that_was_interrupted_or_killed_ends_with_the_bytes_of_an_unbrok
 
 
 @pytest.mark.slow
-def test_a_bench_that_was_killed_ten_times_ends_with_the_bytes_of_an_unbroken_one(
-    unbroken: tuple[Path, int, str, str], suite: Path, tmp_path: Path
+@pytest.mark.usefixtures("no_figures")
+def test_a_bench_that_is_killed_at_fifty_moments_ends_with_the_bytes_of_an_unbroken_one(
+    tmp_path: Path,
 ) -> None:
-    rng = random.Random(2)
-    end_and_restart(suite, tmp_path, [signal.SIGKILL] * 10, [rng.uniform(0, 5) for _ in range(10)])
-    check_restarted(tmp_path, unbroken[0])
+    """Each time one kill at a random moment of an unbroken bench's time, then the same command again."""
+    suite = make_suite(tmp_path, {name: AGENTS[name] for name in ("learner", "noise")})
+    begun = time.monotonic()
+    code, _, err = Cli("bench", "--suite", suite, "--out", tmp_path / "unbroken", "--workers", "2").end()
+    assert code == 0, err
+    took, rng = time.monotonic() - begun, random.Random(2)
+    for number in range(50):
+        folder = tmp_path / str(number)
+        cli = Cli("bench", "--suite", suite, "--out", folder, "--workers", "2")
+        time.sleep(rng.uniform(0, took))
+        cli.process.kill()
+        cli.end()
+        assert cli.is_gone(), "workers live on without their bench"
+        assert bench(suite, folder) == 0
+        check_restarted(folder, tmp_path / "unbroken")
 
 
 def test_no_worker_outlives_its_bench_even_if_its_interpreter_is_held(tmp_path: Path) -> None:

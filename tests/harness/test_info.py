@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from bench_kit import make_scenario
+from bench_kit import SCENARIO, make_scenario, make_suite, toy
 
 from mrl_bench import registry
-from mrl_bench.cli.info import field_comments, settings, summary
+from mrl_bench.cli.info import summary
 from mrl_bench.cli.main import main
+from mrl_bench.cli.settings import field_comments, settings
 from mrl_bench.scenario import find_scenario, list_scenarios
+from mrl_bench.scenario.suite import find_suite, list_suites
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,39 @@ def test_cost_counts_the_episodes_of_the_protocol(tmp_path: Path, capsys) -> Non
     assert f"300 env steps of meta-training, up to {episodes * 12:,} of evaluation" in capsys.readouterr().out
 
 
+def test_a_suite_is_described_with_its_runs_and_their_env_steps(tmp_path: Path, capsys) -> None:
+    agents = {
+        "learner": toy("Learner", gain=0.5),
+        "short": {"agent": "mbml", "set": {"env_steps": 1e2}, "families": {"cartpole": {"rounds": 2}}},
+    }
+    suite = make_suite(tmp_path, agents, seeds=3)
+    assert main(["info", str(suite)]) == 0
+    out = capsys.readouterr().out
+    runs = 3 + 2 * 3  # reference agents, and two agents with three seeds
+    budget = SCENARIO["budget"]
+    steps = budget["blind"] + budget["oracle"] + 3 * budget["meta_train"] + 3 * 100
+    assert f"runs   {runs}, on 1 scenario\n" in out
+    assert f"cost   at most {steps:,} env steps of meta-training" in out
+    assert f"  tiny-v1  0, 2, 6  {runs}     300                 {steps:,}\n" in out
+    assert "  learner (toy_agents:Learner)  all scenarios  gain=0.5\n" in out
+    assert "  short (mbml)                  all scenarios  env_steps=100, rounds=2\n" in out
+
+
+def test_a_suite_says_where_settings_differ(capsys) -> None:
+    assert main(["info", "quick"]) == 0
+    out = capsys.readouterr().out
+    assert "  mbml       cartpole, driving  rounds=3, " in out
+    assert "  mbml       locomotion         rounds=6, " in out
+
+
+@pytest.mark.parametrize("name", list_suites())
+def test_every_suite_can_be_described(name: str, capsys) -> None:
+    assert main(["info", name]) == 0
+    out = capsys.readouterr().out
+    for entry in find_suite(name).entries:
+        assert f"\n  {entry.scenario.id} " in out
+
+
 @pytest.mark.parametrize("name", list_scenarios())
 def test_every_scenario_can_be_described(name: str, capsys) -> None:
     assert main(["info", name]) == 0
@@ -123,6 +160,8 @@ def test_a_class_elsewhere_is_described(capsys) -> None:
         ("cartpole-wirng-v1", "did you mean 'cartpole-wiring-v1'?"),
         ("toy_agents:NoConfig", "it has no dataclass 'Config'"),
         ("none.yaml", "none.yaml"),
+        ("my_agent.Lean", "did you mean 'my_agent:Lean'?"),
+        ("zzzzz", "'mrl-bench list' shows all"),
     ],
 )
 def test_an_unknown_name_ends_with_2_and_the_nearest(name: str, hint: str, capsys) -> None:
@@ -176,3 +215,34 @@ def test_check_says_in_one_line_what_is_wrong_with_a_module(
     assert main(["check", "faulty_module:Lean"]) == exit_code
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+@pytest.mark.parametrize("width", [20, 80])
+@pytest.mark.parametrize("name", ["list", "quick", "cartpole-target-v1", "driving", "maml-mbml"])
+def test_a_narrow_terminal_gets_whole_words(name: str, width: int, monkeypatch) -> None:
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    arguments = ["list"] if name == "list" else ["info", name]
+    whole, narrow = StringIO(), Terminal()
+    for variable, value in (("COLUMNS", str(width)), ("TERM", "xterm"), ("NO_COLOR", "1")):
+        monkeypatch.setenv(variable, value)
+    for output in (whole, narrow):
+        monkeypatch.setattr("sys.stdout", output)
+        assert main(arguments) == 0
+    lines = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", narrow.getvalue()).splitlines()
+    assert max(map(len, lines)) <= width
+    words = {word.rstrip(":") for line in lines for word in line.split()}
+    wanted = {word.rstrip(":") for word in whole.getvalue().split() if len(word) < width - width // 4}
+    assert wanted - words <= (
+        {"name"} if width == 20 else set()
+    )  # at 20 columns the first column has no head
+
+
+def test_a_module_that_cannot_be_imported_is_one_line(tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "broken_module.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["info", "broken_module:Lean"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("'broken_module:Lean' cannot be imported: ZeroDivisionError: division by zero")

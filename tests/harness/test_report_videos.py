@@ -71,7 +71,6 @@ def test_a_video_that_fails_or_takes_too_long_is_left_out(
     run, executor = planned_run(suite, "learner"), ProcessExecutor(store, Record(), 1, 120)
     executor.record([run])
     assert store.video(run.key("evaluate")) is None
-    assert "No such file" in store.log_path(run.key("evaluate")).read_text()  # of its weights
     execute_runs(
         store.folder, [run for run in plan_runs(find_suite(suite), "cpu") if run.agent.name == "learner"]
     )

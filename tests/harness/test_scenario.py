@@ -424,7 +424,26 @@ REFUSED = [
     ("'horizon' must be a whole number, not 50.5", {"horizon: 50": "horizon: ^^50.5"}),
     ("'horizon' must be 1 or more, not 0", {"horizon: 50": "horizon: ^^0"}),
     ("'horizon' must be 100000 or less", {"horizon: 50": "horizon: ^^1e9"}),
-    ("'horizon' must be a whole number, not the text '1_000'", {"horizon: 50": "horizon: ^^1_000"}),
+    (
+        "'horizon' must be a whole number, not the text '1_000': write 1000, without separators",
+        {"horizon: 50": "horizon: ^^1_000"},
+    ),
+    ("not the text '50': write 50, without quotes", {"horizon: 50": "horizon: ^^'50'"}),
+    ("is expected, not the text '1_5': write 15, without separators", {GAIN: "^^1_5"}),
+    (
+        "'may_repeat_train' must be true or false, not the text 'no'",
+        {"count: 21": "may_repeat_train: ^^no, count: 21"},
+    ),
+    (
+        "a name with brackets needs quotes within braces: write 'body_mass[*]'",
+        {MOVED: "params: {^^body_mass[*]: {uniform: [3, 4]}}"},
+    ),
+    (
+        "no parameter varies, so all tasks are the same: give one a distribution",
+        {GAIN: "3", SIGN: "1", "  gain:": "  ^^gain:", f"  ood: {OOD}\n": ""},
+    ),
+    ("unknown key 'optoins': did you mean 'options'?", {"options: {mode: slow": "^^optoins: {mode: fats"}),
+    ("'k' needs 1 or more entries and has 0", {"[0, 6]": "^^[]"}),
     ("'horizon' must be a whole number, not true", {"horizon: 50": "horizon: ^^true"}),
     ("unknown parameter 'gian': did you mean 'gain'?", {"  gain: {uniform": "  ^^gian: {uniform"}),
     ("did you mean 'body_mass[head]'?", {"body_mass[head]": "^^body_mass[haed]"}),
@@ -475,6 +494,8 @@ REFUSED = [
         {MOVED: "params: ^^{gain: {uniform: [4, 8]}}"},
     ),
     ("ood overlaps training in sign", {MOVED: "params: ^^{sign: 1}"}),
+    ("ood overlaps training in gain", {MOVED: "params: ^^{gain: 4.5}"}),
+    ("ood overlaps training in gain", {MOVED: "params: ^^{gain: {choice: [4.5, 9]}}"}),
     ("'budget' must be a mapping", {BUDGET: "^^3e6"}),
     ("'oracle' is missing", {"{meta_train": "^^{meta_train", ", oracle: 1000000": ""}),
     ("unknown key 'orcale': did you mean 'oracle'?", {"oracle: 1": "^^orcale: 1"}),
@@ -506,9 +527,35 @@ def test_what_does_not_fit_is_refused_where_it_stands(tmp_path, allowed, edits):
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_the_first_of_several_errors_is_reported(toy):
-    with pytest.raises(SourceError, match=r":5:10: 'horizon' must be"):
-        toy({"horizon: 50": "horizon: x", "3.2e6": "x", "seed: 1}": "sed: 1}"})
+def test_all_errors_are_reported_in_the_order_of_the_file(toy):
+    edits = {
+        "id: toy-v1": "id: toy-v2",
+        "{mode: slow}": "{mode: fats, legs: 1.5, lod: true}",
+        "horizon: 50": "horizon: x",
+        GAIN: "{uniform: [5, 2]}",
+        "body_mass[head]": "body_mass[hed]",
+        "train: {}": "trian: {}",
+        "seed: 1}": "sed: 1}",
+        "[5, 8]": "[5, five]",
+        BUDGET: "{blind: 0}",
+        "[0, 6]": "[0, 4]",
+    }
+    with pytest.raises(
+        SourceError, match=r":1:5: the file is named 'toy-v1.yaml' and must be named"
+    ) as caught:
+        toy(edits)
+    places = [line.split(":")[1:3] for line in caught.value.lines]
+    lines = [int(line) for line, _ in places]
+    assert places == sorted(places, key=lambda place: [*map(int, place)])
+    assert lines == [1, 4, 4, 4, 5, 7, 9, 11, 12, 13, 14, 14, 14, 15], str(caught.value)
+
+
+def test_what_distributions_share_is_reported_with_errors_elsewhere(toy):
+    with pytest.raises(SourceError) as caught:
+        toy({"[5, 8]": "[4, 8]", "horizon: 50": "horizon: 0"})
+    first, second = caught.value.lines
+    assert "'horizon' must be 1 or more" in first
+    assert "ood overlaps training in gain" in second
 
 
 def test_a_missing_part_of_a_family_is_said_to_be_missing(toy, monkeypatch):
@@ -546,8 +593,8 @@ def test_scenarios_are_found_or_the_nearest_is_named():
 
 def test_reading_scenarios_needs_neither_torch_nor_a_simulator():
     code = (
-        "import sys, mrl_bench.scenario.json_schema; from mrl_bench.scenario.suite import find_suite;"
-        "find_suite('quick'); mrl_bench.scenario.json_schema.scenario_schema();"
+        "import sys, mrl_bench.scenario.json_schema as schemas; from mrl_bench.scenario import find_scenario;"
+        "find_scenario('walker-params-v1'); schemas.scenario_schema(); schemas.suite_schema();"
         "print(sorted({'torch', 'mujoco', 'scipy', 'matplotlib'} & set(sys.modules)))"
     )
     paths = [path for path in sys.path if path]
@@ -568,7 +615,7 @@ def test_mutated_scenarios_load_or_are_refused(tmp_path):
         except UsageError as error:
             refused.append(str(error))
     assert 100 < len(refused) < 300
-    assert all(len(line.splitlines()) == 1 for line in refused)
+    assert all(re.match(r"\S+\.yaml:\d+:\d+: \S", line) for text in refused for line in text.split("\n"))
 
 
 def test_an_id_that_is_a_file_here_is_suggested(tmp_path, monkeypatch):

@@ -38,10 +38,10 @@ def test_what_is_not_set_inside_keeps_the_agents_default() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"part": {"rat": 1.0}}, "no setting 'part.rat': did you mean 'rate'"),
-        ({"prt": {}}, "no setting 'prt': did you mean 'part'"),
-        ({"part": {"rate": "much"}}, "setting 'part.rate'"),
-        ({"part": 3}, "setting 'part'"),
+        ({"part": {"rat": 1.0}}, "Agent: unknown setting 'part.rat': did you mean 'rate'"),
+        ({"prt": {}}, "Agent: unknown setting 'prt': did you mean 'part'"),
+        ({"part": {"rate": "much"}}, "Agent: 'part.rate' must be a number, not the text 'much'"),
+        ({"part": 3}, "Agent: 'part' must be a mapping, as {key: value}, not 3"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_its_whole_name(settings: dict[str, object], message: str) -> None:

@@ -5,17 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pydantic import TypeAdapter
 from yaml_kit import edited, marked, mutant
 
 from mrl_bench.errors import SourceError, UsageError
 from mrl_bench.runs.run import Run
 from mrl_bench.scenario import find_scenario, load_scenario, scenarios_dir
-from mrl_bench.scenario.json_schema import scenario_schema, suite_schema
-from mrl_bench.scenario.schema import ScenarioSchema
 from mrl_bench.scenario.settings import overlay
-from mrl_bench.scenario.suite import AgentSpec, find_suite, list_suites, load_suite, suites_dir
-from mrl_bench.scenario.yaml_reader import read
+from mrl_bench.scenario.suite import AgentSpec, find_suite, list_suites, load_suite
 
 GOOD = """\
 id: mine
@@ -25,7 +21,7 @@ agents: {maml: {}, fast: {agent: maml, set: {inner_lr: 0.1}}}
 scenarios:
   - scenario: cartpole-wiring-v1
   - scenario: cartpole-target-v1
-    agents: {theirs: {agent: 'their.module:Agent'}}
+    agents: {theirs: {agent: 'toy_agents:Learner'}}
     budget: {blind: 1e3}
     protocol: {k: [0, 4]}
 """
@@ -51,7 +47,7 @@ def test_a_suite_says_what_its_file_says(mine):
         AgentSpec("maml", "maml", {}),
         AgentSpec("fast", "maml", {"inner_lr": 0.1}),
     )
-    assert suite.entries[1].agents == (AgentSpec("theirs", "their.module:Agent", {}),)
+    assert suite.entries[1].agents == (AgentSpec("theirs", "toy_agents:Learner", {}),)
 
 
 def test_settings_for_a_family_hold_on_its_scenarios_alone(mine):
@@ -80,7 +76,7 @@ def test_overrides_change_what_they_name_and_the_digest(mine):
 
 
 def test_a_scenario_may_have_no_agents_but_the_reference_agents(mine):
-    suite = mine({"{theirs: {agent: 'their.module:Agent'}}": "{}"})
+    suite = mine({"{theirs: {agent: 'toy_agents:Learner'}}": "{}"})
     assert suite.entries[1].agents == ()
 
 
@@ -99,7 +95,7 @@ def test_an_error_in_a_scenario_is_reported_in_its_own_file(mine, tmp_path):
 
 
 # Each edit marks with ^^ where the error has to be reported.
-THEIRS = "{theirs: {agent: 'their.module:Agent'}}"
+THEIRS = "{theirs: {agent: 'toy_agents:Learner'}}"
 REFUSED = [
     ("unknown key 'sedes': did you mean 'seeds'?", {"seeds: 3": "^^sedes: 3"}),
     ("'seeds' is missing", {"id: mine": "^^id: mine", "seeds: 3\n": ""}),
@@ -209,7 +205,7 @@ def test_mutated_suites_load_or_are_refused(tmp_path):
         except UsageError as error:
             refused.append(str(error))
     assert 70 < len(refused) < 200
-    assert all(len(line.splitlines()) == 1 for line in refused)
+    assert all(re.match(r"\S+\.yaml:\d+:\d+: \S", line) for text in refused for line in text.split("\n"))
 
 
 def test_the_examples_of_the_docs_load(tmp_path):
@@ -218,43 +214,7 @@ def test_the_examples_of_the_docs_load(tmp_path):
     (tmp_path / "cartpole-wiring-v1.yaml").write_text(scenario, encoding="utf-8")
     assert load_scenario(tmp_path / "cartpole-wiring-v1.yaml").splits.keys() == {"train", "test", "ood"}
     mine = edited(scenario, {"id: cartpole-wiring-v1": "id: my-scenario-v1"})
+    suite = edited(suite, {"their_package.agent:Agent": "toy_agents:Learner", "{width: 256}": "{gain: 2}"})
     (tmp_path / "my-scenario-v1.yaml").write_text(mine, encoding="utf-8")
     (tmp_path / "mine.yaml").write_text(suite, encoding="utf-8")
     assert len(load_suite(tmp_path / "mine.yaml").entries) == 2
-
-
-# Schemas for editors. Whether they are valid JSON Schema was checked with jsonschema, which is no dependency.
-
-
-def references(schema):
-    if isinstance(schema, dict):
-        yield from [schema["$ref"]] if "$ref" in schema else []
-        schema = list(schema.values())
-    if isinstance(schema, list):
-        for entry in schema:
-            yield from references(entry)
-
-
-@pytest.mark.parametrize("make", [scenario_schema, suite_schema])
-def test_a_schema_is_plain_json_whose_references_exist(make):
-    schema = make()
-    assert json.loads(json.dumps(schema)) == schema
-    assert schema["$schema"].endswith("2020-12/schema")
-    assert {reference.rpartition("/")[2] for reference in references(schema)} <= set(schema["$defs"])
-
-
-def test_a_schema_knows_every_key_that_the_files_use():
-    scenario = read(scenarios_dir() / "cartpole-target-v1.yaml").data
-    assert set(scenario) <= set(scenario_schema()["properties"])
-    assert set(read(suites_dir() / "quick.yaml").data) <= set(suite_schema()["properties"])
-    TypeAdapter(ScenarioSchema).validate_python(scenario)
-
-
-def test_the_schema_names_families_with_their_options_and_parameters():
-    schema = scenario_schema()
-    assert "cartpole" in schema["properties"]["family"]["anyOf"][0]["enum"]
-    (rule,) = [rule for rule in schema["allOf"] if rule["if"]["properties"]["family"]["const"] == "cartpole"]
-    options, params = (rule["then"]["properties"][key] for key in ("options", "params"))
-    assert options["properties"]["reward"]["enum"] == ["balance", "target"]
-    assert "horizon" not in options["properties"]
-    assert {"gravity", "target_position"} <= set(params["propertyNames"]["enum"])

@@ -159,7 +159,7 @@ def test_a_family_that_cannot_render_is_refused(
 ) -> None:
     monkeypatch.setattr(CartPole, "make", lambda *_: SimpleNamespace())
     code, said = run_play(capsys, make_scenario(tmp_path).path, "--out", tmp_path / "a.gif")
-    assert (code, "family CartPole cannot render" in said) == (2, True), said
+    assert (code, "family cartpole cannot render" in said) == (2, True), said
 
 
 def test_without_ffmpeg_a_gif_is_left(

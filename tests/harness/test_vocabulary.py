@@ -78,10 +78,11 @@ CONCEPTS = {
 
 # Where an old word is ordinary English, or another thing's proper name: (word, a pattern that its line matches).
 ENGLISH = (
+    # Of measurement.
     (
         "unit",
-        r"(?i)bounds|metre|second|physical|units? (of|in)|SI units?|, unit|\| unit \||Param\(",
-    ),  # of measurement
+        r"(?i)bounds|metre|second|physical|units? (of|in)|SI units?|, unit|\| unit \||Param\(|\+units=m",
+    ),
     ("last", r"."),  # an adjective
     ("form", r"."),  # a verb and a noun of everyday
     ("look", r"."),  # a verb of everyday
@@ -133,6 +134,12 @@ def docs() -> Iterator[tuple[str, str]]:
             yield f"{path.name}:{number}", line
 
 
+def developer_tools() -> Iterator[tuple[str, str]]:
+    for path in sorted((*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "tools").glob("*.py"))):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            yield f"{path.name}:{number}", line
+
+
 def public_names() -> Iterator[tuple[str, str]]:
     """Of the front door, of the modules that agents and families are written against, and of all modules."""
     yield from (("mrl_bench", name) for name in mrl_bench.__all__)
@@ -163,7 +170,7 @@ def test_settings_have_the_names_of_the_field() -> None:
     assert not found
 
 
-@pytest.mark.parametrize("texts", [help_texts, public_names, docs])
+@pytest.mark.parametrize("texts", [help_texts, public_names, docs, developer_tools])
 def test_words_are_those_of_the_field(texts) -> None:
     assert not worn(texts())
 

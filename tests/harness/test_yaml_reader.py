@@ -145,7 +145,7 @@ BROKEN = [
     ("list not closed at the end", "a: [1, 2\n^^", "a ']' at its end"),
     ("mapping not closed", "a: {b: 1\n^^", "'}' at its end"),
     ("list closed as a mapping", "a: [1^^}\n", "needs a ','"),
-    ("brackets in braces", "a: {b^^[c]: 1}\n", "quote text with brackets"),
+    ("brackets in braces", "a: {^^b[c]: 1}\n", "needs quotes within braces: write 'b[c]'"),
     ("quotes not closed", "a: 'b\nc: 1\n^^", "add the closing quote (the unfinished part begins on line 1)"),
     ("double quotes not closed", 'a: "b\n^^---\n', "add the closing quote"),
     ("unknown escape", 'a: "C:\\^^dir"\n', "use single quotes"),

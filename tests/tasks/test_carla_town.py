@@ -41,9 +41,8 @@ def test_stretches_are_even_lanes_that_are_nowhere_near_each_other(length: int, 
         np.testing.assert_allclose(height, 0.0)
         np.testing.assert_allclose(width, 3.5)
     for one, other in combinations(found, 2):
-        assert (
-            np.hypot(*(one[:2, :, None] - other[:2, None])).min() > APART - 5.0
-        )  # every fifth point is looked at
+        nearest = np.hypot(*(one[:2, :, None] - other[:2, None])).min()
+        assert nearest > APART - 5.0  # every fifth point is looked at
 
 
 def test_the_order_of_roads_in_the_file_does_not_matter() -> None:
@@ -86,7 +85,6 @@ def test_of_a_route_each_stretch_is_found_where_its_instance_begins() -> None:
     assert (route.stretches, route.length, len(route.x)) == (len(found), 60.0, 100 * len(found))
     assert route.left_edge == route.right_edge == 1.75
     for number, stretch in enumerate(found):
-        ahead = point(
-            np, route, 100.0 * number + route.length + np.array([0.0, 39.0])
-        )  # what is seen at its end
+        seen_at_its_end = 100.0 * number + route.length + np.array([0.0, 39.0])
+        ahead = point(np, route, seen_at_its_end)
         np.testing.assert_allclose([ahead.x, ahead.y], stretch[:2, [60, 99]], atol=1e-9)

@@ -152,9 +152,8 @@ def test_a_pole_falls_about_a_heavy_cart_at_three_quarters_of_g_over_l() -> None
 def test_delay_shifts_the_actions() -> None:
     delays = range(11)
     actions = 0.2 * noise(40, 11, 2)
-    shifted = torch.stack(
-        [torch.cat([torch.zeros(k, 2), actions[: 40 - k, k]]) for k in delays], 1
-    )  # (T, B, E)
+    late_by = [torch.cat([torch.zeros(k, 2), actions[: 40 - k, k]]) for k in delays]
+    shifted = torch.stack(late_by, 1)  # (T, B, E)
     family = CartPole()
     late = carts(family, *({"actuator_delay": float(k)} for k in delays), episodes=2)
     expected = trajectory(carts(family, *({} for _ in delays), episodes=2), shifted)

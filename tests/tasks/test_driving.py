@@ -338,8 +338,8 @@ def test_numpy_and_torch_simulate_alike() -> None:
     assert not alive.all()
 
 
-def test_ended_slots_cost_no_simulation_and_change_no_number() -> None:
-    """One slot alone, and among many that crash at once."""
+def test_ended_instances_cost_no_simulation_and_change_no_number() -> None:
+    """One instance alone, and among many that crash at once."""
     family, crash = Driving(), {"steering_offset": 0.2, "target_speed": 20.0}
     alone, among = cars(family, {}), cars(family, {}, *[crash] * 9)
     one, many = alone.reset(0), among.reset(0)

@@ -31,9 +31,9 @@ from mrl_bench.keyed_random import uniforms
 AIRLESS = STANDARD._replace(drag=0.0)
 
 
-def at_speed(vx: float, slots: int = 1, **state: float) -> CarState:
+def at_speed(vx: float, num_envs: int = 1, **state: float) -> CarState:
     values = dict.fromkeys(CarState._fields, 0.0) | {"vx": vx} | state
-    return CarState(**{name: np.full(slots, value) for name, value in values.items()})
+    return CarState(**{name: np.full(num_envs, value) for name, value in values.items()})
 
 
 def drive(state: CarState, car: Car, steer: float, pedal: float, steps: int) -> CarState:
@@ -169,10 +169,10 @@ def test_a_car_of_pythons_numbers_drives_as_one_in_an_array_to_the_last_bit() ->
     command = Command(2 * rows[8] - 1, 2 * rows[9] - 1)
     with np.errstate(invalid="ignore"):
         many = np.array(vehicle.step(np, state, STANDARD, command, 100.0, -50.0))
-        for slot, expected in enumerate(many.T):
-            alone, told = (type(of)(*(row[slot].item() for row in of)) for of in (state, command))
+        for i, expected in enumerate(many.T):
+            alone, given = (type(of)(*(row[i].item() for row in of)) for of in (state, command))
             np.testing.assert_array_equal(
-                vehicle.step(scalars, alone, STANDARD, told, 100.0, -50.0),
+                vehicle.step(scalars, alone, STANDARD, given, 100.0, -50.0),
                 expected,  # type: ignore[arg-type]
             )
 

@@ -94,9 +94,8 @@ def test_positive_steering_turns_to_the_right(port: int) -> None:
 def test_a_force_changes_the_velocity_by_its_impulse_over_the_mass(port: int) -> None:
     one, ten = (ask("pushed_by_force", port, 1500.0, ticks) for ticks in (1, 10))
     assert one["lost"] == pytest.approx(1500.0 * 0.05 / one["mass"], rel=0.01)
-    assert ten["lost"] == pytest.approx(
-        10 * one["lost"], rel=0.05
-    )  # air resistance, which falls, is the difference
+    # Air resistance, which falls, is the difference.
+    assert ten["lost"] == pytest.approx(10 * one["lost"], rel=0.05)
 
 
 def test_a_collision_is_reported_in_the_tick_in_which_the_boxes_touch(port: int) -> None:

@@ -159,8 +159,7 @@ def test_an_instance_fails_in_the_step_in_which_mujoco_resets_it(name: str, damp
         with quiet():
             mujoco.mj_step(model, data, robot.frame_skip)
         was_reset = data.time < (step - 0.5) * robot.frame_skip * robot.timestep
-        bad = (
-            was_reset or np.abs([*data.qpos, *data.qvel]).max() > 1e10
-        )  # a state that MuJoCo resets in the next step
+        # MuJoCo resets such a large state in the next step.
+        bad = was_reset or np.abs([*data.qpos, *data.qvel]).max() > 1e10
         assert simulation.advance(still, living).tolist() == [False, bad, False]
     assert step > 1

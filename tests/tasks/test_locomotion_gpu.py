@@ -57,7 +57,8 @@ def warp_env(family: Locomotion, tasks: TaskBatch, episodes: int, device: str) -
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", ["hopper", "half_cheetah"])
 def test_worlds_with_distinct_physics_agree_with_the_cpu(name: str, device: str) -> None:
-    family = Locomotion(robot=name, cone="elliptic", solver="Newton", terminates=False)
+    options = {"terminates": False} if name == "hopper" else {}  # the cheetah never terminates
+    family = Locomotion(robot=name, cone="elliptic", solver="Newton", **options)
     tasks, rng = distinct_tasks(family), np.random.default_rng(0)
     env, expected = warp_env(family, tasks, 2, device), family.make(tasks, 2, CPU, torch.float64)
     np.testing.assert_allclose(env.reset(0).cpu(), expected.reset(0), atol=1e-5)

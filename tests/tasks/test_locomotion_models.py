@@ -18,8 +18,8 @@ import mujoco
 from gymnasium.envs.mujoco import MujocoEnv
 from mrl_tasks.locomotion import Locomotion
 from mrl_tasks.locomotion.cpu import CpuSimulation, quiet
-from mrl_tasks.locomotion.models import as_built, model_path, rebuilt, rest_state
-from mrl_tasks.locomotion.robots import ROBOTS, Robot
+from mrl_tasks.locomotion.models import as_built, rebuilt, rest_state
+from mrl_tasks.locomotion.robots import ROBOTS, Robot, model_path
 
 from mrl_bench.types import TaskBatch
 

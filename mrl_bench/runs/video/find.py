@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrl_bench import registry
-from mrl_bench.errors import UsageError, nearest
-from mrl_bench.runs.manifest import read_manifest
+from mrl_bench.errors import UsageError
+from mrl_bench.runs.manifest import damaged_manifest, read_manifest
 from mrl_bench.runs.run import Run
 from mrl_bench.runs.store import Store
-from mrl_bench.scenario import find_scenario
+from mrl_bench.runs.terms import Terms
+from mrl_bench.scenario import Scenario, find_scenario
 from mrl_bench.scenario.suite import AgentSpec
 
 if TYPE_CHECKING:
@@ -47,19 +48,26 @@ def find_trained_run(scenario: str, agent: str, seed: int, results: Path | None)
             names.add(entry["agent"]["name"])
             fits = (Path(entry["scenario"]).stem, entry["seed"]) == (found.id, seed)
             fits = fits and agent in (entry["agent"]["name"], entry["agent"]["agent"])
-            if fits and store.trained(entry["train"]) is not None:
-                planned = Run.from_json({**entry, "scenario": str(found.path)})
-                return replace(planned, device="cpu"), store.weights(entry["train"], "cpu")
+            if fits and store.trained(entry["train"], Terms.from_json(entry["terms"])) is not None:
+                return _planned_run(store, entry, found), store.weights(entry["train"], "cpu")
         if known and store.folder.is_dir():  # `train` and `evaluate` write no manifest
             key = run.key("train")
-            if store.trained(key) is not None:
+            if store.trained(key, run.terms) is not None:
                 return run, store.weights(key, "cpu")
     if not known and agent not in names:
-        raise UsageError(f"no agent {agent!r}: {nearest(agent, names)} (or give 'module:Class')")
+        raise UsageError(f"no agent {agent!r}: {registry.suggestion(agent, names)}")
     raise UsageError(
         f"no weights of {agent!r} with seed {seed} on {found.id} in {' or '.join(map(str, folders))}: "
         "train it first, or give another results folder with --results"
     )
+
+
+def _planned_run(store: Store, entry: Mapping[str, Any], scenario: Scenario) -> Run:
+    try:
+        planned = Run.from_json({**entry, "scenario": str(scenario.path)})
+    except (ValueError, TypeError, KeyError):
+        raise damaged_manifest(store.folder) from None
+    return replace(planned, device="cpu")
 
 
 def _planned(folder: Path) -> list[dict[str, Any]]:

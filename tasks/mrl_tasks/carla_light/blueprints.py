@@ -25,10 +25,7 @@ _VEHICLES = {
 }
 _WALKERS = {f"walker.pedestrian.{i:04d}": Size(0.30, 0.30, 0.93) for i in range(1, 5)}
 _PROPS = {"static.prop.streetbarrier": Size(0.61, 0.19, 0.54)}
-_SENSORS = (
-    "sensor.other.collision",
-    "sensor.other.lane_invasion",
-)  # the client computes the second one itself
+_SENSORS = ("sensor.other.collision", "sensor.other.lane_invasion")  # the client computes the second itself
 
 NOMINAL_FRICTION = 3.5  # a tyre's on dry asphalt, in CARLA's unit
 

@@ -41,9 +41,7 @@ def contacts(solids: list[Actor]) -> Iterator[Contact]:
     places = np.array([actor.transform[:2] for actor in solids])
     reach = np.array([_radius(actor) for actor in solids])
     between = np.hypot(*(places[:, None] - places[None]).T)
-    near = np.triu(
-        between < reach[:, None] + reach, k=1
-    )  # circles first, because they are cheaper than boxes
+    near = np.triu(between < reach[:, None] + reach, k=1)  # circles first: they are cheaper than boxes
     for i, j in np.argwhere(near).tolist():
         if touch(solids[i], solids[j]):
             yield Contact(solids[i], solids[j], _impulse(solids[i], solids[j]))

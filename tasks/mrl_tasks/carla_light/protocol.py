@@ -25,9 +25,7 @@ WORLD_OBSERVER, COLLISION = 17, 0  # index of a sensor's data in the client's `S
 
 _TOKEN = struct.Struct("<IHBB16s")  # stream, port, protocol (1 is TCP), kind of address (1 is IPv4), address
 _SENSOR = struct.Struct("<QQd6f")  # kind, frame, time [s], transform of the sensor
-_EPISODE = struct.Struct(
-    "<Qdf3ii"
-)  # id, wall clock [s], delta [s], origin of the map, state of the simulation
+_EPISODE = struct.Struct("<Qdf3ii")  # id, wall clock [s], delta [s], origin of the map, simulation's state
 _ACTOR = struct.Struct("<IB6f3f3f3f")  # id, state, transform, velocity, angular velocity, acceleration
 _ACTIVE = 1
 _STATE_SIZE = 54  # bytes of a union that differs by kind of actor

@@ -72,10 +72,8 @@ class Vehicle(Actor):
         self.simulated = True  # else it stays where it is placed
         self.patch: float | None = None  # friction of the `static.trigger.friction` that it is on
         self.lamps = 0  # `VehicleLightState`
-        self._force, self._impulse = (
-            [0.0, 0.0],
-            [0.0, 0.0],
-        )  # [N], [N s] from clients and contacts, in our axes
+        self._force = [0.0, 0.0]  # [N] from clients and contacts, in our axes
+        self._impulse = [0.0, 0.0]  # [N s], likewise
         self.car_state = CarState(*(0.0,) * 8)
         self.apply_physics(copy.deepcopy(_STOCK))
 

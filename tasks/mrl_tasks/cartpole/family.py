@@ -68,6 +68,10 @@ class CartPole:
         return EnvSpec(obs_dim=4, act_dim=1, horizon=self.horizon, dt=DT, obs_scale=(1.0, 1.0, 0.125, 1.0))
 
     @property
+    def reward_range(self) -> tuple[float, float]:
+        return (0.0, 1.0)
+
+    @property
     def simulator(self) -> str:
         return "cartpole 1"
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import Interval
 
 from mrl_bench.errors import UsageError, nearest
 from mrl_bench.family import BatchEnv, Param
 from mrl_bench.types import EnvSpec, TaskBatch
-from mrl_tasks.driving.roads import ROADS
+from mrl_tasks.driving.roads import ROADS, route_path, xodr_path
 from mrl_tasks.validation import require_listed_values
 
 if TYPE_CHECKING:
@@ -105,11 +109,11 @@ class Driving:
     # straight, curve, s_bends, highway, crossing or loop; or a town of a CARLA server, such as Town04.
     road: str = "s_bends"
     # Other cars on the route, 0 to 6.
-    traffic: int = 0
+    traffic: Annotated[int, Interval(ge=0, le=MOST_TRAFFIC)] = 0
     # Whether an event of the kind `event_kind` happens in each episode.
     events: bool = False
     # Speed at the start, as a fraction of the target speed.
-    start_speed: float = 0.8
+    start_speed: Annotated[float, Interval(ge=0, le=1.5)] = 0.8
     # Whether the target speed is observed; if not, 0 is. Unless `start_speed` is 0, the first speed reveals it.
     show_target: bool = True
     # Whether an episode ends when the car's middle leaves its lane rather than the asphalt.
@@ -119,7 +123,7 @@ class Driving:
     # Host of the CARLA server. Results do not depend on it.
     carla_host: str = field(default="127.0.0.1", metadata={"in_digest": False})
     # Port of the CARLA server. Results do not depend on it.
-    carla_port: int = field(default=2000, metadata={"in_digest": False})
+    carla_port: Annotated[int, Interval(ge=1, le=65535)] = field(default=2000, metadata={"in_digest": False})
 
     def __post_init__(self) -> None:
         if not 0 <= self.traffic <= MOST_TRAFFIC:
@@ -164,6 +168,11 @@ class Driving:
         return EnvSpec(obs_dim=len(scale), act_dim=2, horizon=self.horizon, dt=0.05, obs_scale=tuple(scale))
 
     @property
+    def reward_range(self) -> tuple[float, float]:
+        """Progress pays 1 at most, and the rest subtracts; speed and lateral position have no bound."""
+        return (-inf, 1.0)
+
+    @property
     def simulator(self) -> str:
         if self.backend == "carla":
             from mrl_tasks.driving.carla import simulator_name
@@ -171,6 +180,14 @@ class Driving:
 
             return simulator_name(Address(self.carla_host, self.carla_port))
         return "driving 3"
+
+    @property
+    def data_files(self) -> tuple[Path, ...]:
+        """The route along the road, and the map that a CARLA server gets. A town's map is the server's own."""
+        if self.road not in ROADS:
+            return ()
+        route, map_ = route_path(self.road), xodr_path(self.road)
+        return (route, map_) if self.backend == "carla" else (route,)
 
     def make(
         self, tasks: TaskBatch, episodes: int, device: torch.device, dtype: torch.dtype | None = None

@@ -216,9 +216,7 @@ def observe(xp: Namespace, route: Route, task: Task, scene: Scene, dtype: Any) -
     obs[actors + 4 :: 5] = road_users.kind
     beyond = dx * dx + dy * dy - task.visibility * task.visibility
     there = (road_users.kind > ABSENT) & (beyond < 0.0)
-    nothing = (
-        0.0 * beyond
-    )  # not `zeros_like`: a NaN position must reach the observation, so that it is flagged
+    nothing = 0.0 * beyond  # not `zeros_like`: a NaN position must reach the observation, where it is flagged
     seen = xp.reshape(obs[actors:], (len(road_users.kind), 5, len(car.x)))
     seen[...] = xp.where(there[:, None], seen, nothing[:, None])
     if task.script is not None:

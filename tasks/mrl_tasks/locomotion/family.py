@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Interval
 
 from mrl_bench.errors import MissingPart, UsageError
 from mrl_bench.family import Param
 from mrl_bench.types import EnvSpec, TaskBatch
 from mrl_tasks.locomotion.parameters import Task, parameters
-from mrl_tasks.locomotion.robots import INSTALL, ROBOTS, Cone, Integrator, Robot, Solver
+from mrl_tasks.locomotion.robots import INSTALL, ROBOTS, Cone, Integrator, Robot, Solver, model_path
 from mrl_tasks.validation import require_listed_values
 
 if TYPE_CHECKING:
@@ -46,9 +50,9 @@ class Locomotion:
     # Control steps of a full episode.
     horizon: int = 1000
     # Duration of a simulator step [s].
-    timestep: float | None = None
+    timestep: Annotated[float, Interval(gt=0, le=0.1)] | None = None
     # Simulator steps per control step.
-    frame_skip: int | None = None
+    frame_skip: Annotated[int, Interval(ge=1, le=1000)] | None = None
     # "Euler" is about 3.5 times faster than "RK4", with different dynamics.
     integrator: Integrator | None = None
     # Constraint solver; a GPU supports only "Newton".
@@ -56,9 +60,9 @@ class Locomotion:
     # Friction cones of contacts; GPU and CPU agree only with "elliptic".
     cone: Cone | None = None
     # Weight of progress in the reward.
-    forward_reward: float | None = None
+    forward_reward: Annotated[float, Gt(0)] | None = None
     # Weight of the squared controls, subtracted from the reward.
-    control_cost: float | None = None
+    control_cost: Annotated[float, Ge(0)] | None = None
     # Reward of a control step in which the robot is healthy.
     healthy_reward: float | None = None
     # Range of torso heights [m] in which the robot is healthy.
@@ -66,7 +70,7 @@ class Locomotion:
     # Whether an episode terminates when the robot is not healthy.
     terminates: bool = True
     # Scale of the noise on the initial positions [m, rad] and velocities.
-    reset_noise: float | None = None
+    reset_noise: Annotated[float, Ge(0)] | None = None
     # Prepends x (and y) to the observation, as `exclude_current_positions_from_observation=False` does.
     observe_place: bool = False
     # Appends the torso's position (3,) to the observation, as PEARL and VariBAD do.
@@ -77,6 +81,14 @@ class Locomotion:
             raise UsageError("timestep and frame_skip must be above 0")
         if self.task in ("heading", "goal") and self.body.root.place < 2:
             raise UsageError(f"task {self.task!r} needs a robot that can turn: ant, humanoid or swimmer")
+        if self.healthy_height and not self.healthy_height[0] < self.healthy_height[1]:
+            raise UsageError("healthy_height is a range [low, high], and low must be less than high")
+        if self.body.root.height is None:
+            for option in ("healthy_height", "cone"):
+                if getattr(self, option) is not None:
+                    raise UsageError(f"{option} has no effect: the {self.robot} swims and touches no ground")
+        if not self.terminates and self.body.always_healthy:
+            raise UsageError(f"terminates has no effect: the {self.robot} is always healthy")
 
     @property
     def body(self) -> Robot:
@@ -121,11 +133,24 @@ class Locomotion:
         return tuple(scale)
 
     @property
+    def reward_range(self) -> tuple[float, float]:
+        """Bounded where progress is minus a distance or a difference of speeds; speeds have no bound."""
+        body = self.body
+        if self.task not in ("velocity", "goal") or min(body.forward_reward, body.control_cost) < 0:
+            return (-inf, inf)
+        return (-inf, max(body.healthy_reward, 0.0))
+
+    @property
     def simulator(self) -> str:
         try:
             return f"mujoco {version('mujoco')}"
         except PackageNotFoundError:
             raise MissingPart(INSTALL) from None
+
+    @property
+    def data_files(self) -> tuple[Path, ...]:
+        """The robot's XML file."""
+        return (model_path(self.body),)
 
     def make(
         self, tasks: TaskBatch, episodes: int, device: torch.device, dtype: torch.dtype | None = None

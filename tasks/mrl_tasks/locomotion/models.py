@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import NamedTuple
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_bench.errors import MissingPart
-from mrl_tasks.locomotion.robots import INSTALL, Robot
+from mrl_tasks.locomotion.robots import Robot, model_path
 
 Limbs = Mapping[str, float]  # body -> scale of its length
 
@@ -23,18 +20,6 @@ class Blueprint(NamedTuple):
 
     spec: mujoco.MjSpec
     mass_scale: float  # of all bodies after compilation
-
-
-def model_path(robot: Robot) -> Path:
-    """Path of the robot's XML file in the installed gymnasium package.
-
-    Raises:
-        MissingPart: gymnasium is not installed.
-    """
-    package = find_spec("gymnasium")
-    if package is None or package.origin is None:
-        raise MissingPart(INSTALL)
-    return Path(package.origin).parent / "envs" / "mujoco" / "assets" / robot.xml
 
 
 @lru_cache

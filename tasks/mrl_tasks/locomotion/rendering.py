@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from mrl_bench.errors import MissingPart
 from mrl_bench.types import TaskBatch
 from mrl_tasks.locomotion.cpu import quiet
-from mrl_tasks.locomotion.models import model_path
 from mrl_tasks.locomotion.physics import task_models
-from mrl_tasks.locomotion.robots import Robot
+from mrl_tasks.locomotion.robots import Robot, model_path
 
 _TRIAL = """
 import mujoco

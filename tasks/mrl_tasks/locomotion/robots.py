@@ -6,8 +6,12 @@ The models are read from the installed gymnasium package. A test compares this t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
+
+from mrl_bench.errors import MissingPart
 
 INSTALL = "locomotion needs MuJoCo and the models of Gymnasium: pip install mujoco gymnasium"
 
@@ -23,9 +27,7 @@ class Root:
     positions: int  # coordinates in qpos
     velocities: int  # coordinates in qvel
     place: int  # number of leading coordinates that are a position on the ground: x, or x and y
-    height: int | None = (
-        None  # index of the torso's height in qpos; None: the robot moves in a horizontal plane
-    )
+    height: int | None = None  # index of the torso's height in qpos; None: it moves in a horizontal plane
     pitch: int | None = None  # index of the torso's pitch in qpos; None: not a coordinate
 
 
@@ -69,6 +71,10 @@ class Robot:
     damped: bool = True  # the joints have damping
     balls: tuple[str, ...] = ()  # spherical bodies, which have no length
     legs: tuple[tuple[str, str], ...] = ()  # upper and lower joint of each leg that can be crippled
+
+    @property
+    def always_healthy(self) -> bool:
+        return not (self.healthy_height or self.healthy_pitch or self.healthy_state)
 
     @property
     def positions(self) -> int:
@@ -216,3 +222,15 @@ ROBOTS = MappingProxyType(
         ),
     }
 )
+
+
+def model_path(robot: Robot) -> Path:
+    """Path of the robot's XML file in the installed gymnasium package.
+
+    Raises:
+        MissingPart: gymnasium is not installed.
+    """
+    package = find_spec("gymnasium")
+    if package is None or package.origin is None:
+        raise MissingPart(INSTALL)
+    return Path(package.origin).parent / "envs" / "mujoco" / "assets" / robot.xml

@@ -132,9 +132,8 @@ class CarlaDrivingEnv(DrivingEnv):
         for instance, car in zip(instances, cars, strict=True):
             instance.car = car
             instance.dress(stock)
-        self._owners: dict[
-            int, tuple[int, int]
-        ] = {}  # actor -> its index among the road users, and its instance
+        # Actor -> its index among the road users, and its instance.
+        self._owners: dict[int, tuple[int, int]] = {}
         for kind, blueprint in BLUEPRINTS.items():
             found = [(int(k), int(i)) for k, i in np.argwhere(scene.road_users.kind == kind)]
             places = [

@@ -47,9 +47,8 @@ class Match(NamedTuple):
     manoeuvre: Manoeuvre
     server: float  # what the server's car did
     embedded: float  # what `STANDARD` does
-    value: (
-        float | None
-    )  # of the fields with which the embedded car does what the server's does; None: no value does
+    # Of the fields, such that the embedded car does what the server's does; None: no value does.
+    value: float | None
 
 
 def _speed(trace: Trace) -> float:

@@ -1,0 +1,55 @@
+"""A family in a new interpreter, as a worker or the command line would see it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import fields, is_dataclass
+from typing import Any, cast
+
+from mrl_bench.errors import ContractError
+from mrl_bench.family import TaskFamily
+
+
+def options(family: TaskFamily) -> dict[str, Any]:
+    """The options of a family, name -> value; none if it is no dataclass."""
+    if not is_dataclass(family):
+        return {}
+    return {field.name: getattr(family, field.name) for field in fields(cast(Any, family))}
+
+
+def can_import(kind: type) -> bool:
+    """Whether a class can be found by its name in another process."""
+    return (
+        kind.__module__ != "__main__"
+        and getattr(sys.modules[kind.__module__], kind.__qualname__, None) is kind
+    )
+
+
+def run(family: TaskFamily, *statements: str) -> list[str]:
+    """Runs statements in a new interpreter, where `family` is this family.
+
+    Returns:
+        The words that they print.
+
+    Raises:
+        ContractError: the family cannot be imported there, or the statements fail.
+    """
+    kind = type(family)
+    lines = (
+        f"from {kind.__module__} import {kind.__qualname__} as Family",
+        f"family = Family(**{options(family)!r})",
+        *statements,
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise ContractError(f"in a new interpreter: {reason}")
+    return done.stdout.split()
