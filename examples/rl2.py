@@ -12,9 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Interval
 from mrl_agents.advantage import clipped_surrogate, gae, masked_mean
+from mrl_agents.bounds import ActionStd, Count, Part, Positive, Rate, Share
 from torch import Generator, Tensor, nn
 from torch.distributions import Normal
 from torch.nn.utils.rnn import pad_sequence
@@ -25,18 +28,18 @@ from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
 
 @dataclass(frozen=True)
 class RL2Config:
-    env_steps: int = 1_500_000  # largest number of env steps of meta-training, within the scenario's budget
-    hidden_size: int = 64  # of the recurrent layer: all that the agent can know of a task
-    head_size: int = 64  # hidden units of the policy's head, and of the value's
-    action_std: float = 0.6  # initial standard deviation of the actions
-    meta_batch_size: int = 30  # tasks in a batch, each with one trial
-    gamma: float = 0.98  # discount factor of one control step, below 1
-    gae_lambda: float = 0.95  # lambda of the generalised advantage estimate
-    learning_rate: float = 3e-3  # learning rate of Adam; it falls linearly over the training, to 2 %
-    epochs: int = 6  # passes over a batch
-    num_minibatches: int = 8  # minibatches in a pass, of whole trials
-    clip_coef: float = 0.2  # clipping range of the probability ratio
-    max_grad_norm: float = 1.0  # largest norm of the gradient; longer gradients are clipped to it
+    env_steps: Count = 1_500_000  # largest number of env steps of meta-training, within the scenario's budget
+    hidden_size: Count = 64  # of the recurrent layer: all that the agent can know of a task
+    head_size: Count = 64  # hidden units of the policy's head, and of the value's
+    action_std: ActionStd = 0.6  # initial standard deviation of the actions
+    meta_batch_size: Count = 30  # tasks in a batch, each with one trial
+    gamma: Annotated[float, Interval(ge=0, lt=1)] = 0.98  # discount factor of one control step
+    gae_lambda: Share = 0.95  # lambda of the generalised advantage estimate
+    learning_rate: Rate = 3e-3  # learning rate of Adam; it falls linearly over the training, to 2 %
+    epochs: Count = 6  # passes over a batch
+    num_minibatches: Count = 8  # minibatches in a pass, of whole trials
+    clip_coef: Part = 0.2  # clipping range of the probability ratio
+    max_grad_norm: Positive = 1.0  # largest norm of the gradient; longer gradients are clipped to it
 
 
 class RecurrentPolicy(nn.Module):
@@ -81,7 +84,7 @@ class RL2:
         self.spec, self.config, self.device = spec, config, device
         self.obs_scale = torch.tensor(spec.obs_scale, device=device)
         self.episodes = max(spec.trial.k) + 1  # of a training trial: as many as in an evaluation
-        self.shuffle = torch.Generator(device).manual_seed(seed)
+        self.shuffle = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.net = RecurrentPolicy(spec.obs_dim + spec.act_dim + 2, spec.act_dim, config).to(device)
@@ -158,8 +161,7 @@ class RL2:
         """
         config, mask = self.config, rollout.mask
         with torch.no_grad():
-            # The network gives values in units of a mean reward.
-            value = self.net(inputs, hidden)[1] / (1 - config.gamma)
+            value = self.net(inputs, hidden)[1] / (1 - config.gamma)  # it gives the mean of coming rewards
             inputs = inputs[:, :, :-1]  # no action follows the last
             old = self.net(inputs, hidden)[0].log_prob(rollout.action).sum(-1)
             advantage = gae(rollout.reward, value, rollout.terminated, mask, config.gamma, config.gae_lambda)
@@ -167,8 +169,7 @@ class RL2:
             advantage = advantage - masked_mean(advantage, mask)
             advantage = advantage / (masked_mean(advantage**2, mask).sqrt() + 1e-6)
         for _ in range(config.epochs):
-            order = torch.randperm(len(mask), generator=self.shuffle, device=mask.device)
-            for chosen in order.chunk(config.num_minibatches):
+            for chosen in torch.randperm(len(mask), generator=self.shuffle).chunk(config.num_minibatches):
                 policy, value, _ = self.net(inputs[chosen], hidden[chosen])
                 log_prob = policy.log_prob(rollout.action[chosen]).sum(-1)
                 log_ratio = (log_prob - old[chosen]) * mask[chosen]

@@ -107,4 +107,5 @@ def test_it_learns_from_episode_to_episode_within_ten_minutes_of_one_core() -> N
     returns = evaluate(agent, scenario).returns.mean((0, 2))  # (K,)
     assert seconds < 600
     assert returns[-1] >= 150, returns
-    assert returns[-1] > returns[0] + 10, returns
+    assert returns[1:].min() > returns[0] + 3, returns
+    assert returns[5:].mean() > returns[1], returns
