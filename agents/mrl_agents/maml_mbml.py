@@ -68,6 +68,11 @@ class MamlMbmlConfig:
     model_iterations: Count = 400  # gradient steps of stage 2
     model_lr: Rate = 3e-4  # learning rate of Adam in stage 2; the logarithms of the rates use 30 times it
 
+    def __post_init__(self) -> None:
+        for name in ("hidden_sizes", "action_std"):
+            if getattr(self.maml, name) != getattr(MamlConfig, name):
+                raise ValueError(f"maml.{name} has no effect: the policy is that of mbml")
+
 
 class MamlMbml:
     Config = MamlMbmlConfig

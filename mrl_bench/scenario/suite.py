@@ -215,10 +215,16 @@ def _with_options(scenario: Scenario, options: Mapping[str, Any], at: Loc, fault
 
 def _agents(schemas: Mapping[str, AgentSchema] | None, family: str) -> tuple[AgentSpec, ...]:
     return tuple(
-        AgentSpec(name, schema.agent or name, overlay(schema.set, schema.families.get(family, {})))
+        AgentSpec(name, schema.agent or name, overlay(schema.set, _of_family(schema, family)))
         for name, schema in (schemas or {}).items()
         if isinstance(schema, AgentSchema)  # and has no fault
     )
+
+
+def _of_family(schema: AgentSchema, family: str) -> dict[str, Any]:
+    """The settings for a family, whether it is called by its short name or as "module:Class"."""
+    targets = {registry.target("family", name): own for name, own in schema.families.items()}
+    return targets.get(registry.target("family", family), {})
 
 
 def _agents_faults(at: Loc, schemas: Mapping[str, AgentSchema] | None) -> list[Fault]:

@@ -249,9 +249,13 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def _mentioned(message: str, data: Any) -> Loc:
-    """The first field that a message of a dataclass mentions, if it is in the data."""
+    """The first field that a message of a dataclass mentions, as "rate" or "part.rate", if it is in the data."""
     keys = data if isinstance(data, dict) else {}
-    return next(((word,) for word in re.findall(r"\w+", message) if word in keys), ())
+    for word in re.findall(r"\w+(?:\.\w+)*", message):
+        outer, _, inner = word.partition(".")
+        if outer in keys:
+            return (outer, *_mentioned(inner, keys[outer]))
+    return ()
 
 
 def slip(got: Any, kind: str) -> str:

@@ -75,6 +75,7 @@ BROKEN = [
     ("'gamma' must be 1 or less, not 2", {CARTPOLE: "{gamma: ^^2}"}),
     ("'mbml.gamma' must be 1 or less", {"maml: {outer_lr": "mbml: {gamma: ^^3}, maml: {outer_lr"}),
     ("'maml.outer_lr' must be more than 0", {BOTH: "{outer_lr: ^^-1}"}),
+    ("maml.action_std has no effect", {"maml: {outer_lr: 1e-3}": "maml: {action_std: ^^0.3}"}),
     ("'imagination_weight' must be more than 0", {"env_steps: 1e5": "imagination_weight: ^^0"}),
     ("'model_iterations' must be 1 or more, not 0", {"env_steps: 1e5": "model_iterations: ^^0"}),
     ("'action_bins' must be 2 or more, not 1", {DQN: "{action_bins: ^^1}"}),

@@ -606,7 +606,7 @@ def test_an_agent_is_found_in_the_present_folder(tmp_path: Path) -> None:
     (tmp_path / "their_agent.py").write_text("raise SystemError('found')\n")
     scenario = make_scenario(tmp_path)
     code, _, err = run_cli("train", scenario.path, "their_agent:Agent", cwd=tmp_path)
-    assert (code, err) == (2, "mrl-bench: agent 'their_agent:Agent' cannot be used: SystemError: found\n")
+    assert (code, err) == (2, "mrl-bench: agent 'their_agent:Agent' cannot be imported: SystemError: found\n")
 
 
 # -- display -----------------------------------------------------------------------------------------------------

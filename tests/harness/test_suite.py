@@ -55,6 +55,8 @@ def test_settings_for_a_family_hold_on_its_scenarios_alone(mine):
     edits = {"set: {inner_lr: 0.1}}": f"set: {{inner_lr: 0.1, meta_batch_size: 9}}, {families}}}"}
     wiring = mine(edits).entries[0]
     assert wiring.agents[1] == AgentSpec("fast", "maml", {"inner_lr": 0.1, "meta_batch_size": 7})
+    whole = {old: new.replace("{cartpole:", f"{{{CARTPOLE}:") for old, new in edits.items()}
+    assert mine(whole).entries[0] == wiring
     running = mine(edits | {"scenario: cartpole-wiring-v1": "scenario: cheetah-vel-v1"}).entries[0]
     assert running.agents[1] == AgentSpec("fast", "maml", {"inner_lr": 0.1, "meta_batch_size": 5})
 
@@ -93,6 +95,8 @@ def test_an_error_in_a_scenario_is_reported_in_its_own_file(mine, tmp_path):
     with pytest.raises(SourceError, match=r"bad-v1.yaml:2:1: unknown key 'famly'"):
         mine({"cartpole-wiring-v1": "./bad-v1.yaml"})
 
+
+CARTPOLE = "'mrl_tasks.cartpole:CartPole'"
 
 # Each edit marks with ^^ where the error has to be reported.
 THEIRS = "{theirs: {agent: 'toy_agents:Learner'}}"
