@@ -9,7 +9,8 @@ from annotated_types import Ge, Gt, Interval, MinLen
 Count = Annotated[int, Ge(1)]
 Steps = Annotated[int, Ge(0)]  # 0 leaves them out
 Bins = Annotated[int, Ge(2)]
-Widths = tuple[Count, ...]  # of hidden layers; () makes the network linear
+Width = Annotated[int, Interval(ge=1, le=2**14)]  # of a layer
+Widths = tuple[Width, ...]  # of hidden layers; () makes the network linear
 Lengths = Annotated[tuple[Count, ...], MinLen(1)]
 Rate = Annotated[float, Interval(gt=0, le=10)]  # a learning rate
 Share = Annotated[float, Interval(ge=0, le=1)]  # a probability, or a factor such as gamma

@@ -103,8 +103,7 @@ class Mbml:
         self.target_critic = {key: value.detach().clone() for key, value in self.critic.items()}
         self.scales = unit_scales(spec, device)
         self.scaled = obs_scaler(spec, device)
-        first_round, later_rounds = 2, config.episodes_per_task
-        capacity = max(first_round, later_rounds) * spec.horizon
+        capacity = max(2, config.episodes_per_task) * spec.horizon  # the first round plays two episodes
         self.replay = Replay(config.rounds * config.meta_batch_size, capacity, spec, device)
         self.rng = torch.Generator(device).manual_seed(seed)
         self.host_rng = random.Random(seed)
@@ -154,8 +153,7 @@ class Mbml:
     def act(
         self, state: State, memory: Memory, step: TimeStep, explore: bool, rng: Generator
     ) -> tuple[Tensor, Memory]:
-        z = state["z"][:, None].expand(-1, step.obs.shape[1], -1)  # (B, E, C)
-        mean = self._mean(state["policy"], step.obs, z)
+        mean = self._mean(state["policy"], step.obs, state["z"][:, None].expand(-1, step.obs.shape[1], -1))
         if not explore:
             return mean, memory
         known = (state["buffer"]["written"] > 0)[:, None, None]
@@ -190,10 +188,8 @@ class Mbml:
 
         Its generator is used nowhere else, so that taking a sample does not change what training computes.
         """
-        if not len(self.replay):
-            return torch.zeros(0, self.spec.obs_dim, device=self.device)
         rng = torch.Generator(self.device).manual_seed(self.seed)
-        count = min(_MAX_START_OBS, _MAX_START_OBS_NUMBERS // self.spec.obs_dim)
+        count = min(_MAX_START_OBS, _MAX_START_OBS_NUMBERS // self.spec.obs_dim) if len(self.replay) else 0
         return sample_uniformly(self.replay.buffer, count, rng)["obs"]
 
     def _draw_start_obs(self, count: int, rng: Generator) -> Tensor:
@@ -214,9 +210,8 @@ class Mbml:
         first, later = (2, 0) if blank else (1, config.episodes_per_task - 1)
         left = min(training.left, config.env_steps - training.steps)
         count = min(config.meta_batch_size, left // ((first + later) * self.spec.horizon))
-        if blank:
-            count = max(count, 1)  # the model needs some data
-        if count == 0 or training.left <= 0:
+        count = max(count, int(blank))  # at first the model needs some data
+        if count <= 0:
             return {}
         played, state = training.tasks(count, first), self.initial_state(count)
         for number in range(1 + later):
@@ -238,7 +233,8 @@ class Mbml:
     def _improve_model(self, adam: torch.optim.Optimizer) -> dict[str, Tensor]:
         """One gradient step on prediction errors; the gradient also reaches the encoder, through the context."""
         tasks = self.replay.draw_tasks(self.config.model_tasks, self.rng)
-        errors = self._errors(tasks, self._length(), self.config.first_episode_prob)
+        length = self.host_rng.choice(self.config.context_lengths)
+        errors = self._errors(tasks, length, self.config.first_episode_prob)
         adam.zero_grad()
         errors["loss"].backward()
         torch.nn.utils.clip_grad_norm_(self.model.values(), self.config.max_grad_norm)
@@ -259,9 +255,6 @@ class Mbml:
         batch, mask = sample_contexts(self.replay.buffer, tasks, length, first_episode_prob, self.rng)
         return infer_context(self.model, self.scales, batch, mask)
 
-    def _length(self) -> int:
-        return self.host_rng.choice(self.config.context_lengths)
-
     def _split_among_members(self, x: Tensor) -> Tensor:
         """Splits the N samples of each task evenly among the members: (T, N, ...) -> rows (M, T * N / M, ...)."""
         shares = x.view(len(x), self.config.ensemble_size, -1, *x.shape[2:])
@@ -273,10 +266,10 @@ class Mbml:
         self, policy_adam: torch.optim.Optimizer, critic_adam: torch.optim.Optimizer
     ) -> dict[str, Tensor]:
         """One policy step up the imagined return, over contexts of replayed tasks, and then critic steps."""
-        config = self.config
+        config, length = self.config, self.host_rng.choice(self.config.context_lengths)
         tasks = self.replay.draw_tasks(config.policy_tasks, self.rng)
         with torch.no_grad():
-            z = self._contexts(tasks, self._length(), config.first_episode_prob)
+            z = self._contexts(tasks, length, config.first_episode_prob)
             blind = torch.rand(len(z), 1, generator=self.rng, device=self.device) < config.zero_context_prob
             z, observed = (  # rows (M, N, C): context of the model; context that policy and critic observe
                 self._split_among_members(x[:, None].expand(-1, config.imagined_rollouts, -1))

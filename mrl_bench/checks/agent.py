@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from mrl_bench import registry
 from mrl_bench.agent import MetaAgent
-from mrl_bench.checks.promises import Check, hold, kind_of, package_of
+from mrl_bench.checks.check import Check, hold, kind_of, package_of
 from mrl_bench.checks.subject import (
     CPU,
     EPISODES,
@@ -38,10 +38,10 @@ from mrl_bench.protocol.promises import (
     Unchanged,
     require_memory,
     require_methods,
-    require_restored,
     require_state,
     seed_global_generators,
 )
+from mrl_bench.protocol.restoring import require_restored
 from mrl_bench.scenario import Scenario
 from mrl_bench.types import Rollout
 

@@ -6,10 +6,11 @@ import inspect
 import math
 from collections.abc import Iterator
 from dataclasses import is_dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 from mrl_bench.checks import new_process
-from mrl_bench.checks.promises import kind_of
+from mrl_bench.checks.check import kind_of
 from mrl_bench.family import Param, TaskFamily
 from mrl_bench.types import EnvSpec
 
@@ -58,6 +59,13 @@ def declares_its_sizes(family: TaskFamily) -> Iterator[str]:
         yield f"spec.obs_scale = {spec.obs_scale} is not {spec.obs_dim} positive numbers"
     if not (isinstance(family.simulator, str) and family.simulator):
         yield f"simulator = {family.simulator!r}"
+
+
+def names_its_files(family: TaskFamily) -> Iterator[str]:
+    """`data_files`, if a family has it, are files that exist."""
+    for path in getattr(family, "data_files", ()):
+        if not Path(path).is_file():
+            yield f"there is no file {str(path)!r}"
 
 
 def documents_its_parameters(family: TaskFamily) -> Iterator[str]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mrl_bench.checks import declaration, new_process
-from mrl_bench.checks.promises import Check, hold, kind_of, package_of
+from mrl_bench.checks.check import Check, hold, kind_of, package_of
 from mrl_bench.checks.trajectory import (
     CPU,
     DEFAULT,
@@ -32,7 +32,7 @@ from mrl_bench.checks.trajectory import (
     random_actions,
 )
 from mrl_bench.errors import MissingPart, MrlBenchError
-from mrl_bench.family import BatchEnv, HasMetrics, Renderable, TaskFamily
+from mrl_bench.family import BatchEnv, HasMetrics, Renderable, TaskFamily, reward_range
 from mrl_bench.types import Step
 
 RENDERED = 10  # control steps of the trajectory that is rendered
@@ -87,6 +87,19 @@ def default_tasks_do_not_fail(family: TaskFamily) -> Iterator[str]:
         if where:
             text = "is flagged failed" if name == "failed" else "is not finite, and not flagged failed"
             yield f"a default task {text} at [step, task, episode] = {where[0]}"
+
+
+def rewards_are_in_their_range(family: TaskFamily) -> Iterator[str]:
+    """Every reward lies within `reward_range`, if the family declares one."""
+    low, high = reward_range(family)
+    if (low, high) == (-math.inf, math.inf):
+        return
+    trajectory = play(family, batch(family, DEFAULT, odd_task(family)))
+    margin = 1e-5 * max(abs(end) for end in (low, high, 1.0) if math.isfinite(end))
+    paid = trajectory.reward[trajectory.played()]
+    wrong = paid[(paid < low - margin) | (paid > high + margin)]
+    if len(wrong):
+        yield f"a reward of {float(wrong[0]):.6g} is outside [{low}, {high}]"
 
 
 def same_seed_same_trajectory(family: TaskFamily) -> Iterator[str]:
@@ -315,11 +328,13 @@ CHECKS: tuple[Check[TaskFamily], ...] = (
     Check(declaration.has_every_part, gate=True),
     Check(declaration.declares_its_options),
     Check(declaration.declares_its_sizes, gate=True),
+    Check(declaration.names_its_files),
     Check(declaration.documents_its_parameters),
     Check(declaration.declares_its_parameters, gate=True),
     Check(declaration.imports_no_simulator),
     Check(shapes_and_dtypes_are_right, gate=True),
     Check(default_tasks_do_not_fail, gate=True),
+    Check(rewards_are_in_their_range),
     Check(same_seed_same_trajectory, gate=True),
     Check(another_seed_another_start),
     Check(instances_are_independent),

@@ -41,6 +41,12 @@ class Trajectory(NamedTuple):
         """The trajectory of one task, with B = 1."""
         return Trajectory(*(tensor[:, index : index + 1] for tensor in self))
 
+    def played(self) -> Tensor:
+        """Which steps belong to an episode, and did not fail, (T, B, E) bool."""
+        failed = self.failed | self.unflagged
+        ends = (failed | self.terminated).int()
+        return (ends.cumsum(0) == ends) & ~failed
+
     def equals(self, other: Trajectory) -> bool:
         return all(torch.equal(a, b) for a, b in zip(self, other, strict=True))
 

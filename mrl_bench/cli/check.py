@@ -13,13 +13,11 @@ from mrl_bench import load_scenario, registry
 from mrl_bench.cli.terminal import fail_with
 from mrl_bench.errors import ContractError, MrlBenchError, UsageError
 
-SCENARIO = "cartpole-wiring-v1"  # on which agents are tried
-
 
 def check(options: argparse.Namespace) -> int:
     """Checks every name, and prints what it is or what is wrong with it; returns the worst exit code."""
     waive = _waivers(options.waive)
-    return max(_checked(name, waive) for name in options.names)
+    return max(_checked(name, waive, options.scenario) for name in options.names)
 
 
 def _waivers(texts: Sequence[str]) -> dict[str, str]:
@@ -30,9 +28,10 @@ def _waivers(texts: Sequence[str]) -> dict[str, str]:
     return {name: reason for name, _, reason in (text.partition("=") for text in texts)}
 
 
-def _checked(name: str, waive: Mapping[str, str]) -> int:
+def _checked(name: str, waive: Mapping[str, str], scenario: str) -> int:
     try:
-        print(f"{name}: {_check_class(name, waive) if _names_class(name) else _check_file(name, waive)}")
+        found = _check_class(name, waive, scenario) if _names_class(name) else _check_file(name, waive)
+        print(f"{name}: {found}")
     except ContractError as error:  # the only message of several lines
         print(f"mrl-bench: {name}: {error}", file=sys.stderr)
         return error.exit_code
@@ -88,8 +87,8 @@ def _path(name: str) -> Path:
 # -- classes -------------------------------------------------------------------------------------------------------
 
 
-def _check_class(name: str, waive: Mapping[str, str]) -> str:
-    """Holds a class to its contract; returns what it is.
+def _check_class(name: str, waive: Mapping[str, str], scenario: str) -> str:
+    """Holds a class to its contract, an agent on a scenario; returns what it is.
 
     Raises:
         ContractError: a promise is broken; lists all of them.
@@ -102,7 +101,7 @@ def _check_class(name: str, waive: Mapping[str, str]) -> str:
         family.check(cls, waive)
         kept = "a family that keeps its contract"
     else:
-        kept = f"an agent that keeps its contract ({agent.check(cls, load_scenario(SCENARIO), waive)})"
+        kept = f"an agent that keeps its contract ({agent.check(cls, load_scenario(scenario), waive)})"
     waived = ", ".join(f"{check} (waived: {reason})" for check, reason in waive.items())
     return f"{kept}, except {waived}" if waived else kept
 

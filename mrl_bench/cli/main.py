@@ -167,6 +167,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=REASON",
         help="a promise that an agent or family need not keep, and why",
     )
+    check.add_argument(
+        "--scenario",
+        default="cartpole-wiring-v1",
+        help="where agents are tried (default: cartpole-wiring-v1)",
+    )
     check.set_defaults(command=_check)
 
     schema = commands.add_parser(

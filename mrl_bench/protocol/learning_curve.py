@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
@@ -81,6 +83,10 @@ class PeriodicEvaluation:
             self._connection.send_bytes(save(copies))
             answer = json.loads(self._connection.recv_bytes())
         except (EOFError, OSError):
+            self._process.join(1.0)
+            if self._process.exitcode in (-signal.SIGKILL, -signal.SIGTERM):
+                # From outside, as when memory runs out. This process ends alike, so the run is not to blame.
+                os.kill(os.getpid(), -self._process.exitcode)
             raise MrlBenchError("the process that measures the learning curve has ended") from None
         if "error" in answer:
             raise MrlBenchError(f"evaluating the learning curve failed: {answer['error']}")

@@ -33,7 +33,10 @@ def summary(evaluation: Evaluation, splits: Sequence[str] = ("test",)) -> str:
 def _returns(evaluation: Evaluation, split: str, named: bool) -> str:
     curve = evaluation.curves[split]
     points = " ".join(f"{value:.1f}" for value in curve.returns.mean((0, 2)))
-    return f"{f'{split} ' if named else ''}return {points} at k = {', '.join(map(str, curve.k))}"
+    failed = int(curve.failed.max(1).sum())  # a return of 0 may mean that no action was finite
+    return f"{f'{split} ' if named else ''}return {points} at k = {', '.join(map(str, curve.k))}" + (
+        f", {failed} failed episodes" if failed else ""
+    )
 
 
 class _RunClock:

@@ -236,7 +236,7 @@ def train(run: Run, store: Store, progress: ReportProgress, unplanned: Unplanned
     import torch
 
     from mrl_bench.protocol.learning_curve import PeriodicEvaluation
-    from mrl_bench.protocol.promises import require_restored
+    from mrl_bench.protocol.restoring import require_restored
     from mrl_bench.protocol.training import BudgetedTraining, meta_train
 
     started = time.perf_counter()

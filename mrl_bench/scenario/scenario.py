@@ -193,7 +193,7 @@ def load_scenario(path: Path | str, options: Mapping[str, Any] | None = None) ->
     family = _family(cls, schema.horizon, chosen, faults) if cls and schema.options is not None else None
     # Without the family, a name is fine if some options bring it in, and nothing is known of its bounds.
     known = family.params if family else dict.fromkeys(possible_parameters(cls) if cls else ())
-    splits = make_splits(schema, known, faults) if cls else {}
+    splits = make_splits(schema, known, faults) if family or known else {}
     check(document, [*faults, *misnamed(document, schema.id)])
     return Scenario(
         id=schema.id,
@@ -248,5 +248,6 @@ def _family(cls: Any, horizon: int | None, options: Mapping[str, Any], faults: l
         found = [Fault((), str(error))]
     except Exception as error:  # of the user's `params`
         found = [Fault((), f"{cls.__name__} has no parameters: {reason(error)}")]
-    faults += [fault if fault.at == ("horizon",) else fault.under("options") for fault in found]
+    place = "options" if options else "family"
+    faults += [fault if fault.at == ("horizon",) else fault.under(place) for fault in found]
     return None

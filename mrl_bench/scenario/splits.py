@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_bench.errors import UsageError, nearest
+from mrl_bench.errors import nearest
 from mrl_bench.family import Param
 from mrl_bench.keyed_random import uniforms
 from mrl_bench.scenario.distributions import Distribution, Fixed
@@ -120,12 +120,15 @@ def make_splits(
 
 def possible_parameters(cls: Any) -> set[str]:
     """The parameters that a family has under any of its options: every literal, both flags, 1 in place of 0."""
-    hints = get_type_hints(cls)
+    names: set[str] = set()
+    try:
+        hints = get_type_hints(cls)
+    except NameError:  # a type that is imported for type checkers alone
+        return names
     options = {field.name: _choices(hints[field.name], field.default) for field in fields(cls)}
     options = {name: choices for name, choices in options.items() if choices}
-    names: set[str] = set()
     for values in islice(product(*options.values()), _MOST_OPTIONS):
-        with suppress(UsageError, ValueError):  # some options cannot be combined
+        with suppress(Exception):  # some options cannot be combined, and the class is the user's code
             names |= cls(**dict(zip(options, values, strict=True))).params.keys()
     return names
 

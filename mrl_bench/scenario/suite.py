@@ -251,7 +251,7 @@ def _agent_faults(name: str, schema: AgentSchema) -> Iterator[Fault]:
     incomplete = not isinstance(schema, AgentSchema) and name not in known
     if schema.agent is None and (incomplete or any(_name_faults(name))):
         return  # the name or `agent` is faulty, which was said
-    agent, place = (schema.agent, ("agent",)) if schema.agent else (name, ())
+    agent, place = (name, ()) if schema.agent is None else (schema.agent, ("agent",))
     if agent in REFERENCE_AGENTS:
         message = f"{agent!r} is a reference agent, which every scenario includes: {nearest(agent, known)}"
         yield Fault(place, message, key=not place)

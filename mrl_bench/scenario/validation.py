@@ -138,7 +138,10 @@ def fill(cls: type[T], data: Any, noun: str = "key") -> tuple[T, list[Fault]]:
 
 def check(document: Document, faults: Iterable[Fault], elsewhere: Iterable[SourceError] = ()) -> None:
     """Raises all faults of a document as one SourceError, in the order of the file, and then those of other files."""
-    errors = {(e.line, e.column, e.message): e for e in (document.error(*fault) for fault in faults)}
+    errors: dict[tuple[int, int, str], SourceError] = {}
+    for at, message, key in faults:
+        error = document.error(at, " ".join(message.splitlines()), key)
+        errors[error.line, error.column, error.message] = error
     found = [*(errors[place] for place in sorted(errors)), *elsewhere]
     if len(found) > 1:
         raise SourceError(found[0].path, found[0].line, found[0].column, found[0].message, found[1:])
@@ -155,10 +158,11 @@ class _Filling:
     faults: list[Fault]
 
     def part(self, hint: Any, data: Any, at: Loc) -> Any:
-        inner = _core(hint)
+        inner = _core(hint, data)
         origin, args = get_origin(inner), get_args(inner)
         if isinstance(data, dict) and dataclasses.is_dataclass(inner):
-            return self.fields(inner, data, at)
+            filled = self.fields(inner, data, at)
+            return None if isinstance(filled, SimpleNamespace) and inner is not _core(hint) else filled
         if isinstance(data, dict) and origin is dict:
             return {key: self.part(args[1], entry, (*at, key)) for key, entry in data.items()}
         if isinstance(data, list) and origin is tuple and args[1:] == (...,):
@@ -222,12 +226,20 @@ def _adapter(hint: Any) -> TypeAdapter[Any]:
     return TypeAdapter(hint)
 
 
-def _core(hint: Any) -> Any:
-    """X of `X | None` and of `Annotated[X, ...]`; any other type as it is."""
-    if get_origin(hint) not in (Union, UnionType, Annotated):
+def _core(hint: Any, data: Any = None) -> Any:
+    """X of `X | None` and of `Annotated[X, ...]`, and of several dataclasses the one with the keys of the data."""
+    if get_origin(hint) is Annotated:
+        return _core(get_args(hint)[0], data)
+    if get_origin(hint) not in (Union, UnionType):
         return hint
-    others = [arg for arg in get_args(hint) if arg is not NoneType]
-    return _core(others[0]) if get_origin(hint) is Annotated or len(others) == 1 else hint
+    others = [_core(arg) for arg in get_args(hint) if arg is not NoneType]
+    fitting = [other for other in others if _has_keys(other, data)]
+    return others[0] if len(others) == 1 else fitting[0] if fitting else hint
+
+
+def _has_keys(hint: Any, data: Any) -> bool:
+    names = [field.name for field in dataclasses.fields(hint)] if dataclasses.is_dataclass(hint) else []
+    return isinstance(data, dict) and list(data) == names
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:

@@ -31,6 +31,13 @@ def test_sound_agents_pass(agent: str | type) -> None:
     mrl_bench.check_agent(agent)
 
 
+def test_the_scenario_can_be_chosen(tmp_path: Path, capsys) -> None:
+    scenario = make_scenario(tmp_path)
+    assert main(["check", "broken_agents:Sound", "--scenario", str(scenario.path)]) == 0
+    assert main(["check", "broken_agents:Sound", "--scenario", "cartpole-wirin-v1"]) == 2
+    assert "no scenario 'cartpole-wirin-v1': did you mean 'cartpole-wiring-v1'?" in capsys.readouterr().err
+
+
 def test_a_sequential_agent_passes() -> None:
     class OneByOne(Sound):
         sequential = True

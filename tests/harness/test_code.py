@@ -384,7 +384,8 @@ def test_a_pending_run_whose_code_is_edited_is_refused_by_name_and_the_others_go
     results, _ = execute_agents(tmp_path, **plan)
     assert isinstance(results["second"], NotFinished)
     assert (
-        str(results["second"]) == "tiny-v1 second 0 is not finished: beside changed after the run was planned"
+        str(results["second"])
+        == "tiny-v1 second seed 0 is not finished: beside changed after the run was planned"
     )
     assert [results[name].error for name in ("first", "third")] == [None, None]
     results, starts = execute_agents(tmp_path, **plan)
@@ -400,7 +401,9 @@ def test_code_that_is_edited_before_the_run_imports_it_is_refused(
     (tmp_path / "late.py").write_text("")
     agent_file(tmp_path, "mine", late="import late")
     results, _ = execute_agents(tmp_path, mine=tmp_path / "late.py")
-    assert str(results["mine"]) == "tiny-v1 mine 0 is not finished: late changed after the run was planned"
+    assert (
+        str(results["mine"]) == "tiny-v1 mine seed 0 is not finished: late changed after the run was planned"
+    )
     agent_file(tmp_path, "early", imports="import late")
     results, _ = execute_agents(tmp_path, early=tmp_path / "late.py")
     assert isinstance(results["early"], Evaluation), results

@@ -359,6 +359,7 @@ NO_FAULT = {
     "RaisesCodeChanged": "all of it",
     "Terminated": "the worker was killed by signal 15",
     "Killed": "the worker was killed by signal 9",
+    "CopyKilled": "the worker was killed by signal 9",
 }
 
 
@@ -390,7 +391,7 @@ def test_what_an_agent_does_is_its_own_failure(hostile, name: str) -> None:
 def test_a_run_that_is_not_to_blame_has_no_result_and_says_why(hostile, name: str) -> None:
     folder, results, runs = hostile
     assert isinstance(results[name], NotFinished)
-    assert str(results[name]) == f"tiny-v1 {name.lower()} 0 is not finished: {NO_FAULT[name]}"
+    assert str(results[name]) == f"tiny-v1 {name.lower()} seed 0 is not finished: {NO_FAULT[name]}"
     (run,) = (run for run in runs if run.agent.name == name.lower())
     assert not Store(folder / "run").evaluation_path(run.key("evaluate")).exists()
 
@@ -420,10 +421,10 @@ def test_a_bench_with_a_killed_run_reports_the_rest_and_ends_with_1(
     shutil.copytree(unbroken[0], folder)
     assert bench(make_suite(tmp_path, agents), folder) == 1
     out, err = capsys.readouterr()
-    assert "tiny-v1 killed 0 is not finished: the worker was killed by signal 9" in out
+    assert "tiny-v1 killed seed 0 is not finished: the worker was killed by signal 9" in out
     assert err.splitlines() == [
         "mrl-bench: 1 of 5 runs are not finished: run the same command again to resume",
-        "mrl-bench: tiny-v1 killed 0 is not finished: the worker was killed by signal 9; the same command runs it",
+        "mrl-bench: tiny-v1 killed seed 0 is not finished: the worker was killed by signal 9; the same command runs it",
     ]
 
 

@@ -390,6 +390,8 @@ MOVED = "params: {gain: {uniform: [5, 8]}}"
 BUDGET = "{meta_train: 3.2e6, blind: 5e5, oracle: 1000000}"
 GAIN = "{uniform: [2, 5]}"
 SIGN = "{choice: [-1, 1]}"
+FAMILY = "toy_family:Toy"
+SLOW = "{mode: slow}"
 
 REFUSED = [
     ("unknown key 'famly': did you mean 'family'?", {"family: toy": "^^famly: toy"}),
@@ -411,6 +413,15 @@ REFUSED = [
     ("'toy_family:NOT_A_FAMILY' is not a task family", {"toy_family:Toy": "^^toy_family:NOT_A_FAMILY"}),
     ("'toy_family:Param' is not a task family", {"toy_family:Toy": "^^toy_family:Param"}),
     ("no family '.toy:Toy'", {"toy_family:Toy": "^^.toy:Toy"}),
+    ("cannot be imported: RuntimeError: this module fails", {"toy_family:Toy": "^^broken_module:Toy"}),
+    ("cannot be imported: SystemExit: 0", {"toy_family:Toy": "^^exiting_module:Toy"}),
+    ("from these values: KeyError: 'slow'", {FAMILY: "picky_families:Stumbles", SLOW: "^^{mode: slow}"}),
+    ("from these values: NameError", {FAMILY: "picky_families:UnknownType", SLOW: "^^{mode: slow}"}),
+    ("no parameters yet", {FAMILY: "^^picky_families:Unready", "options: {mode: slow}\n": ""}),
+    ("'params' of NoMapping must be a mapping", {FAMILY: "picky_families:NoMapping", SLOW: "^^{legs: 3}"}),
+    ("'wheels' must be 2 or more, not 1", {FAMILY: "picky_families:Picky", SLOW: "{wheels: ^^1}"}),
+    ("trailer needs four", {FAMILY: "picky_families:Picky", SLOW: "{wheels: 3, trailer: ^^true}"}),
+    ("horizon must be 60", {FAMILY: "picky_families:Picky", "horizon: 50": "horizon: ^^61"}),
     ("unknown option 'mod': did you mean 'mode'?", {"{mode: slow}": "{^^mod: slow}"}),
     ("'mode' must be 'slow' or 'fast', not the text 'fats'", {"{mode: slow}": "{mode: ^^fats}"}),
     ("'friction' must be a number, not the text '0.5'", {"{mode: slow}": "{friction: ^^'0.5'}"}),
@@ -469,7 +480,8 @@ REFUSED = [
     ("'ranges' needs two or more entries", {GAIN: "{ranges: ^^[[2, 5]]}"}),
     ("low end of 'log_uniform' must be above 0", {GAIN: "{log_uniform: [^^0, 5]}"}),
     ("'std' is missing", {GAIN: "{normal: ^^{mean: 3, low: 2, high: 5}}"}),
-    ("unknown key 'sdt': did you mean 'std'?", {GAIN: "{normal: {mean: 3, ^^sdt: 2}}"}),
+    ("'log_uniform' must be a list, as [a, b], not 3", {GAIN: "{log_uniform: ^^3}"}),
+    ("unknown key 'sdt': did you mean 'std'?", {GAIN: "{normal: {mean: 3, ^^sdt: 2, low: 2, high: 5}}"}),
     ("'std' must be more than 0", {GAIN: "{normal: {mean: 3, std: ^^0, low: 2, high: 5}}"}),
     ("less than 1% of this normal", {GAIN: "{normal: ^^{mean: 9, std: 1, low: 2, high: 5}}"}),
     ("duplicate value 1", {"[-1, 1]": "[1, -1, ^^1]"}),
@@ -548,6 +560,27 @@ def test_all_errors_are_reported_in_the_order_of_the_file(toy):
     lines = [int(line) for line, _ in places]
     assert places == sorted(places, key=lambda place: [*map(int, place)])
     assert lines == [1, 4, 4, 4, 5, 7, 9, 11, 12, 13, 14, 14, 14, 15], str(caught.value)
+
+
+def test_a_wrong_option_does_not_hide_a_wrong_parameter_nor_make_one_of_a_right_one(tmp_path):
+    path = tmp_path / "cartpole-target-v1.yaml"
+    text = (scenarios_dir() / path.name).read_text(encoding="utf-8")
+    path.write_text(edited(text, {"{reward: target}": "{reward: targett}", "  cart_mass:": "  car_mass:"}))
+    with pytest.raises(SourceError) as caught:
+        load_scenario(path)
+    option, parameter = caught.value.lines
+    assert ":4:19: 'reward' must be 'balance' or 'target'" in option
+    assert ":10:3: unknown parameter 'car_mass': did you mean 'cart_mass'?" in parameter
+
+
+def test_all_errors_of_a_distribution_are_reported(toy):
+    with pytest.raises(SourceError) as caught:
+        toy({GAIN: "{normal: {mean: x, sdt: 2, high: 5}}"})
+    assert [line.split(": ", 1)[1] for line in caught.value.lines] == [
+        "'low' is missing",
+        "'mean' must be a number, not the text 'x'",
+        "unknown key 'sdt': did you mean 'std'?",
+    ]
 
 
 def test_what_distributions_share_is_reported_with_errors_elsewhere(toy):

@@ -192,10 +192,12 @@ def test_docs_name_no_setting_by_its_old_name() -> None:
         "trust",
         "sigma",
     }
+    contract = {"memory"}  # is a word of the agent's interface too
     found = []
     for where, line in docs():
         for old in SETTINGS:
-            asked = rf"`{old}`|--set ({old}|\w+\.{old})=" + ("" if old in ordinary else rf"|\b{old}\b")
+            code = "" if old in contract else rf"`{old}`|"
+            asked = rf"{code}--set ({old}|\w+\.{old})=" + ("" if old in ordinary else rf"|\b{old}\b")
             if re.search(asked, line):
                 found.append(f"{where}: {old!r} (say {SETTINGS[old]!r}): {line.strip()[:80]}")
     assert not found

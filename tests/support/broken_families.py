@@ -5,7 +5,9 @@ The simulations are in `sliders`, so that this module imports no torch.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mrl_bench.family import Param
@@ -26,6 +28,7 @@ class Sliders:
 
     env: ClassVar[str] = "Sound"
     simulator: ClassVar[str] = "sliders 1"
+    reward_range: ClassVar[tuple[float, float]] = (-math.inf, 1.0)
     params: ClassVar[dict[str, Any]] = {"speed": SPEED, "wind": WIND}
 
     @property
@@ -64,6 +67,7 @@ SIMULATIONS = {
     "IsSilentAboutNan": "broken_simulations_are_flagged",
     "PlaysOnWithNan": "broken_simulations_are_flagged",
     "RejectsItsBounds": "broken_simulations_are_flagged",
+    "PaysMore": "rewards_are_in_their_range",
     "IgnoresWind": "every_parameter_has_an_effect",
     "KeepsTheFirstStride": "no_state_leaks_between_tasks",
     "SharesTheLastStride": "no_state_leaks_between_tasks",
@@ -164,6 +168,14 @@ class HasNoMake:
     spec = Sliders.spec
 
 
+class RangesFromHighToLow(Sliders):
+    reward_range = (1.0, -1.0)
+
+
+class NamesAFileThatIsNotThere(Sliders):
+    data_files = (Path("no/such/map.xodr"),)
+
+
 class ImportsTorch(Sliders):
     @property
     def simulator(self) -> str:  # type: ignore[override]
@@ -214,6 +226,8 @@ DECLARATIONS = {
     "HasNoSimulator": "declares_its_sizes",
     "NeedsAnArgument": "options_have_defaults",
     "HasNoMake": "has_every_part",
+    "RangesFromHighToLow": "rewards_are_in_their_range",
+    "NamesAFileThatIsNotThere": "names_its_files",
     "ImportsTorch": "imports_no_simulator",
     "HasNoUnit": "documents_its_parameters",
     "HasNoDoc": "documents_its_parameters",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -28,6 +29,16 @@ class ToyConfig:
     file: str = ""  # that some agents write to
     pause: float = 0.0  # seconds before each collection
     gain: float = 1.0
+
+
+def write_reports(text: bytes) -> None:
+    """Writes to every open pipe; one of them carries the worker's reports."""
+    for fd in range(3, 20):
+        try:
+            if stat.S_ISFIFO(os.fstat(fd).st_mode):
+                os.write(fd, text)
+        except OSError:
+            continue
 
 
 class Learner:
@@ -167,11 +178,7 @@ class Noisy(Learner):
             print("x" * 2**20, flush=True)
             sys.stderr.write("y" * 2**20)
         print("the last words", flush=True)
-        for fd in range(3, 10):  # one of them receives the reports
-            try:
-                os.write(fd, b'{"stage": 3}\n[]\n{"stop"\n\xff\n')
-            except OSError:
-                continue
+        write_reports(b'{"stage": 3}\n[]\n{"stop"\n\xff\n')
         child = subprocess.Popen(["sleep", "600"], close_fds=False)
         Path(self.config.file).write_text(str(child.pid))
         threading.Thread(target=time.sleep, args=(600,)).start()

@@ -12,7 +12,7 @@ import mrl_bench
 from mrl_bench import registry
 from mrl_bench.checks import family as family_checks
 from mrl_bench.checks import new_process
-from mrl_bench.checks.promises import Check
+from mrl_bench.checks.check import Check
 from mrl_bench.cli.main import main
 from mrl_bench.errors import ContractError, UsageError
 from mrl_bench.family import TaskFamily
