@@ -75,7 +75,7 @@ class RecurrentPolicy(nn.Module):
 
 
 class RL2:
-    """A state is a pair: the hidden state (B, H), and how the last episode ended (B, A + 2); see `_outcome`."""
+    """A recurrent policy that goes on from one episode to the next. State: hidden (B, H), last outcome (B, A + 2)."""
 
     Config = RL2Config
     sequential = True
