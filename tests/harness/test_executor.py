@@ -469,7 +469,7 @@ def test_agents_that_cannot_be_used_are_refused_before_anything_runs(tmp_path: P
     (tmp_path / "broken_agent.py").write_text("raise RuntimeError('not\\ntoday')\n")
     monkeypatch.syspath_prepend(tmp_path)
     for agent, message in (
-        ("broken_agent:Agent", "agent 'broken_agent:Agent' cannot be used: RuntimeError: not today"),
+        ("broken_agent:Agent", "agent 'broken_agent:Agent' cannot be imported: RuntimeError: not today"),
         ("toy_agents:NoConfig", "NoConfig is no agent: it has no dataclass 'Config'"),
         ("toy_agents:Lerner", "did you mean 'Learner'"),
         ("toy_agent:Learner", "no module 'toy_agent' can be imported"),
