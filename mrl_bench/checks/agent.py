@@ -41,7 +41,7 @@ from mrl_bench.protocol.promises import (
     require_state,
     seed_global_generators,
 )
-from mrl_bench.protocol.restoring import require_restored
+from mrl_bench.protocol.restoring import few_actions, require_restored
 from mrl_bench.scenario import Scenario
 from mrl_bench.types import Rollout
 
@@ -228,7 +228,8 @@ def weights_can_be_restored(subject: Subject) -> Iterator[str]:
         fresh = subject.new(seed=1)
         fresh.load_state_dict({name: tensor.detach().clone() for name, tensor in saved.items()})
         with kept_generators():
-            require_restored(subject.agent, fresh, subject.scenario, CPU)
+            played = (few_actions(agent, subject.scenario, CPU) for agent in (subject.agent, fresh))
+            require_restored(*played, exactly=True)
 
 
 def the_seed_decides(subject: Subject) -> Iterator[str]:
