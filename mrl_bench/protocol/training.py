@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING
 from weakref import finalize
 
-from mrl_bench.agent import Act, MetaAgent, Training
+from mrl_bench.agent import Act, MetaAgent
 from mrl_bench.errors import BudgetSpent, ContractError
 from mrl_bench.family import BatchEnv
 from mrl_bench.keyed_random import seed_of
@@ -28,10 +27,17 @@ Watch = Callable[[int], None]  # called with the env steps so far, whenever the 
 _TASKS_PER_SEED = 2**32
 
 
-def meta_train(agent: MetaAgent, training: Training) -> None:
-    """Meta-trains an agent until the budget is spent, unless it stops earlier."""
-    with suppress(BudgetSpent):
+def meta_train(agent: MetaAgent, training: BudgetedTraining) -> None:
+    """Meta-trains an agent until the budget is spent, unless it stops earlier.
+
+    Raises:
+        BudgetSpent: the budget ended within the first collection, so that the agent has no data at all.
+    """
+    try:
         agent.meta_train(training)
+    except BudgetSpent as error:
+        if not training.collections:
+            raise BudgetSpent(f"nothing was learned: {error}, in the first collection of episodes") from None
 
 
 class BudgetedTraining:
@@ -49,7 +55,8 @@ class BudgetedTraining:
     ) -> None:
         self._scenario, self._seed, self._device = scenario, seed, device
         self._steps, self._log, self._watch = StepCount(budget), log, watch
-        self._drawn = self._collected = 0
+        self._drawn = 0  # tasks
+        self._collections = 0  # that were completed
         self._started = time.perf_counter()
 
     @property
@@ -63,6 +70,11 @@ class BudgetedTraining:
     @property
     def left(self) -> int:
         return 0 if self._steps.closed else self.budget - self.steps
+
+    @property
+    def collections(self) -> int:
+        """Calls of `collect` that were completed."""
+        return self._collections
 
     def tasks(self, count: int, episodes: int) -> PlayableTasks:
         for name, value in (("count", count), ("episodes", episodes)):
@@ -86,7 +98,7 @@ class BudgetedTraining:
 
     def played(self, rollout: Rollout, times: int) -> None:
         """Logs a rollout, the `times`-th on its tasks (from 0)."""
-        self._collected += 1
+        self._collections += 1
         self.log(
             {
                 f"charts/episodic_return_{times}": rollout.returns().mean(),
@@ -97,7 +109,7 @@ class BudgetedTraining:
 
     def next_seeds(self) -> tuple[int, int]:
         """Seeds of the next collection: of the initial states, and of the agent's noise."""
-        where = (self._scenario.id, self._seed, self._collected)
+        where = (self._scenario.id, self._seed, self._collections)
         return seed_of("train", "episodes", *where), seed_of("train", "noise", *where)
 
 

@@ -114,7 +114,7 @@ def _hash(path: Path) -> str:
 def _with_parents(name: str) -> Iterator[str]:
     """a, a.b and a.b.c of a.b.c: all of them are executed by its import. The harness has its own list."""
     parts = name.split(".")
-    if parts[0] != "mrl_bench":
+    if parts[0] != "mrl_bench" and all(map(str.isidentifier, parts)):  # else nothing can import it
         yield from (".".join(parts[: count + 1]) for count in range(len(parts)))
 
 

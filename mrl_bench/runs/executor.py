@@ -245,7 +245,7 @@ class ProcessExecutor:
                     if "stage" in report:
                         self.progress.advanced(run, *_progress(report))
                     said |= {
-                        kind: printable(report[kind])
+                        kind: printable(" ".join(report[kind].split()))
                         for kind in ("refused", "store", "error")
                         if kind in report
                     }

@@ -51,9 +51,13 @@ def machine() -> str:
 def git_commit() -> str:
     """Commit of the checkout that this code runs from, with "+" if files were changed; empty outside a checkout."""
     folder = Path(__file__).parent
+    # Without optional locks git writes nothing: killed or on a full disk, it would leave a lock in the checkout.
+    ask = ["git", "-C", str(folder), "--no-optional-locks", "status", "--porcelain=v2", "--branch", "-uno"]
     try:
-        ask = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
         answer = subprocess.run(ask, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return answer.stdout.strip() if answer.returncode == 0 else ""
+    lines = answer.stdout.splitlines()
+    commits = [line.split()[2] for line in lines if line.startswith("# branch.oid ")]
+    changed = any(not line.startswith("#") for line in lines)
+    return f"{commits[0][:12]}{'+' * changed}" if commits else ""

@@ -101,8 +101,8 @@ class Store:
     def require_room(self) -> None:
         """Raises StoreError if the files of one more run cannot be written."""
         for kind in ("results", "weights", "timings", "tensorboard"):
-            with _explained(self.folder):
-                folder = inside(self.folder, kind)
+            folder = self._inside(kind)
+            with _explained(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 with TemporaryFile(dir=folder) as file:  # has no name, so a kill leaves nothing
                     file.write(bytes(_ROOM))
@@ -210,8 +210,8 @@ class Store:
         """A function that writes scalars (tag -> value, step) to the folder `name`, as in `Run.tensorboard_name`."""
         from torch.utils.tensorboard import SummaryWriter
 
-        with _explained(self.folder):
-            folder = inside(self.folder, Path("tensorboard") / name)
+        folder = self._inside(Path("tensorboard") / name)
+        with _explained(folder):
             for leftover in folder.glob("events.*"):  # of an attempt that was interrupted
                 leftover.unlink()
             writer = SummaryWriter(str(folder))
@@ -228,8 +228,11 @@ class Store:
                 writer.close()
 
     def _path(self, folder: str, key: str, suffix: str = ".json") -> Path:
+        return self._inside(f"{folder}/{key}{suffix}")
+
+    def _inside(self, name: Path | str) -> Path:
         with _explained(self.folder):
-            return inside(self.folder, f"{folder}/{key}{suffix}")
+            return inside(self.folder, name)
 
     def _remove(self, folder: str, key: str) -> None:
         path = self._path(folder, key)

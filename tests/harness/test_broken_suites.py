@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import random
+import re
 from pathlib import Path
 
 import pytest
-from yaml_kit import edited, marked
+from yaml_kit import edited, marked, reshaped
 
 from mrl_bench.cli.main import main
-from mrl_bench.errors import SourceError
+from mrl_bench.errors import SourceError, UsageError
 from mrl_bench.scenario.suite import load_suite
+from mrl_bench.scenario.yaml_reader import parse
 
 GOOD = """\
 id: mine
@@ -223,3 +227,15 @@ def test_a_huge_suite_is_one_line(tmp_path: Path, capsys) -> None:
     assert main(["check", str(tmp_path / "mine.yaml")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "the file is longer than 50,000 bytes" in line
+
+
+def test_suites_of_random_data_load_or_are_refused(tmp_path: Path) -> None:
+    rng, path, refused = random.Random(4), tmp_path / "mine.yaml", []
+    for _ in range(60):
+        path.write_text(json.dumps(reshaped(parse(GOOD, "mine").data, rng), indent=1))
+        try:
+            load_suite(path)
+        except UsageError as error:
+            refused += str(error).split("\n")
+    assert len(refused) > 60
+    assert all(re.match(r"\S+\.yaml:\d+:\d+: \S", line) for line in refused)

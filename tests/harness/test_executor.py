@@ -303,7 +303,8 @@ def test_an_agent_that_writes_into_what_it_sees_changes_no_score(tmp_path: Path,
 
 def test_an_agent_that_gives_a_wrong_shape_is_a_failed_run(tmp_path: Path, capsys) -> None:
     result = execute(toy_run(make_scenario(tmp_path), "WrongShape"), Store(tmp_path), lambda *_: None)
-    assert result.error == "ValueError: act returned actions of shape (2, 2, 2), not (2, 2, 1)"
+    shapes = "act returned actions of shape (2, 2, 2), not (B, E, A) = (2, 2, 1)"
+    assert result.error == f"ContractError: {shapes}"
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -469,7 +470,7 @@ def test_agents_that_cannot_be_used_are_refused_before_anything_runs(tmp_path: P
     (tmp_path / "broken_agent.py").write_text("raise RuntimeError('not\\ntoday')\n")
     monkeypatch.syspath_prepend(tmp_path)
     for agent, message in (
-        ("broken_agent:Agent", "agent 'broken_agent:Agent' cannot be used: RuntimeError: not today"),
+        ("broken_agent:Agent", "agent 'broken_agent:Agent' cannot be imported: RuntimeError: not today"),
         ("toy_agents:NoConfig", "NoConfig is no agent: it has no dataclass 'Config'"),
         ("toy_agents:Lerner", "did you mean 'Learner'"),
         ("toy_agent:Learner", "no module 'toy_agent' can be imported"),
@@ -559,13 +560,14 @@ def test_no_worker_outlives_its_bench_even_if_its_interpreter_is_held(tmp_path: 
     suite = make_suite(
         tmp_path,
         {"hangs": toy("Hangs", file=str(note))},
-        budget={"meta_train": 10**6, "blind": 1, "oracle": 1},
+        budget={"meta_train": 10**6, "blind": 3000, "oracle": 3000},
     )
     cli = Cli("bench", "--suite", suite, "--out", tmp_path / "run", "--workers", "1")
     while not note.exists():
         assert cli.process.poll() is None
         time.sleep(0.05)
-    assert len(cli.alive()) == 3  # the bench, the worker, and what keeps an eye on both
+    # The bench, the worker, what keeps an eye on both, and what measures the learning curve.
+    assert len(cli.alive()) == 4
     cli.process.kill()
     cli.end()
     assert cli.is_gone()

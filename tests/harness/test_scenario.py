@@ -240,9 +240,9 @@ def test_features_know_a_parameter_that_is_constant_in_training_and_another_in_o
     features = {
         split: privileged(scenario).family.features(scenario.tasks(split)) for split in scenario.splits
     }
-    assert features["test"].shape == (3, 2)
-    assert features["test"][:, 0].tolist() == features["train"][:, 0].tolist() == [1, 1, 1]
-    assert features["ood"][:, 0].tolist() == [-1, -1]
+    assert features["test"].shape == (3, 2)  # gravity and wiring
+    assert features["test"][:, 1].tolist() == features["train"][:, 1].tolist() == [1, 1, 1]
+    assert features["ood"][:, 1].tolist() == [-1, -1]
 
 
 def test_a_privileged_scenario_has_the_digest_and_the_methods_of_the_plain_one(tmp_path):

@@ -6,9 +6,10 @@ import pytest
 import torch
 from bench_kit import make_scenario, make_training
 from mrl_tasks.cartpole import CartPole
+from toy_agents import Learner, ToyConfig
 
 from mrl_bench.errors import BudgetSpent, ContractError
-from mrl_bench.protocol.training import StepCount
+from mrl_bench.protocol.training import StepCount, meta_train
 from mrl_bench.scenario import privileged
 
 CPU = torch.device("cpu")
@@ -184,3 +185,18 @@ def test_counts_and_budget_cannot_be_set_nor_changed_through_a_rollout(scenario)
         *vars(training),
         *vars(training.tasks(1, 1)),
     }
+
+
+class Collects(Learner):
+    def meta_train(self, training):
+        while True:
+            training.tasks(20, 1).collect(self.act, self.initial_state(20))
+
+
+def test_a_budget_that_ends_in_the_first_collection_is_an_error(scenario):
+    agent = Collects(scenario.spec, ToyConfig(), 0, CPU)
+    with pytest.raises(BudgetSpent, match="nothing was learned: the budget of 50 env steps is used up"):
+        meta_train(agent, make_training(scenario, budget=50))
+    training = make_training(scenario, budget=1000)
+    meta_train(agent, training)
+    assert training.collections

@@ -31,7 +31,7 @@ SCENARIO: Mapping[str, Any] = {
         "test": {"count": 3, "seed": 1},
         "ood": {"count": 2, "seed": 2, "params": {"force_magnitude": {"uniform": [70, 90]}}},
     },
-    "budget": {"meta_train": 300, "blind": 300, "oracle": 300},
+    "budget": {"meta_train": 300, "blind": 3000, "oracle": 3000},
     "protocol": {"k": [0, 2, 6], "episodes_per_round": 2, "scored_episodes": 3},
 }
 

@@ -199,7 +199,19 @@ class Greedy(Learner):
         tasks = training.tasks(2, 2)
         public = {name for thing in (training, tasks) for name in dir(thing) if not name.startswith("_")}
         came += sorted(
-            public - {"budget", "steps", "left", "tasks", "log", "collect", "played", "next_seeds", "spend"}
+            public
+            - {
+                "budget",
+                "steps",
+                "left",
+                "tasks",
+                "log",
+                "collect",
+                "played",
+                "next_seeds",
+                "spend",
+                "collections",
+            }
         )
         Path(self.config.file).write_text(" ".join(came))
         rollout, _ = tasks.collect(self.act, self.initial_state(2))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import random
+from collections.abc import Iterator
+from typing import Any
 
 MARK = "^^"
 
@@ -54,3 +57,57 @@ def mutant(text: str, rng: random.Random) -> bytes:
             text = text[:at] + text[begin : begin + rng.randrange(40)] + text[at:]
     data = text.encode("utf-8", "surrogatepass")
     return data if rng.random() < 0.9 else data[: rng.randrange(len(data) + 1)] + rng.randbytes(2)
+
+
+_VALUES: list[Any] = [
+    *(
+        None,
+        [],
+        {},
+        "",
+        "x",
+        "1_000",
+        "yes",
+        -1,
+        0,
+        1,
+        2.5,
+        1e9,
+        True,
+        [1],
+        [2, 1],
+        [[1, 2]],
+        {"a": 1},
+        ["a"],
+    ),
+    *(
+        {"uniform": [1, 2]},
+        {"fixed": 3},
+        {"choice": [1, 1]},
+        {"normal": {"mean": 1}},
+        "toy_agents:Learner",
+        "os:path",
+    ),
+]
+
+
+def reshaped(data: Any, rng: random.Random) -> Any:
+    """Data with one to four random changes: an entry is left out, renamed or given another value."""
+    data = copy.deepcopy(data)
+    for _ in range(rng.randint(1, 4)):
+        parent, key = rng.choice(list(_entries(data)))
+        change = rng.randrange(3)
+        if change == 0:
+            del parent[key]
+        elif change == 1 and isinstance(parent, dict):
+            parent[key[:-1] + rng.choice("xyz")] = parent.pop(key)
+        else:
+            parent[key] = copy.deepcopy(rng.choice(_VALUES))
+    return data
+
+
+def _entries(data: Any) -> Iterator[tuple[Any, Any]]:
+    """The containers within data, each with every one of its keys or indices."""
+    for key in list(data) if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ():
+        yield data, key
+        yield from _entries(data[key])
