@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
@@ -118,21 +120,29 @@ class PeriodicEvaluation:
 
     def _ask(self, what: bytes, weights: Mapping[str, Tensor]) -> bytes:
         assert self._process
-        ended = MrlBenchError("the process that measures the learning curve has ended")
+        # Its children may hold the connection open.
+        either: list[Any] = [self._connection, self._process.sentinel]
         try:
             for part in (what, save(_copies(weights))):
                 self._connection.send_bytes(part)
-            ready = wait(
-                [self._connection, self._process.sentinel]
-            )  # its children may hold the connection open
-            if self._connection not in ready:
-                raise ended
+            if self._connection not in wait(either):
+                raise EOFError
             failed, answer = self._connection.recv_bytes(), self._connection.recv_bytes()
         except (EOFError, OSError):
-            raise ended from None
+            self._end_like(self._process)
+            raise MrlBenchError("the process that measures the learning curve has ended") from None
         if failed:
             raise MrlBenchError(f"evaluating the learning curve failed: {answer.decode()}")
         return answer
+
+    def _end_like(self, process: ForkProcess) -> None:
+        """Ends this process with the signal that killed the other one, if it came from outside.
+
+        As when memory runs out: so the run is not to blame.
+        """
+        process.join(1.0)
+        if process.exitcode in (-signal.SIGKILL, -signal.SIGTERM):
+            os.kill(os.getpid(), -process.exitcode)
 
     def _serve(self, connection: Connection) -> None:
         """The other process: answers until the connection ends."""

@@ -63,7 +63,7 @@ def test_a_new_agent_is_evaluated_by_the_command_line(
     path = tmp_path / "short_v1" / "short-v1.yaml"
     path.write_text(path.read_text().replace("meta_train: 5e5", "meta_train: 1e4"))
     out = python(tmp_path, "-m", "mrl_bench", "evaluate", str(path), "first_try.agent:FirstTry")
-    assert out.startswith("short-v1 firsttry 0: return ")
+    assert out.startswith("short-v1 firsttry seed 0: return ")
 
 
 def test_nothing_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -119,14 +119,14 @@ def test_in_a_town_every_instance_has_a_separate_stretch_of_lane(tmp_path: Path)
 
 
 def test_a_town_without_a_server_or_with_traffic_is_refused_where_it_is_named(tmp_path: Path) -> None:
-    for backend, road, reason in (
-        ("embedded", "Town04", "a town needs a CARLA server, and 'backend: carla'"),
-        ("embedded", "s_bend", "no road 's_bend': did you mean 's_bends'?"),
-        ("carla", "Town04", "in a town a car keeps to its lane, without traffic: 'keep_lane: true'"),
+    for backend, road, column, reason in (
+        ("embedded", "Town04", 17, "a town needs a CARLA server, and 'backend: carla'"),
+        ("embedded", "s_bend", 17, "no road 's_bend': did you mean 's_bends'?"),
+        ("carla", "Town04", 50, "in a town a car keeps to its lane, without traffic: 'keep_lane: true'"),
     ):
         with pytest.raises(SourceError, match=re.escape(reason)) as caught:
             load_scenario(_scenario(tmp_path, backend=backend, road=road))
-        assert (caught.value.line, caught.value.column) == (5, 10)
+        assert (caught.value.line, caught.value.column) == (5, column)
 
 
 @needs_carla
@@ -311,7 +311,9 @@ def test_a_server_that_is_killed_in_a_bench_fails_its_runs_alone(tmp_path: Path)
     assert errors.splitlines()[-1].startswith("mrl-bench: 3 of 6 runs failed")
     assert bench.is_gone()
     ends = dict(
-        re.findall(r"^\[\d/6\]  (\S+ \w+) 0 in \d+ s: (.*?)(?:; [^;]* left in total)?$", output, re.MULTILINE)
+        re.findall(
+            r"^\[\d/6\]  (\S+ \w+) seed 0 in \d+ s: (.*?)(?:; [^;]* left in total)?$", output, re.MULTILINE
+        )
     )
     assert len(ends) == 6
     little = sorted(reason for run, reason in ends.items() if run.startswith("drive-little-v1"))
@@ -335,7 +337,7 @@ def _scenario(
         f"id: {id}\ndoc: A little drive.\nfamily: driving\nhorizon: 5\n"
         f"options: {{road: {road}, backend: {backend}, {options}}}\n"
         "params: {mass: {uniform: [1200, 2000]}}\nsplits: {test: {count: 2, seed: 1}}\n"
-        "budget: {meta_train: 40, blind: 40, oracle: 40}\n"
+        "budget: {meta_train: 40, blind: 2000, oracle: 2000}\n"
         "protocol: {k: [0, 1], episodes_per_round: 1, scored_episodes: 1}\n"
     )
     return path

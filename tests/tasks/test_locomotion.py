@@ -19,7 +19,7 @@ pytest.importorskip("gymnasium")
 
 from mrl_tasks.locomotion import Locomotion
 from mrl_tasks.locomotion import family as family_module
-from mrl_tasks.locomotion import models as models_module
+from mrl_tasks.locomotion import robots as robots_module
 from mrl_tasks.locomotion.environment import LocomotionEnv
 from mrl_tasks.locomotion.models import as_built
 from mrl_tasks.locomotion.physics import model_fields
@@ -347,7 +347,7 @@ def test_a_missing_part_says_what_to_install(package: str, monkeypatch: pytest.M
     def find(name: str) -> object:
         return None if name == package else importlib.util.find_spec(name)
 
-    for module in (family_module, models_module):
+    for module in (family_module, robots_module):
         monkeypatch.setattr(module, "find_spec", find)
     family = Locomotion(robot="hopper", control_cost=0.123)  # an uncached model
     with pytest.raises(MissingPart, match="pip install"):
