@@ -192,12 +192,14 @@ def _meta_trained(
 ) -> MetaAgent:
     """A new agent, meta-trained with the env steps that the scenario and its own config give it."""
     from mrl_bench import registry
+    from mrl_bench.protocol.promises import require_methods
     from mrl_bench.protocol.training import BudgetedTraining, meta_train
     from mrl_bench.scenario.settings import make_config
 
     cls: Any = registry.find("agent", agent) if isinstance(agent, str) else agent
     config, budget = make_config(cls, settings), scenario.budget.of(str(agent))
     trained: MetaAgent = cls(scenario.spec, config, seed, device)
+    require_methods(trained)
     budget = min(budget, int(getattr(config, "env_steps", budget)))
     training = BudgetedTraining(
         scenario, budget=budget, seed=seed, device=device, log=lambda values, step: None

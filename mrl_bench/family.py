@@ -60,13 +60,31 @@ class TaskFamily(Protocol):
         ...
 
 
-class HasDataFiles(TaskFamily, Protocol):
+class HasDataFiles(Protocol):
     """A `TaskFamily` that reads files, such as maps. Optional; their content is part of every scenario's digest."""
 
     @property
     def data_files(self) -> Sequence[Path]:
         """The files that results depend on under these options. Raises: MissingPart: they are not installed."""
         ...
+
+
+@runtime_checkable
+class OneProcessOnly(Protocol):
+    """A `TaskFamily` whose simulator serves one process at a time, such as a CARLA server. Optional.
+
+    The learning curve of an agent is then measured in the process that trains it, once meta-training has ended.
+    """
+
+    @property
+    def one_process_only(self) -> bool:
+        """Whether it does so under these options."""
+        ...
+
+
+def needs_one_process(family: TaskFamily) -> bool:
+    """Whether only one process at a time can use the family's simulator."""
+    return isinstance(family, OneProcessOnly) and family.one_process_only
 
 
 class BatchEnv(Protocol):

@@ -21,7 +21,7 @@ class RandomAgent:
     Config = RandomConfig
 
     def __init__(self, spec: EnvSpec, config: RandomConfig, seed: int, device: torch.device) -> None:
-        self.spec = spec
+        self.spec, self.device = spec, device
 
     def meta_train(self, training: Training) -> None:
         pass

@@ -20,7 +20,6 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 from mrl_bench import registry
 from mrl_bench.agent import MetaAgent
-from mrl_bench.checks import new_process
 from mrl_bench.checks.check import Check, hold, package_of
 from mrl_bench.checks.subject import (
     CPU,
@@ -31,7 +30,6 @@ from mrl_bench.checks.subject import (
     kept_generators,
     meta_train,
     padded,
-    trial_in_a_new_process,
 )
 from mrl_bench.errors import ContractError, kind_of
 from mrl_bench.protocol.adaptation import copy_state
@@ -42,7 +40,7 @@ from mrl_bench.protocol.promises import (
     require_state,
     seed_global_generators,
 )
-from mrl_bench.protocol.restoring import require_restored
+from mrl_bench.protocol.restoring import few_actions, require_restored
 from mrl_bench.scenario import Scenario
 from mrl_bench.types import Rollout
 
@@ -221,7 +219,7 @@ def steps_after_the_end_do_not_matter(subject: Subject) -> Iterator[str]:
 def weights_can_be_restored(subject: Subject) -> Iterator[str]:
     """`state_dict` returns named tensors, and a new agent that loads them acts the same, also in a new process.
 
-    Not in a new process for an instance, or where that cannot import the class because a function defines it.
+    Not in a new process if it cannot import the class or open a second simulator, and not for an instance.
     """
     saved = subject.agent.state_dict()
     if not isinstance(saved, Mapping):
@@ -234,14 +232,13 @@ def weights_can_be_restored(subject: Subject) -> Iterator[str]:
     fresh = subject.new(seed=1)
     fresh.load_state_dict(weights)
     with kept_generators():
-        require_restored(subject.agent, fresh, subject.scenario, CPU)
-    if subject.training and new_process.can_import(subject.cls):
-        # Here the new agent shares class attributes and modules with the trained one; there it does not.
-        restored = trial_in_a_new_process(subject, weights)
-        what = (
-            "state_dict leaves something out: the actions of an agent that loads the weights in a new process"
-        )
-        yield from _differ(what, subject.trial(), restored)
+        trained, restored = (few_actions(agent, subject.scenario, CPU) for agent in (subject.agent, fresh))
+        require_restored(trained, restored, exactly=True)
+        # Here the new agent shares class attributes and modules with the trained one; in a new process it does not.
+        elsewhere = subject.restored_elsewhere(weights)
+    if elsewhere:
+        what = "state_dict leaves something out: the actions of a new agent with the weights in a new process"
+        yield from _differ(what, trained, elsewhere)
 
 
 def the_seed_decides(subject: Subject) -> Iterator[str]:

@@ -23,7 +23,9 @@ from torch import Generator, Tensor
 from mrl_bench.agent import MetaAgent
 from mrl_bench.checks import new_process
 from mrl_bench.errors import BudgetSpent
+from mrl_bench.family import needs_one_process
 from mrl_bench.protocol.promises import require_state, seed_global_generators
+from mrl_bench.protocol.restoring import few_actions
 from mrl_bench.protocol.rollout import collect
 from mrl_bench.protocol.training import BudgetedTraining, PlayableTasks
 from mrl_bench.scenario import Budget, Protocol, Scenario, load_scenario
@@ -122,6 +124,27 @@ class Subject:
             actions.append(action)
         return torch.stack(actions, -1)
 
+    def restored_elsewhere(self, weights: Mapping[str, Tensor]) -> list[Tensor] | None:
+        """`few_actions` of a new agent that loads weights in a new process; None if it cannot be made there.
+
+        Raises:
+            ContractError: it fails, or does not end.
+        """
+        cls, scenario = self.cls, self.scenario
+        if self._given is not None or not new_process.can_import(cls) or needs_one_process(scenario.family):
+            return None
+        with TemporaryDirectory() as folder:
+            loaded, played = f"{folder}/weights.safetensors", f"{folder}/actions.safetensors"
+            save_file({name: tensor.contiguous().clone() for name, tensor in weights.items()}, loaded)
+            arguments = str(scenario.path.resolve()), dict(scenario.options), loaded, played
+            new_process.execute(
+                f"from {cls.__module__} import {cls.__qualname__} as Agent",
+                f"from {__name__} import play_restored",
+                f"play_restored(Agent, *{arguments!r})",
+            )
+            actions = load_file(played)
+        return [actions[name] for name in sorted(actions)]
+
     @property
     def steps(self) -> int:
         return min(STEPS, self.scenario.horizon)
@@ -131,30 +154,13 @@ class Subject:
         return bool(getattr(self.agent, "sequential", False))
 
 
-def trial_in_a_new_process(subject: Subject, weights: Mapping[str, Tensor]) -> Tensor:
-    """`Subject.trial` of an agent that is made in a new process and loads weights.
-
-    Raises:
-        ContractError: it fails, or does not end.
-    """
-    cls, scenario = subject.cls, subject.scenario
-    with TemporaryDirectory() as folder:
-        loaded, played = f"{folder}/weights.safetensors", f"{folder}/actions.safetensors"
-        save_file({name: tensor.detach().contiguous().clone() for name, tensor in weights.items()}, loaded)
-        arguments = str(scenario.path.resolve()), dict(scenario.options), loaded, played
-        new_process.execute(
-            f"from {cls.__module__} import {cls.__qualname__} as Agent",
-            f"from {__name__} import play_restored",
-            f"play_restored(Agent, *{arguments!r})",
-        )
-        return load_file(played)["actions"]
-
-
 def play_restored(cls: type, scenario: str, options: Mapping[str, Any], loaded: str, played: str) -> None:
-    """Loads the weights of an agent from one file, and saves the actions of a trial in another."""
+    """Loads the weights of a new agent from one file, and saves its `few_actions` in another."""
     subject = Subject(cls, load_scenario(scenario, options))
-    subject.agent.load_state_dict(load_file(loaded))
-    save_file({"actions": subject.trial()}, played)
+    agent = subject.new(seed=1)
+    agent.load_state_dict(load_file(loaded))
+    actions = few_actions(agent, subject.scenario, CPU)
+    save_file({str(number): action for number, action in enumerate(actions)}, played)
 
 
 class MetaTraining(NamedTuple):

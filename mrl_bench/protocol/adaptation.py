@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -138,15 +139,14 @@ def evaluate(
     adapt_env = adaptation.make_adapt_env(tasks)
     metered = scored_env if isinstance(scored_env, HasMetrics) else None
     returns, steps, failed, measured = [], [], [], []
-    for checkpoint in adaptation.checkpoints(adapt_env, len(tasks), rounds):
-        rollout = adaptation.score(scored_env, checkpoint)
-        returns.append(rollout.returns().double().cpu().numpy())
-        metrics = metered.metrics() if metered else {}
-        measured.append({name: value.double().cpu().numpy() for name, value in metrics.items()})
-        steps.append(checkpoint.env_steps)
-        failed.append(checkpoint.failed + rollout.failed.sum(1).cpu().numpy())
-    scored_env.close()
-    adapt_env.close()
+    with closing(scored_env), closing(adapt_env):
+        for checkpoint in adaptation.checkpoints(adapt_env, len(tasks), rounds):
+            rollout = adaptation.score(scored_env, checkpoint)
+            returns.append(rollout.returns().double().cpu().numpy())
+            metrics = metered.metrics() if metered else {}
+            measured.append({name: value.double().cpu().numpy() for name, value in metrics.items()})
+            steps.append(checkpoint.env_steps)
+            failed.append(checkpoint.failed + rollout.failed.sum(1).cpu().numpy())
     return Curve(
         k=scored_at,
         returns=np.stack(returns, 1),  # (B, K, N)

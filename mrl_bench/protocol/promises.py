@@ -5,10 +5,11 @@ The checks that need the whole agent are in `mrl_bench.checks`; those here are c
 
 from __future__ import annotations
 
+import inspect
 import logging
 import random
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -147,8 +148,8 @@ def fingerprint(agent: Any) -> dict[str, Any]:
 
 
 def _is_data(name: str, value: Any) -> bool:
-    descriptors = callable(value) or isinstance(value, property | classmethod | staticmethod)
-    return not (name.startswith("__") or name == "_abc_impl" or descriptors)
+    code = inspect.isroutine(value) or inspect.isdatadescriptor(value) or isinstance(value, type)
+    return not (name.startswith("__") or name == "_abc_impl" or code)
 
 
 def _walk(value: Any, path: str, seen: dict[int, Any]) -> Iterator[tuple[str, Any]]:
@@ -175,6 +176,8 @@ def _summary(value: Any) -> Any:
         return zlib.crc32(value.get_state().numpy().data)
     if isinstance(value, np.random.Generator):
         return repr(value.bit_generator.state)
+    if isinstance(value, bytearray | memoryview):
+        return zlib.crc32(value)
     return repr(value.getstate()) if isinstance(value, random.Random) else None
 
 
@@ -184,10 +187,12 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         return
     if isinstance(value, Mapping):
         yield from ((str(name), part) for name, part in value.items())
-    elif isinstance(value, list | tuple | set | frozenset):
+    elif isinstance(value, Collection):
         yield from ((f"{number}", part) for number, part in enumerate(value))
-    elif hasattr(value, "__dict__"):
-        yield from vars(value).items()
+    else:
+        slots = [name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ())]
+        yield from ((name, getattr(value, name)) for name in slots if hasattr(value, name))
+    yield from getattr(value, "__dict__", {}).items()
 
 
 def seed_global_generators(seed: int) -> None:

@@ -32,8 +32,8 @@ def collect(
     Raises:
         ContractError: the agent broke a promise of `mrl_bench.agent`.
     """
-    tasks, num_envs = (obs := env.reset(seed)).shape[:2]
-    memory = require_memory(agent.start_episode(state, num_envs), tasks, num_envs)
+    obs = env.reset(seed)
+    memory = agent.start_episode(state, obs.shape[1])
     return play(
         env, obs, spec, agent.act, state, memory, noise_seed=noise_seed, explore=explore, strict=strict
     )
@@ -75,6 +75,7 @@ def play(
         ContractError: `act` broke a promise of `mrl_bench.agent`.
     """
     device, shape = obs.device, (obs.shape[0], obs.shape[1], spec.act_dim)
+    require_memory(memory, *shape[:2])
     rng = torch.Generator(device).manual_seed(noise_seed)
     checked = CheckedAct(act, shape, strict)
     alive = torch.ones(shape[:2], dtype=torch.bool, device=device)

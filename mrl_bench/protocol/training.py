@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 from weakref import finalize
 
+import numpy as np
+
 from mrl_bench.agent import Act, MetaAgent
 from mrl_bench.errors import BudgetSpent, ContractError
 from mrl_bench.family import BatchEnv
@@ -38,6 +40,8 @@ def meta_train(agent: MetaAgent, training: BudgetedTraining) -> None:
     except BudgetSpent as error:
         if not training.collections:
             raise BudgetSpent(f"nothing was learned: {error}, in the first collection of episodes") from None
+    finally:
+        training.close()
 
 
 class BudgetedTraining:
@@ -78,7 +82,7 @@ class BudgetedTraining:
 
     def tasks(self, count: int, episodes: int) -> PlayableTasks:
         for name, value in (("count", count), ("episodes", episodes)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
                 raise ContractError(
                     f"training.tasks: {name} must be a whole number of at least 1, not {value!r}"
                 )
@@ -89,6 +93,10 @@ class BudgetedTraining:
         self._drawn += count
         env = self._scenario.family.make(batch, episodes, self._device)
         return PlayableTasks(self, env, self._scenario.spec)
+
+    def close(self) -> None:
+        """Ends the meta-training: nothing more can be collected, whatever is left of the budget."""
+        self._steps.closed = True
 
     def log(self, values: Mapping[str, float | Tensor]) -> None:
         self._log({tag: float(value) for tag, value in values.items()}, self.steps)

@@ -33,12 +33,13 @@ _HARNESS = (
     "registry.py",
     "results.py",
     "runs/run.py",
+    "runs/terms.py",
     "scenario",
     "types.py",
 )
 # Covered by source wherever they are installed. Their `__init__` does not count: it is a table of names, and a run's
 # key has the class that the table gives.
-_OURS = {"mrl_agents", "mrl_tasks"}
+_OURS = {"mrl_agents", "mrl_bench", "mrl_tasks"}
 
 _INSTALLED = {"site-packages", "dist-packages"}
 _STDLIB = tuple({os.path.join(sysconfig.get_path(kind), "") for kind in ("stdlib", "platstdlib")})
@@ -112,10 +113,14 @@ def _hash(path: Path) -> str:
 
 
 def _with_parents(name: str) -> Iterator[str]:
-    """a, a.b and a.b.c of a.b.c: all of them are executed by its import. The harness has its own list."""
+    """a, a.b and a.b.c of a.b.c: all of them are executed by its import.
+
+    Without `mrl_bench` itself: its functions import the whole harness when they are called.
+    """
     parts = name.split(".")
-    if parts[0] != "mrl_bench" and all(map(str.isidentifier, parts)):  # else nothing can import it
-        yield from (".".join(parts[: count + 1]) for count in range(len(parts)))
+    if all(map(str.isidentifier, parts)):  # else nothing can import it
+        prefixes = (".".join(parts[: count + 1]) for count in range(len(parts)))
+        yield from (prefix for prefix in prefixes if prefix != "mrl_bench")
 
 
 @cache

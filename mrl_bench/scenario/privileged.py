@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_bench.family import BatchEnv, Param, TaskFamily
+from mrl_bench.family import BatchEnv, HasMetrics, Param, Renderable, TaskFamily
 from mrl_bench.scenario.scenario import APART, Scenario
-from mrl_bench.types import EnvSpec, Step, TaskBatch
+from mrl_bench.types import EnvSpec, Ratio, Step, TaskBatch
 
 if TYPE_CHECKING:
     import torch
@@ -110,7 +110,10 @@ class _PrivilegedFamily:
 
         env = self.plain.make(tasks, episodes, device, dtype)
         seen = torch.as_tensor(self.features(tasks), dtype=dtype or torch.float32, device=device)
-        return _PrivilegedEnv(env, seen[:, None].expand(-1, episodes, -1))
+        more = [kind for offers, kind in _MORE.items() if isinstance(env, offers)]
+        wrapper: Any = type("PrivilegedEnv", (*more, _PrivilegedEnv), {})
+        wrapped: BatchEnv = wrapper(env, seen[:, None].expand(-1, episodes, -1))
+        return wrapped
 
     def features(self, tasks: TaskBatch) -> Array:
         """The features of tasks, (B, F)."""
@@ -119,9 +122,9 @@ class _PrivilegedFamily:
 
 
 class _PrivilegedEnv:
-    """An environment whose observations end with the features of the task. It has the methods of the one inside."""
+    """An environment whose observations end with the features of the task."""
 
-    def __init__(self, env: BatchEnv, features: Tensor) -> None:
+    def __init__(self, env: Any, features: Tensor) -> None:
         self._env, self._features = env, features  # (B, E, F)
 
     def reset(self, seed: int) -> Tensor:
@@ -132,11 +135,31 @@ class _PrivilegedEnv:
     def step(self, action: Tensor) -> Step:
         import torch
 
-        step = self._env.step(action)
+        step: Step = self._env.step(action)
         return step._replace(obs=torch.cat([step.obs, self._features], -1))
 
     def close(self) -> None:
         self._env.close()
 
-    def __getattr__(self, name: str) -> Any:  # `render` and `metrics`, where there are
-        return getattr(self._env, name)
+
+class _Measures(_PrivilegedEnv):
+    @property
+    def reported(self) -> Mapping[str, Ratio]:
+        reported: Mapping[str, Ratio] = self._env.reported
+        return reported
+
+    def metrics(self) -> dict[str, Tensor]:
+        metrics: dict[str, Tensor] = self._env.metrics()
+        return metrics
+
+
+class _Renders(_PrivilegedEnv):
+    def render(self, task: int, episode: int, width: int, height: int) -> NDArray[np.uint8]:
+        image: NDArray[np.uint8] = self._env.render(task, episode, width, height)
+        return image
+
+
+_MORE: dict[type, type] = {
+    HasMetrics: _Measures,
+    Renderable: _Renders,
+}  # what the environment inside may offer

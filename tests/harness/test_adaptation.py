@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple
 
 import numpy as np
@@ -289,9 +290,56 @@ class OwnGenerator(Learner):
         return super().act(state, memory, step, explore, self.rng)
 
 
+class Queues(Learner):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.replay = deque(maxlen=3)
+
+    def adapt(self, state, memory, rollout, rng):
+        self.replay.append(rollout.reward)
+        return super().adapt(state, memory, rollout, rng)
+
+
+class SharesAModule(Learner):
+    net = torch.nn.Linear(1, 1)
+
+    def adapt(self, state, memory, rollout, rng):
+        with torch.no_grad():
+            self.net.weight += 1
+        return super().adapt(state, memory, rollout, rng)
+
+
+class Slots:
+    __slots__ = ("seen",)
+
+
+class KeepsInSlots(Learner):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.slots = Slots()
+
+    def adapt(self, state, memory, rollout, rng):
+        self.slots.seen = rollout.reward
+        return super().adapt(state, memory, rollout, rng)
+
+
+class Bytes(Learner):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.raw = bytearray(1)
+
+    def adapt(self, state, memory, rollout, rng):
+        self.raw[0] += 1
+        return super().adapt(state, memory, rollout, rng)
+
+
 @pytest.mark.parametrize(
     ("cls", "name"),
     [
+        (Queues, "attribute replay.0"),
+        (SharesAModule, "class attribute net._parameters.weight"),
+        (KeepsInSlots, "attribute slots.seen"),
+        (Bytes, "attribute raw"),
         (CountsInItself, "attribute calls"),
         (Grows, "attribute seen.0"),
         (SharesInItsClass, "class attribute shared.push"),

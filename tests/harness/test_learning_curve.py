@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import os
+import time
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from bench_kit import make_scenario, toy_run
-from toy_agents import GlobalNoise, Learner
+from mrl_tasks.cartpole import CartPole
+from mrl_tasks.driving import Driving
+from toy_agents import GlobalNoise, Learner, ToyConfig
 
 from mrl_bench.errors import MrlBenchError
+from mrl_bench.family import needs_one_process
 from mrl_bench.protocol.learning_curve import PeriodicEvaluation
 from mrl_bench.report.scores import score_scenario
 from mrl_bench.runs.run import Run, execute, train
@@ -183,3 +188,59 @@ def test_the_tasks_of_the_learning_curve_are_neither_test_tasks_nor_trained_on(s
     assert not listed & {tuple(task) for task in scenario.tasks("test").values}
     for seed in range(3):
         assert not listed & {tuple(task) for task in scenario.stream(seed * 2**32, 20_000).values}
+
+
+class TrainsItsClass(Learner):
+    """What it learns is a class attribute, which a copy in the same process has too."""
+
+    bias = 0.0
+
+    def meta_train(self, training):
+        training.tasks(2, 2).collect(self.act, self.initial_state(2))
+        TrainsItsClass.bias = 0.3
+
+    def act(self, state, memory, step, explore, rng):
+        action, memory = super().act(state, memory, step, explore, rng)
+        return action + self.bias, memory
+
+
+def test_weights_that_are_kept_in_the_class_are_missed(scenario, tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainsItsClass, "bias", 0.0)
+    evaluation = execute(run_of(scenario, TrainsItsClass), Store(tmp_path), lambda *_: None)
+    assert evaluation.error.startswith("ContractError: state_dict leaves something out")
+
+
+def test_where_one_process_has_the_simulator_the_curve_is_the_same_and_no_process_is_started(
+    scenario, tmp_path, monkeypatch
+):
+    """As on a CARLA server, for which a second process would wait for ever."""
+    run = run_of(scenario, Learner)
+    apart = trained(run, tmp_path / "apart").learning_curve
+    monkeypatch.setattr(CartPole, "one_process_only", True, raising=False)
+
+    def start(self):
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr("multiprocessing.context.ForkProcess.start", start)
+    together = trained(run, tmp_path / "together").learning_curve
+    assert together.to_json() == apart.to_json()
+
+
+def test_a_process_that_dies_is_noticed_even_if_its_child_lives(scenario):
+    class Dies(Learner):
+        def load_state_dict(self, tensors):
+            if os.fork() == 0:
+                time.sleep(20)  # and holds the connection open
+                os._exit(0)
+            os._exit(1)
+
+    curve = PeriodicEvaluation(
+        lambda: Dies(scenario.spec, ToyConfig(), 0, torch.device("cpu")), scenario, seed=0
+    )
+    with curve, pytest.raises(MrlBenchError, match="the process that measures the learning curve has ended"):
+        curve.evaluate(1, {"push": torch.zeros(1)})
+
+
+def test_driving_on_a_carla_server_says_that_one_process_has_it():
+    assert needs_one_process(Driving(backend="carla"))
+    assert not needs_one_process(Driving())

@@ -12,7 +12,7 @@ from bench_kit import make_scenario
 from yaml_kit import edited, marked, mutant
 
 from mrl_bench.errors import SourceError, UsageError
-from mrl_bench.family import HasMetrics
+from mrl_bench.family import HasMetrics, Renderable
 from mrl_bench.keyed_random import uniforms
 from mrl_bench.scenario import (
     Budget,
@@ -251,6 +251,8 @@ def test_a_privileged_scenario_has_the_digest_and_the_methods_of_the_plain_one(t
     assert seen.digest == scenario.digest
     env = seen.family.make(tasks, 1, torch.device("cpu"))
     assert isinstance(env, HasMetrics)
+    assert isinstance(env, Renderable)
+    assert hasattr(type(env), "metrics")  # from Python 3.12 on, `isinstance` looks at the class alone
     assert env.reset(0).shape[-1] == seen.spec.obs_dim > scenario.spec.obs_dim
     env.close()
 

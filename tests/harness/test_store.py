@@ -120,6 +120,16 @@ write_atomically(Path({str(tmp_path)!r}) / "results" / "key.json", b"data")
     assert all((tmp_path / name).exists() for name in others)
 
 
+def test_what_a_killed_writer_left_is_removed_at_the_start_and_at_the_end_of_a_bench(tmp_path: Path) -> None:
+    """At the start a worker that was killed may still be ending."""
+    before, within = tmp_path / ".before.json.4000000", tmp_path / ".within.json.4000000"
+    before.write_text("")
+    with Store(tmp_path).held():
+        assert not before.exists()
+        within.write_text("")
+    assert not within.exists()
+
+
 def test_an_evaluation_comes_back_as_it_was(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.evaluation(KEY) is None

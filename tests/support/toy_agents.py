@@ -198,21 +198,8 @@ class Greedy(Learner):
                 pass
         tasks = training.tasks(2, 2)
         public = {name for thing in (training, tasks) for name in dir(thing) if not name.startswith("_")}
-        came += sorted(
-            public
-            - {
-                "budget",
-                "steps",
-                "left",
-                "tasks",
-                "log",
-                "collect",
-                "played",
-                "next_seeds",
-                "spend",
-                "collections",
-            }
-        )
+        known = {"budget", "steps", "left", "tasks", "log", "collect", "collections"}
+        came += sorted(public - known - {"played", "next_seeds", "spend", "close"})
         Path(self.config.file).write_text(" ".join(came))
         rollout, _ = tasks.collect(self.act, self.initial_state(2))
         for tensor in (rollout.mask, rollout.reward):

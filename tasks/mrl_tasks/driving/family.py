@@ -130,8 +130,6 @@ class Driving:
             raise UsageError(f"traffic must be from 0 to {MOST_TRAFFIC}, not {self.traffic}")
         if not 0.0 <= self.start_speed <= 1.5:
             raise UsageError(f"start_speed must be from 0 to 1.5, not {self.start_speed}")
-        if not 0 < self.carla_port < 65536:
-            raise UsageError(f"carla_port must be from 1 to 65535, not {self.carla_port}")
         if self.road not in ROADS:
             if self.backend == "embedded":
                 known = nearest(self.road, ROADS)
@@ -180,6 +178,10 @@ class Driving:
 
             return simulator_name(Address(self.carla_host, self.carla_port))
         return "driving 3"
+
+    @property
+    def one_process_only(self) -> bool:
+        return self.backend == "carla"
 
     @property
     def data_files(self) -> tuple[Path, ...]:
