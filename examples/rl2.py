@@ -1,6 +1,6 @@
 """RL2 (Duan et al. 2016): an agent that learns within its episodes.
 
-A recurrent policy lives through all episodes of a trial. Its hidden state is never reset between them, so whatever it
+A recurrent policy plays all episodes of a trial. Its hidden state is never reset between them, so whatever it
 finds out about the task in one episode it knows in the next. PPO trains the weights on whole trials.
 
 Run it in this folder:

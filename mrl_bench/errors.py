@@ -60,7 +60,7 @@ class BudgetSpent(MrlBenchError):
     """The env-step budget of a meta-training run is used up."""
 
 
-_FEW = 12  # so many names fit in an error message
+_FEW = 12  # names that fit in an error message
 
 
 def nearest(name: str, known: Iterable[str], listed_by: str = "") -> str:
@@ -86,6 +86,12 @@ def similar(name: str, known: Iterable[str]) -> str | None:
 def printable(text: str) -> str:
     """Text without characters that control a terminal, reverse a line or break XML: each becomes U+FFFD."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def kind_of(value: object) -> str:
+    """The type of a value, with its article."""
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def reason(error: BaseException) -> str:

@@ -97,7 +97,7 @@ class TrainingResult:
     learning_curve: LearningCurve | None = None  # None for reference agents and failed runs
     # Last value of each scalar that the agent logged under "model/", by its name there.
     model_errors: Mapping[str, float] = field(default_factory=dict)
-    # Files that were imported although no import statement names them -> SHA-256; see `mrl_bench.runs.code`.
+    # Files that were imported dynamically -> SHA-256; see `mrl_bench.runs.code`.
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ Memory = Any
 
 @dataclass(frozen=True)
 class Trial:
-    """The episodes of an evaluation on one new task, which every agent is told."""
+    """The episodes of an evaluation on one new task. Every agent gets it in its spec."""
 
     k: tuple[int, ...] = (0, 1)  # numbers of adaptation episodes after which the agent is scored, ascending
     episodes_per_round: int = 1  # adaptation episodes of a round; each k is a multiple of it

@@ -16,11 +16,11 @@ from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map
 
 from mrl_bench import registry
 from mrl_bench.agent import MetaAgent
-from mrl_bench.checks.check import Check, hold, kind_of, package_of
+from mrl_bench.checks.check import Check, hold, package_of
 from mrl_bench.checks.subject import (
     CPU,
     EPISODES,
@@ -31,13 +31,12 @@ from mrl_bench.checks.subject import (
     meta_train,
     padded,
 )
-from mrl_bench.errors import ContractError
+from mrl_bench.errors import ContractError, kind_of
 from mrl_bench.protocol.adaptation import copy_state
 from mrl_bench.protocol.promises import (
     METHODS,
     Unchanged,
     require_memory,
-    require_methods,
     require_state,
     seed_global_generators,
 )
@@ -76,7 +75,7 @@ def has_every_method(subject: Subject) -> Iterator[str]:
 
 def can_be_made(subject: Subject) -> Iterator[str]:
     """The constructor takes (spec, config, seed, device)."""
-    require_methods(subject.agent)
+    _ = subject.agent
     yield from ()
 
 
@@ -186,8 +185,8 @@ def _of_first_task(tree: Any) -> Any:
 
 def _differ(what: str, one: Any, other: Any) -> Iterator[str]:
     """Yields a line if two trees are not close to each other."""
-    pairs = list(zip(tree_leaves(one), tree_leaves(other), strict=False))
-    if len(tree_leaves(one)) != len(tree_leaves(other)) or any(a.shape != b.shape for a, b in pairs):
+    pairs = _pairs(one, other)
+    if pairs is None:
         yield f"{what}: it has another form"
         return
     apart = [float((a.double() - b.double()).abs().max()) for a, b in pairs if not _close(a, b)]
@@ -218,18 +217,28 @@ def steps_after_the_end_do_not_matter(subject: Subject) -> Iterator[str]:
 
 
 def weights_can_be_restored(subject: Subject) -> Iterator[str]:
-    """`state_dict` returns named tensors, and a new agent that loads them acts the same."""
+    """`state_dict` returns named tensors, and a new agent that loads them acts the same, also in a new process.
+
+    Not in a new process if it cannot import the class or open a second simulator, and not for an instance.
+    """
     saved = subject.agent.state_dict()
     if not isinstance(saved, Mapping):
         raise ContractError(f"state_dict returned {kind_of(saved)}")
     wrong = [name for name, tensor in saved.items() if not isinstance(tensor, Tensor)]
     yield from (f"{name!r} of state_dict is {kind_of(saved[name])}, not a tensor" for name in wrong)
-    if not wrong:
-        fresh = subject.new(seed=1)
-        fresh.load_state_dict({name: tensor.detach().clone() for name, tensor in saved.items()})
-        with kept_generators():
-            played = (few_actions(agent, subject.scenario, CPU) for agent in (subject.agent, fresh))
-            require_restored(*played, exactly=True)
+    if wrong:
+        return
+    weights = {name: tensor.detach().clone() for name, tensor in saved.items()}
+    fresh = subject.new(seed=1)
+    fresh.load_state_dict(weights)
+    with kept_generators():
+        trained, restored = (few_actions(agent, subject.scenario, CPU) for agent in (subject.agent, fresh))
+        require_restored(trained, restored, exactly=True)
+        # Here the new agent shares class attributes and modules with the trained one; in a new process it does not.
+        elsewhere = subject.restored_elsewhere(weights)
+    if elsewhere:
+        what = "state_dict leaves something out: the actions of a new agent with the weights in a new process"
+        yield from _differ(what, trained, elsewhere)
 
 
 def the_seed_decides(subject: Subject) -> Iterator[str]:
@@ -240,11 +249,11 @@ def the_seed_decides(subject: Subject) -> Iterator[str]:
     if subject.training is None:
         return
     first, second = subject.new(seed=2), subject.new(seed=2)
-    if not _equal(first.state_dict(), second.state_dict()):
+    if not _equal(dict(first.state_dict()), dict(second.state_dict())):
         yield "two new agents with the same seed have different weights"
     elif not (subject.training.cut_short or subject.training.error):
-        meta_train(twin := subject.new(seed=0), subject.scenario)
-        if not _equal(subject.agent.state_dict(), twin.state_dict()):
+        training = meta_train(twin := subject.new(seed=0), subject.scenario)
+        if not training.cut_short and not _equal(dict(subject.agent.state_dict()), dict(twin.state_dict())):
             yield "meta-training twice with the same seed gave different weights"
 
 
@@ -308,4 +317,19 @@ def _not_finite(tree: Any, method: str) -> Iterator[str]:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    return all(map(torch.equal, tree_leaves(one), tree_leaves(other)))
+    pairs = _pairs(one, other)
+    return pairs is not None and all(torch.equal(a, b) for a, b in pairs)
+
+
+def _pairs(one: Any, other: Any) -> list[tuple[Tensor, Tensor]] | None:
+    """The corresponding leaves of two trees; None if their keys, shapes or dtypes differ."""
+    (leaves, form), (others, other_form) = tree_flatten(one), tree_flatten(other)
+    if form != other_form:
+        return None
+    pairs = list(zip(leaves, others, strict=True))
+    return pairs if all(_alike(a, b) for a, b in pairs) else None
+
+
+def _alike(a: Any, b: Any) -> bool:
+    both = isinstance(a, Tensor) and isinstance(b, Tensor)
+    return both and (a.shape, a.dtype) == (b.shape, b.dtype)

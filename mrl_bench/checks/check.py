@@ -1,4 +1,4 @@
-"""Runs the checks of a contract on somebody's class: every broken promise is listed, and an exception is one line."""
+"""Runs the checks of a contract on a class: every broken promise is listed, and an exception is one line."""
 
 from __future__ import annotations
 
@@ -142,12 +142,6 @@ def _is_own(frame: FrameType, package: str) -> bool:
 def package_of(cls: type) -> str:
     """The top-level package of a class."""
     return cls.__module__.partition(".")[0]
-
-
-def kind_of(value: object) -> str:
-    """The type of a value, with its article."""
-    name = type(value).__name__
-    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def _listing(

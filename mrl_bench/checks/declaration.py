@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from mrl_bench.checks import new_process
-from mrl_bench.checks.check import kind_of
+from mrl_bench.errors import kind_of
 from mrl_bench.family import Param, TaskFamily
 from mrl_bench.types import EnvSpec
 

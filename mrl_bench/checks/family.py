@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mrl_bench.checks import declaration, new_process
-from mrl_bench.checks.check import Check, hold, kind_of, package_of
+from mrl_bench.checks.check import Check, hold, package_of
 from mrl_bench.checks.trajectory import (
     CPU,
     DEFAULT,
@@ -31,7 +31,7 @@ from mrl_bench.checks.trajectory import (
     play_in,
     random_actions,
 )
-from mrl_bench.errors import MissingPart, MrlBenchError
+from mrl_bench.errors import MissingPart, MrlBenchError, kind_of
 from mrl_bench.family import BatchEnv, HasMetrics, Renderable, TaskFamily, reward_range
 from mrl_bench.types import Step
 

@@ -1,4 +1,4 @@
-"""A family in a new interpreter, as a worker or the command line would see it."""
+"""A family or an agent in a new interpreter, as a worker or the command line would see it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any, cast
 
 from mrl_bench.errors import ContractError
 from mrl_bench.family import TaskFamily
+
+SECONDS = 300  # that a new interpreter may take
 
 
 def options(family: TaskFamily) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def run(family: TaskFamily, *statements: str) -> list[str]:
         The words that they print.
 
     Raises:
-        ContractError: the family cannot be imported there, or the statements fail.
+        ContractError: the family cannot be imported there, or the statements fail or do not end.
     """
     kind = type(family)
     lines = (
@@ -42,13 +44,29 @@ def run(family: TaskFamily, *statements: str) -> list[str]:
         f"family = Family(**{options(family)!r})",
         *statements,
     )
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join(lines)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return execute(*lines)
+
+
+def execute(*lines: str) -> list[str]:
+    """Executes code in a new interpreter with the import path of this one.
+
+    Returns:
+        The words that it prints.
+
+    Raises:
+        ContractError: it fails, or does not end.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", "\n".join(lines)],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise ContractError(f"in a new interpreter: not finished after {SECONDS} s") from None
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise ContractError(f"in a new interpreter: {reason}")

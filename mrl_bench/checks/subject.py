@@ -6,22 +6,29 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from tempfile import TemporaryDirectory
+from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor
 
 from mrl_bench.agent import MetaAgent
+from mrl_bench.checks import new_process
 from mrl_bench.errors import BudgetSpent
+from mrl_bench.family import needs_one_process
 from mrl_bench.protocol.promises import require_state, seed_global_generators
+from mrl_bench.protocol.restoring import few_actions
 from mrl_bench.protocol.rollout import collect
 from mrl_bench.protocol.training import BudgetedTraining, PlayableTasks
-from mrl_bench.scenario import Budget, Protocol, Scenario
+from mrl_bench.scenario import Budget, Protocol, Scenario, load_scenario
 from mrl_bench.scenario.settings import make_config
 from mrl_bench.types import Memory, Rollout, State, TimeStep
 
@@ -39,7 +46,7 @@ class Subject:
     def __init__(self, agent: MetaAgent | type, scenario: Scenario) -> None:
         self._given = None if isinstance(agent, type) else agent
         self.cls = agent if isinstance(agent, type) else type(agent)
-        # A class is told what is played here; an instance was told something else, and is left at that.
+        # A class gets the protocol that is played here in its spec; an instance already has a spec, and keeps it.
         self.scenario = scenario.with_overrides(protocol=PROTOCOL) if self._given is None else scenario
 
     @cached_property
@@ -117,6 +124,27 @@ class Subject:
             actions.append(action)
         return torch.stack(actions, -1)
 
+    def restored_elsewhere(self, weights: Mapping[str, Tensor]) -> list[Tensor] | None:
+        """`few_actions` of a new agent that loads weights in a new process; None if it cannot be made there.
+
+        Raises:
+            ContractError: it fails, or does not end.
+        """
+        cls, scenario = self.cls, self.scenario
+        if self._given is not None or not new_process.can_import(cls) or needs_one_process(scenario.family):
+            return None
+        with TemporaryDirectory() as folder:
+            loaded, played = f"{folder}/weights.safetensors", f"{folder}/actions.safetensors"
+            save_file({name: tensor.contiguous().clone() for name, tensor in weights.items()}, loaded)
+            arguments = str(scenario.path.resolve()), dict(scenario.options), loaded, played
+            new_process.execute(
+                f"from {cls.__module__} import {cls.__qualname__} as Agent",
+                f"from {__name__} import play_restored",
+                f"play_restored(Agent, *{arguments!r})",
+            )
+            actions = load_file(played)
+        return [actions[name] for name in sorted(actions)]
+
     @property
     def steps(self) -> int:
         return min(STEPS, self.scenario.horizon)
@@ -124,6 +152,15 @@ class Subject:
     @property
     def _sequential(self) -> bool:
         return bool(getattr(self.agent, "sequential", False))
+
+
+def play_restored(cls: type, scenario: str, options: Mapping[str, Any], loaded: str, played: str) -> None:
+    """Loads the weights of a new agent from one file, and saves its `few_actions` in another."""
+    subject = Subject(cls, load_scenario(scenario, options))
+    agent = subject.new(seed=1)
+    agent.load_state_dict(load_file(loaded))
+    actions = few_actions(agent, subject.scenario, CPU)
+    save_file({str(number): action for number, action in enumerate(actions)}, played)
 
 
 class MetaTraining(NamedTuple):
@@ -196,7 +233,10 @@ class _Disturbed:
 
 
 def padded(rollout: Rollout, steps: int) -> Rollout:
-    """A rollout of all steps, though all of its episodes ended earlier. So no sum depends on how long others lived."""
+    """A rollout filled up to `steps` control steps, where all episodes ended earlier.
+
+    So no sum depends on the lengths of other episodes.
+    """
     more = steps - rollout.mask.shape[2]
     last = rollout.obs[:, :, -1:].expand(-1, -1, more, -1)
     parts = {
@@ -216,16 +256,23 @@ def _disturbed(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Raises `_Stopped` in the block after some seconds; only in the main thread of a system with timers."""
+    """Raises `_Stopped` in the block after some seconds; only in the main thread of a system with timers.
+
+    An import is not interrupted, because half a module would stay in `sys.modules`.
+    """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return
 
-    def stop(*_: object) -> None:
-        raise _Stopped
+    def stop(_: int, frame: FrameType | None) -> None:
+        running = (caller.f_globals.get("__name__") for caller, _ in traceback.walk_stack(frame))
+        if "importlib._bootstrap" not in running:
+            raise _Stopped
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)  # again and again, should a bare `except` catch it
+    signal.setitimer(
+        signal.ITIMER_REAL, seconds, 1.0
+    )  # and every second after, as a bare `except` may catch it
     try:
         yield
     finally:

@@ -113,7 +113,7 @@ def play_in(
 def random_actions(family: TaskFamily, tasks: int, episodes: int, effort: float = 1.0) -> Tensor:
     """Uniform in [-effort, effort], (T, B, E, A). A value depends only on its indices."""
     steps = min(STEPS, family.spec.horizon)
-    draws = uniforms(("conformance",), steps, tasks, episodes, family.spec.act_dim)
+    draws = uniforms(("actions of a check",), steps, tasks, episodes, family.spec.act_dim)
     return torch.tensor(effort * (2.0 * draws - 1.0), dtype=torch.float32)
 
 

@@ -1,1 +1,1 @@
-"""The protocol: rollouts, meta-training, adaptation, the the learning curve, and what agents must keep to."""
+"""The protocol: rollouts, meta-training, adaptation, the learning curve, and what agents must keep to."""

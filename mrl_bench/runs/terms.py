@@ -22,14 +22,13 @@ from mrl_bench.results import (
     canonical_json,
 )
 from mrl_bench.scenario import Scenario
-from mrl_bench.scenario.schema import ID_PATTERN, MAX_ID
+from mrl_bench.scenario.schema import MAX_ID, SCENARIO_ID_PATTERN
 
-_SLACK = (
-    1e-3  # returns are sums of rewards in float32: a share by which they may exceed what rewards add up to
-)
+# The share by which returns, sums of rewards in float32, may exceed what rewards add up to.
+_SLACK = 1e-3
 
 Count = Annotated[int, Field(ge=0)]
-Id = Annotated[str, Field(pattern=f"^{ID_PATTERN}$", max_length=MAX_ID)]
+Id = Annotated[str, Field(pattern=f"^{SCENARIO_ID_PATTERN}$", max_length=MAX_ID)]
 # The name of an agent outside of a suite is that of a class, in any alphabet.
 Name = Annotated[str, Field(pattern=r"^\w[\w-]*$", max_length=100)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]

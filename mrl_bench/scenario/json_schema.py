@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from mrl_bench import registry
 from mrl_bench.results import REFERENCE_AGENTS
 from mrl_bench.scenario.scenario import list_scenarios
-from mrl_bench.scenario.schema import ID_PATTERN, Budget, Protocol, ScenarioSchema
+from mrl_bench.scenario.schema import SCENARIO_ID_PATTERN, Budget, Protocol, ScenarioSchema
 from mrl_bench.scenario.splits import possible_parameters
 from mrl_bench.scenario.suite import SuiteSchema
 
@@ -31,7 +31,7 @@ def scenario_schema() -> JsonSchema:
     definitions["Distribution"] = {"anyOf": [{"type": "number"}, *kinds]}
     for owner in (properties, definitions["OodSchema"]["properties"]):
         owner["params"]["additionalProperties"] = {"$ref": "#/$defs/Distribution"}
-    properties["id"]["pattern"] = f"^{ID_PATTERN}$"
+    properties["id"]["pattern"] = f"^{SCENARIO_ID_PATTERN}$"
     families = sorted(registry.names("family"))
     properties["family"] = {"anyOf": [{"enum": families}, _MODULE_CLASS]}
     return (

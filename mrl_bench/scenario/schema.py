@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from mrl_bench.scenario.distributions import Distribution
 from mrl_bench.scenario.validation import Flag, Schema, Text, between, invalid
 
-ID_PATTERN = r"[a-z0-9]+(-[a-z0-9]+)*-v[0-9]+"
+SCENARIO_ID_PATTERN = r"[a-z0-9]+(-[a-z0-9]+)*-v[0-9]+"
 MAX_ID = 80  # characters
 MAX_STEPS = 10**12  # env steps of one meta-training run
 MAX_TASKS = 10_000  # tasks in a list
@@ -24,7 +24,7 @@ MAX_HORIZON = 100_000  # control steps
 
 
 def _check_id(text: str) -> str:
-    if not re.fullmatch(ID_PATTERN, text) or len(text) > MAX_ID:
+    if not re.fullmatch(SCENARIO_ID_PATTERN, text) or len(text) > MAX_ID:
         raise invalid(
             "an id is lower-case words joined by '-' that end in a version, as 'cartpole-wiring-v1'"
         )

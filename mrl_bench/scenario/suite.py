@@ -22,7 +22,7 @@ from mrl_bench.scenario.settings import fill_config, overlay
 from mrl_bench.scenario.validation import Fault, Schema, Text, between, check, fill, invalid
 from mrl_bench.scenario.yaml_reader import Document, Loc, read
 
-ID_PATTERN = r"[a-z0-9]+(-[a-z0-9]+)*"
+SUITE_ID_PATTERN = r"[a-z0-9]+(-[a-z0-9]+)*"
 MAX_SEEDS = 1_000
 
 
@@ -66,7 +66,7 @@ class Suite:
 
 
 def _check_id(text: str) -> str:
-    if not re.fullmatch(ID_PATTERN, text) or len(text) > MAX_ID:
+    if not re.fullmatch(SUITE_ID_PATTERN, text) or len(text) > MAX_ID:
         raise invalid("a suite id is lower-case words joined by '-', as 'quick' or 'my-suite'")
     return text
 
@@ -181,7 +181,9 @@ def _scenario(
     if not isfile(path):  # False also for a name that is too long
         faults.append(Fault((*at, "scenario"), f"there is no file {path}"))
         return None
-    scenario = files.setdefault(path, files.get(path) or _loaded(path))
+    if path not in files:
+        files[path] = _loaded(path)
+    scenario = files[path]
     if isinstance(scenario, SourceError):
         return None
     if schema.options:
@@ -206,7 +208,7 @@ def _with_options(scenario: Scenario, options: Mapping[str, Any], at: Loc, fault
     _, wrong = fill(type(scenario.family), given, noun="option")
     try:
         if not wrong:
-            return load_scenario(scenario.path, options)
+            return scenario.with_options(options)
     except SourceError as error:
         wrong = [Fault((), f"with these options, {scenario.path.name} is invalid: {error.message}")]
     faults += [fault.under(*at) for fault in wrong]

@@ -18,9 +18,8 @@ import yaml
 
 from mrl_bench.errors import SourceError
 
-MAX_BYTES = (
-    50_000  # a scenario has about 1,000; PyYAML needs about a second for the worst file of this length
-)
+# A scenario has about 1,000; PyYAML needs about a second for the worst file of this length.
+MAX_BYTES = 50_000
 MAX_DEPTH = 20
 MAX_DIGITS = 18  # integers fit in 64 bits
 

@@ -13,7 +13,7 @@ from bench_kit import make_scenario
 from broken_agents import BROKEN, Sound, SoundConfig
 
 import mrl_bench
-from mrl_bench.checks import subject
+from mrl_bench.checks import new_process, subject
 from mrl_bench.cli.main import main
 from mrl_bench.errors import ContractError, UsageError
 
@@ -22,6 +22,15 @@ from mrl_bench.errors import ContractError, UsageError
 def _brief_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "FULL_EPISODES", 2)
     monkeypatch.setattr(subject, "SECONDS", 2)
+
+
+IN_A_NEW_PROCESS = new_process.execute
+
+
+@pytest.fixture(autouse=True)
+def _one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plays here what a check plays in a new process, which takes seconds."""
+    monkeypatch.setattr(new_process, "execute", lambda *lines: exec("\n".join(lines), {}))
 
 
 @pytest.mark.parametrize(
@@ -54,8 +63,39 @@ def test_an_instance_can_be_checked(tmp_path: Path) -> None:
     mrl_bench.check_agent(Sound(scenario.spec, SoundConfig(gain=0.1), 0, torch.device("cpu")), scenario)
 
 
-@pytest.mark.parametrize("name", BROKEN)
+@pytest.fixture
+def new_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(new_process, "execute", IN_A_NEW_PROCESS)
+
+
+@pytest.mark.usefixtures("new_processes")
+def test_a_sound_agent_passes_in_a_new_process() -> None:
+    mrl_bench.check_agent(Sound)
+
+
+SEEN_IN_A_NEW_PROCESS = ("KeepsAWeightInItsClass", "KeepsAWeightInItsModule")
+
+
+@pytest.mark.parametrize("name", SEEN_IN_A_NEW_PROCESS)
+@pytest.mark.usefixtures("new_processes")
+def test_what_a_new_process_sees(name: str, capsys) -> None:
+    refused(name, capsys)
+
+
+@pytest.mark.usefixtures("new_processes")
+def test_a_new_process_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(new_process, "SECONDS", 0.01)
+    with pytest.raises(ContractError, match=r"in a new interpreter: not finished after 0\.01 s"):
+        mrl_bench.check_agent(Sound)
+
+
+@pytest.mark.parametrize("name", [name for name in BROKEN if name not in SEEN_IN_A_NEW_PROCESS])
 def test_a_broken_agent_is_refused_by_the_name_of_its_promise(name: str, capsys) -> None:
+    refused(name, capsys)
+
+
+def refused(name: str, capsys) -> None:
+    """Asserts that `check` names the broken promise, and what was found."""
     assert main(["check", f"broken_agents:{name}"]) == 1
     out, err = capsys.readouterr()
     assert not out
@@ -147,6 +187,22 @@ def test_meta_training_is_cut_short_and_said(capsys, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(subject, "SECONDS", 0.5)
     assert main(["check", "broken_agents:Slow"]) == 0
     assert "meta-trained for " in capsys.readouterr().out
+
+
+def test_an_import_is_not_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an agent imports first when it trains would stay in `sys.modules` as half a module."""
+
+    class ImportsLate(Sound):
+        def meta_train(self, training: Any) -> None:
+            import imported_slowly
+
+            assert imported_slowly.whole
+            super().meta_train(training)
+
+    (tmp_path / "imported_slowly.py").write_text("import time\ntime.sleep(0.3)\nwhole = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(subject, "SECONDS", 0.1)
+    mrl_bench.check_agent(ImportsLate)
 
 
 def test_global_generators_are_left_alone() -> None:

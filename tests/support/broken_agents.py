@@ -443,6 +443,12 @@ class ActsOnItsState(Sound):
         return super().act(state, memory, step, explore, rng)
 
 
+class AddsToItsState(Sound):
+    def act(self, state, memory, step, explore, rng):
+        state["seen"] = step.obs.mean(1)
+        return super().act(state, memory, step, explore, rng)
+
+
 # -- tasks -----------------------------------------------------------------------------------------------------------
 
 
@@ -498,6 +504,29 @@ class ForgetsAWeight(Changed):
 
     def change(self, action):
         return action + self.bias
+
+
+class KeepsAWeightInItsClass(Changed):
+    bias: ClassVar[float] = 0.0
+
+    def meta_train(self, training):
+        type(self).bias = 0.1
+        super().meta_train(training)
+
+    def change(self, action):
+        return action + self.bias
+
+
+_WEIGHTS = {"bias": 0.0}
+
+
+class KeepsAWeightInItsModule(Changed):
+    def meta_train(self, training):
+        _WEIGHTS["bias"] = 0.1
+        super().meta_train(training)
+
+    def change(self, action):
+        return action + _WEIGHTS["bias"]
 
 
 class LoadsNothing(Sound):
@@ -573,6 +602,7 @@ BROKEN = {
     "ScoresAtRandom": "evaluations_repeat",
     "RemembersInItsModule": "evaluations_repeat",
     "ActsOnItsState": "act_does_not_write_into_the_state",
+    "AddsToItsState": "act_does_not_write_into_the_state",
     "AdaptsToTheMean": "tasks_share_no_data",
     "NormalisesOverTasks": "tasks_share_no_data",
     "AveragesItsLossOverTasks": "number_of_tasks_does_not_matter",
@@ -581,6 +611,8 @@ BROKEN = {
     "SavesNumbers": "weights_can_be_restored",
     "SavesAList": "weights_can_be_restored",
     "ForgetsAWeight": "weights_can_be_restored",
+    "KeepsAWeightInItsClass": "weights_can_be_restored",
+    "KeepsAWeightInItsModule": "weights_can_be_restored",
     "LoadsNothing": "weights_can_be_restored",
     "CannotLoad": "weights_can_be_restored",
 }

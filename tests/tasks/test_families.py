@@ -96,7 +96,7 @@ def refused(name: str, capsys) -> None:
         ("IgnoresWind", "parameter 'wind' has no effect"),
         ("RejectsItsBounds", "with speed = 3.0, a legal value, make raises ValueError: too fast"),
         ("TakesAnyAction", "between actions up to 3 and the same ones clamped"),
-        ("WritesIntoTheAction", "the environment changes the action of step 0"),
+        ("WritesIntoTheAction", "the environment changes the action of step "),
         ("MeasuresOn", "changes the metric 'steps' of instance"),
         ("ReportsWhatItDoesNotMeasure", "'crashes per m' is reported from 'crashes', which is not among"),
         ("RendersFloats", "an image is float64"),
