@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from mrl_bench.agent import Act, MetaAgent
 from mrl_bench.family import BatchEnv
@@ -77,7 +77,7 @@ def play(
     device, shape = obs.device, (obs.shape[0], obs.shape[1], spec.act_dim)
     require_memory(memory, *shape[:2])
     rng = torch.Generator(device).manual_seed(noise_seed)
-    checked = CheckedAct(act, shape, strict)
+    checked, remembers = CheckedAct(act, shape, strict), bool(tree_leaves(memory))
     alive = torch.ones(shape[:2], dtype=torch.bool, device=device)
     failed = torch.zeros_like(alive)
     action, reward = obs.new_zeros(shape), obs.new_zeros(shape[:2])
@@ -86,8 +86,10 @@ def play(
     for t in range(spec.horizon):
         spend(alive)
         given = TimeStep(obs.clone(), action.clone(), reward.clone(), alive.to(obs.dtype), t)
-        action, after = checked(state, tree_map(torch.clone, memory), given, explore, rng)
-        memory = keep_ended(alive, memory, after)
+        before = tree_map(torch.clone, memory) if remembers else memory
+        action, after = checked(state, before, given, explore, rng)
+        if remembers or after is not memory:
+            memory = keep_ended(alive, memory, after)
         sane = action.isfinite().all(-1)
         action = torch.where(sane[..., None], action, 0.0)
         step = env.step(action)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from weakref import finalize
 
 import numpy as np
+import torch
 
 from mrl_bench.agent import Act, MetaAgent
 from mrl_bench.errors import BudgetSpent, ContractError
@@ -17,7 +18,6 @@ from mrl_bench.protocol.rollout import play
 from mrl_bench.types import EnvSpec, Memory, Rollout, State
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from mrl_bench.scenario import Scenario
@@ -147,13 +147,13 @@ class StepCount:
                     f"the budget of {self.budget} env steps is used up: {self.total} were played, and the next "
                     f"control step needs {needed}"
                 )
-        self._unread.append(alive.sum())
+        self._unread.append(alive)
         self._at_most += alive.numel()
 
     @property
     def total(self) -> int:
         if self._unread:
-            self._read += sum(int(count) for count in self._unread)
+            self._read += int(torch.cat([alive.flatten() for alive in self._unread]).sum())
             self._unread, self._at_most = [], 0
         return self._read
 

@@ -63,6 +63,9 @@ class GoalTraining:
     def tasks(self, count: int, episodes: int) -> GameTasks:
         return GameTasks(self, GoalGame(count, episodes))
 
+    def close(self) -> None:
+        self.count.closed = True
+
     def log(self, values: Mapping[str, float | Tensor]) -> None:
         self.logged.append(values)
 
