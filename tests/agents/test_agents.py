@@ -159,7 +159,7 @@ def bytes_of(tensors: dict[str, Tensor]) -> bytes:
 def trained_on_cartpole(name: str, seed: int, attempt: int = 0) -> MetaAgent:
     scenario = find_scenario("cartpole-wiring-v1")
     agent = make(name, scenario.spec, seed)
-    meta_train(agent, make_training(scenario, budget=2_000, seed=seed))
+    meta_train(agent, make_training(scenario, budget=12_000, seed=seed))
     return agent
 
 

@@ -746,7 +746,7 @@ def test_the_expected_cost_counts_what_is_left_and_uses_earlier_timings(tmp_path
     suite = find_suite(make_suite(tmp_path, {"learner": toy("Learner")}, seeds=2))
     runs, store = plan_runs(suite, "cpu"), Store(tmp_path / "run")
     new = Cost.of(runs, store, workers=2)
-    assert str(new) == "5 runs, at most 1,200 env steps of meta-training"  # random trains for none
+    assert str(new) == "5 runs, at most 6,600 env steps of meta-training"  # random trains for none
     assert new.seconds is None
     done = next(run for run in runs if run.label == "tiny-v1 learner seed 0")
     write_manifest(store, suite, runs)
@@ -756,7 +756,7 @@ def test_the_expected_cost_counts_what_is_left_and_uses_earlier_timings(tmp_path
     later = Cost.of(runs, store, workers=2)
     assert later.weights == {run.label: 60.0 for run in runs if run is not done}
     assert later.seconds == 120.0
-    assert str(later) == "5 runs (1 finished), at most 900 env steps of meta-training, about 2 min 00 s"
+    assert str(later) == "5 runs (1 finished), at most 6,300 env steps of meta-training, about 2 min 00 s"
 
 
 def test_the_time_left_follows_from_the_share_of_the_work_done(monkeypatch) -> None:
@@ -793,6 +793,6 @@ def test_a_bench_prints_its_cost_first_and_reports_carry_the_return(tmp_path: Pa
     cli.process.kill()
     cli.end()
     assert first == (
-        "tiny: 4 runs (1 finished), at most 600 env steps of meta-training; "
+        "tiny: 4 runs (1 finished), at most 6,000 env steps of meta-training; "
         f"1 at a time on cpu, results folder {tmp_path / 'run'}\n"
     )
