@@ -93,7 +93,7 @@ def test_two_lines() -> None:
     sums = {name: sum(values) if "gradient" in name else None for name, values in rows.items()}
     check("linear MAML", {name: (*values, sums[name]) for name, values in rows.items()})
     first, second = prose(
-        r"rate 0\.1 goes to ([\d.]+) by the first-order gradient, and to ([\d.]+) by the second"
+        r"rate 0\.1 leads to ([\d.]+) by the first-order gradient, and to ([\d.]+) by the second"
     )
     assert says(first, -0.1 * sum(rows["first-order gradient"]))
     assert says(second, -0.1 * sum(rows["second-order gradient"]))
