@@ -12,8 +12,8 @@ help:  ## show this list
 bench: $(INSTALLED)  ## run the quick suite: train, evaluate, report (goes on where it was stopped)
 	$(BIN)/mrl-bench bench --suite quick
 
-test: $(INSTALLED)  ## run the fast tests
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## run the fast tests, two at a time
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: $(INSTALLED)  ## run the tests that train for minutes
 	$(BIN)/python -m pytest -m slow

@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkProcess
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -120,13 +120,14 @@ class PeriodicEvaluation:
 
     def _ask(self, what: bytes, weights: Mapping[str, Tensor]) -> bytes:
         assert self._process
-        # Its children may hold the connection open.
-        either: list[Any] = [self._connection, self._process.sentinel]
         try:
             for part in (what, save(_copies(weights))):
                 self._connection.send_bytes(part)
-            if self._connection not in wait(either):
-                raise EOFError
+            while not self._connection.poll(
+                1.0
+            ):  # its children may hold the connection open when it has died
+                if not self._process.is_alive():
+                    raise EOFError
             failed, answer = self._connection.recv_bytes(), self._connection.recv_bytes()
         except (EOFError, OSError):
             self._end_like(self._process)
