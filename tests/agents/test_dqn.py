@@ -179,11 +179,11 @@ doc: Gymnasium's CartPole-v1.
 family: cartpole
 options: {control: bang_bang}
 horizon: 500
-params: {}
+params: {gravity: {uniform: [9.8, 9.8000001]}}  # all tasks are the same in float32
 splits:
   test: {count: 1, seed: 1, may_repeat_train: true}
 budget: {meta_train: 8e4, blind: 8e4, oracle: 8e4}
-protocol: {rounds: [0], scored_episodes: 50}
+protocol: {k: [0], scored_episodes: 50}
 """
 
 

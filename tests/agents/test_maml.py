@@ -380,7 +380,7 @@ def test_it_learns_to_adapt_on_cartpole() -> None:
     agent = Maml(scenario.family.spec, MamlConfig(), 0, CPU)
     meta_train(agent, make_training(scenario, budget=int(scenario.budget.meta_train)))
     curve = evaluate(agent, scenario, "test", seed=0, device=CPU)
-    after = dict(zip(curve.rounds, curve.returns.mean((0, 2)), strict=True))
+    after = dict(zip(curve.k, curve.returns.mean((0, 2)), strict=True))
     assert after[0] < 110  # seeds 0 to 4 gave 45 to 90,
     assert after[1] > 150  # 163 to 192,
     assert after[3] > 185  # and 196 to 200
