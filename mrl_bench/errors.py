@@ -14,8 +14,6 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-_MOST_NAMES = 30  # that a message lists
-
 
 class MrlBenchError(Exception):
     """Base class. The command line reports these errors in one line, without a traceback."""

@@ -85,15 +85,16 @@ def _first_line(doc: str | None) -> str:
 def info_command(options: argparse.Namespace) -> int:
     """Describes what a name stands for; names are looked up among families, agents, scenarios and suites."""
     from mrl_bench.scenario import find_scenario, list_scenarios
-    from mrl_bench.scenario.suite import find_suite, list_suites
+    from mrl_bench.scenario.suite import find_suite, is_suite, list_suites
+    from mrl_bench.scenario.yaml_reader import read
 
     name, is_file = options.name, options.name.endswith((".yaml", ".yml"))
     if name in registry.names("family"):
         _print_family(name, registry.find("family", name))
     elif name in registry.names("agent") or ":" in name:
-        found = _import(name)
+        found = registry.find("agent", name)
         (_print_family if hasattr(found, "params") else _print_agent)(name, found)
-    elif name in list_suites() or (is_file and _is_suite(Path(name))):
+    elif name in list_suites() or (is_file and is_suite(read(Path(name)).data)):
         _print_suite(find_suite(name))
     elif name in list_scenarios() or is_file:
         _print_scenario(find_scenario(name))
@@ -102,28 +103,6 @@ def info_command(options: argparse.Namespace) -> int:
         hint = registry.suggestion(name, known, listed_by="mrl-bench list")
         raise UsageError(f"no scenario, suite, family or agent {name!r}: {hint}")
     return 0
-
-
-def _is_suite(path: Path) -> bool:
-    """Whether a YAML file is a suite's rather than a scenario's."""
-    from mrl_bench.scenario.yaml_reader import read
-
-    data = read(path).data
-    return isinstance(data, Mapping) and "scenarios" in data
-
-
-def _import(name: str) -> Any:
-    """The class behind an agent's short name or a "module:Class".
-
-    Raises:
-        UsageError: there is no such class, or its module cannot be imported.
-    """
-    try:
-        return registry.find("agent", name)
-    except MrlBenchError:
-        raise
-    except Exception as error:  # the module is the user's code
-        raise UsageError(f"{name!r} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def _print_scenario(scenario: Scenario) -> None:
@@ -183,7 +162,7 @@ def _print_suite(suite: Suite) -> None:
     from mrl_bench.runs.executor import plan_runs
 
     for agent in {agent.agent for entry in suite.entries for agent in entry.agents}:
-        _import(agent)
+        registry.find("agent", agent)
     runs = plan_runs(suite, "cpu")
     trained = sum(run.planned_env_steps for run in runs)
     played = sum(_evaluation_steps(run.scenario) for run in runs)
