@@ -42,7 +42,7 @@ class Adaptation:
     """
 
     agent: MetaAgent  # is not changed
-    scenario: Scenario  # of which the agent was told `spec`
+    scenario: Scenario  # whose `spec` the agent was made with
     split: str  # "train", "test" or "ood"
     seed: int  # of the agent's noise; the training seed
     device: torch.device  # where environment and agent compute

@@ -125,7 +125,7 @@ class StepCount:
     """Env steps so far, which never exceed the budget.
 
     On a GPU, reading how many instances are alive waits for the device. So the count of a step is read only when it
-    could exceed the budget, or when somebody asks for the total.
+    could exceed the budget, or when the total is needed.
     """
 
     def __init__(self, budget: int) -> None:

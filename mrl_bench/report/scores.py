@@ -140,7 +140,7 @@ def score_scenario(evaluations: Sequence[Evaluation], seed: int = 0) -> Scenario
         split: {agent: scale.scores(scale.returns(runs)) for agent, runs in agents.items()}
         for split, scale in scales.items()
     }
-    learning = {}  # it is measured on training tasks, and shown beside the test scores
+    learning = {}  # is measured on training tasks, and shown with the test scores
     if "train" in scales:
         learning = {agent: scales["train"].learning(runs, seed) for agent, runs in agents.items()}
     gaps = {}

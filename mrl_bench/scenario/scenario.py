@@ -82,7 +82,7 @@ class Scenario:
 
     @property
     def spec(self) -> EnvSpec:
-        """What an agent is told: the family's spec, and the episodes of an evaluation."""
+        """The spec that an agent is given: the family's, with the episodes of an evaluation."""
         return replace(self.family.spec, trial=Trial(**asdict(self.protocol)))
 
     def with_overrides(self, budget: Budget | None = None, protocol: Protocol | None = None) -> Scenario:
