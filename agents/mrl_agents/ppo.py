@@ -14,7 +14,8 @@ from torch import Generator, Tensor
 
 from mrl_agents.advantage import clipped_surrogate, gae, masked_mean
 from mrl_agents.bounds import ActionStd, Count, Part, Positive, Rate, Share, Widths
-from mrl_agents.gaussian import init_policy, log_prob, sample
+from mrl_agents.gaussian import init_policy, log_prob, sample, std_of
+from mrl_agents.gradients import descend
 from mrl_agents.networks import init_mlp, mlp, obs_scaler
 from mrl_bench.agent import Training
 from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
@@ -90,6 +91,8 @@ class Ppo:
 
     def _update(self, rollout: Rollout, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
         config, mask = self.config, rollout.mask
+        if not mask.any():  # every episode failed in its first step: there is nothing to learn from
+            return {}
         with torch.no_grad():
             obs = self.scaled(rollout.obs)
             value = self._value(obs) * self.value_scale  # (B, E, T + 1)
@@ -105,7 +108,8 @@ class Ppo:
                 target[valid] / self.value_scale,
             )  # (N, .)
             advantage = advantage[valid]
-            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-6)
+            spread = advantage.std(correction=min(1, len(advantage) - 1))  # of a single step it is 0
+            advantage = (advantage - advantage.mean()) / (spread + 1e-6)
             old = log_prob(self.weights, obs, action)
         size = max(1024, -(-len(obs) // config.num_minibatches))
         for _ in range(config.epochs):
@@ -114,13 +118,10 @@ class Ppo:
                 log_ratio = log_prob(self.weights, obs[chosen], action[chosen]) - old[chosen]
                 policy_loss = -clipped_surrogate(log_ratio, advantage[chosen], config.clip_coef).mean()
                 value_loss = 0.5 * ((self._value(obs[chosen]) - target[chosen]) ** 2).mean()
-                optimiser.zero_grad()
-                (policy_loss + value_loss).backward()
-                torch.nn.utils.clip_grad_norm_(self.weights.values(), config.max_grad_norm)
-                optimiser.step()
+                descend(optimiser, policy_loss + value_loss, config.max_grad_norm)
         return {
             "losses/policy_loss": policy_loss.detach(),
             "losses/value_loss": value_loss.detach(),
             "losses/approx_kl": (log_ratio.exp() - 1 - log_ratio).mean().detach(),
-            "losses/action_std": self.weights["log_std"].exp().mean().detach(),
+            "losses/action_std": std_of(self.weights["log_std"]).mean().detach(),
         }

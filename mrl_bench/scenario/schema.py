@@ -49,11 +49,22 @@ AdaptationEpisodes = Annotated[int, *between(0, MAX_K)]
 
 @dataclass(frozen=True)
 class Budget(Schema):
-    """Env steps of meta-training: for each agent, and for the two reference agents that are trained."""
+    """Env steps of meta-training: for each agent, and for the two reference agents that are trained.
+
+    The oracle gets at least as many as any agent, because it is to be the upper end of the scale.
+    """
 
     meta_train: Steps
-    blind: Steps
-    oracle: Steps
+    blind: Steps = 0  # by default as many as `meta_train`
+    oracle: Steps = 0  # by default as many as `meta_train`
+
+    def __post_init__(self) -> None:
+        for name in ("blind", "oracle"):
+            object.__setattr__(self, name, getattr(self, name) or self.meta_train)
+        if self.oracle < self.meta_train:
+            raise invalid(
+                f"the oracle needs at least the {self.meta_train:,} env steps of 'meta_train'", ("oracle",)
+            )
 
     def of(self, agent: str) -> int:
         """The budget of an agent: a reference agent's (0 for random, which does not train), or that of all others."""
