@@ -66,7 +66,7 @@ class Terms:
             seed=seed,
             budget=scenario.budget.of(agent),
             horizon=scenario.horizon,
-            k=scenario.protocol.k,
+            k=scenario.protocol.scored_at(agent),
             episodes_per_round=scenario.protocol.episodes_per_round,
             scored_episodes=scenario.protocol.scored_episodes,
             tasks={name: split.count or tests for name, split in scenario.splits.items()},

@@ -8,12 +8,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from bench_kit import make_scenario
+from bench_kit import make_scenario, make_suite, planned_run, toy
 from toy_agents import Learner, NotFinite, ToyConfig, Writes
 
 from mrl_bench.errors import ContractError
 from mrl_bench.protocol.adaptation import Adaptation, evaluate
 from mrl_bench.results import Curve, canonical_json
+from mrl_bench.runs.run import execute
+from mrl_bench.runs.store import Store
 from mrl_bench.scenario import privileged
 from mrl_bench.types import TaskBatch, Trial
 
@@ -293,6 +295,14 @@ def test_returns_failures_and_metrics_of_adaptation_episodes_are_recorded_in_ord
         assert curve.env_steps[:, place].tolist() == (lengths + failed)[:, :k].sum(1).tolist()
     data = curve.to_json()
     assert canonical_json(Curve.from_json(data).to_json()) == canonical_json(data)
+
+
+@pytest.mark.parametrize(("agent", "k"), [("random", (0,)), ("learner", (0, 2, 6))])
+def test_a_run_of_a_reference_agent_is_scored_once(tmp_path, agent, k):
+    run = planned_run(make_suite(tmp_path, {"learner": toy("Learner")}), agent)
+    evaluation = execute(run, Store(tmp_path), lambda *_: None)
+    assert evaluation.error is None
+    assert {curve.k for curve in evaluation.curves.values()} == {run.terms.k} == {k}
 
 
 def test_without_adaptation_no_adaptation_episode_is_recorded(scenario):
