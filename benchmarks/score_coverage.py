@@ -3,10 +3,10 @@
     python benchmarks/score_coverage.py            # writes benchmarks/results/score_coverage.json
 
 What is simulated. A split with 20 tasks, on which random returns about 0 and the oracle about 1, so that returns are in
-units of the span; blind returns about 0.4, and the agent from 0.3 to 1.1 by task. To these levels a seed adds its luck, the
-same on all tasks, and noise of 0.1 on each task. All seeds are drawn anew in each repetition, those of the reference
-agents too; random has no luck. The settings differ in the luck's standard deviation, of the agent and of blind and oracle.
-In the last one each seed of the agent fails with a probability of a fifth.
+units of the span; blind returns about 0.4, and the agent from 0.3 to 1.1 by task. To these levels a seed adds its luck,
+the same on all tasks, and noise of 0.1 on each task. All seeds are drawn anew in each repetition, those of the
+reference agents too; random has no luck. The settings differ in the luck's standard deviation, of the agent and of
+blind and oracle. In the last one each seed of the agent fails with a probability of a fifth.
 
 The true score is that of endlessly many seeds, relative to the expected return of random and the expected return of the
 best of as many oracle seeds as there are. Both are means over many draws. The true headroom is defined likewise.

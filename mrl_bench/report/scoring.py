@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import inf
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,9 +14,7 @@ from mrl_bench.report.scale import Scale, of_score
 from mrl_bench.report.scores import Estimate, Learning, ScenarioScores, SplitScores
 from mrl_bench.report.stats import Array, iqm, seed_error
 from mrl_bench.results import REFERENCE_AGENTS, Evaluation
-
-if TYPE_CHECKING:
-    from mrl_bench.scenario.references import References
+from mrl_bench.scenario.references import References
 
 SPLITS = ("train", "test", "ood")  # in the order of the report
 
