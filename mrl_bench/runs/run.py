@@ -316,7 +316,7 @@ def _evaluate(run: Run, store: Store, trained: TrainingResult, progress: ReportP
     curves = {}
     for done, split in enumerate(run.scenario.splits):
         progress(f"evaluate on {split}", done, len(run.scenario.splits), None)
-        curves[split] = evaluate(agent, run.played, split, seed=run.seed, device=device)
+        curves[split] = evaluate(agent, run.played, split, seed=run.seed, device=device, k=run.terms.k)
     store.put_seconds(run.key("evaluate"), time.perf_counter() - started)
     evaluation = _evaluation(run, trained, curves)
     run.terms.check(evaluation)

@@ -10,6 +10,7 @@ from annotated_types import MinLen
 from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
+from mrl_bench.results import REFERENCE_AGENTS
 from mrl_bench.scenario.distributions import Distribution
 from mrl_bench.scenario.validation import Flag, Schema, Text, between, invalid
 
@@ -97,6 +98,10 @@ class Protocol(Schema):
                     f"{k} is not a multiple of 'episodes_per_round', which is {self.episodes_per_round}",
                     ("k", i),
                 )
+
+    def scored_at(self, agent: str) -> tuple[int, ...]:
+        """The entries of `k` at which an agent is scored: 0 for reference agents, which do not adapt, or else all."""
+        return self.k[:1] if agent in REFERENCE_AGENTS else self.k
 
     @property
     def rounds(self) -> tuple[int, ...]:

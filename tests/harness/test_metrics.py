@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from bench_kit import online
 from test_scores import RANDOM, crash, curve, references, row, run, values
 
 from mrl_bench.report.scores import score_scenario
@@ -21,7 +22,8 @@ def measured(returns, success, hits, km, **changes):
     metrics = {
         name: np.broadcast_to(np.asarray(m, float), plain.returns.shape) for name, m in metrics.items()
     }
-    return dataclasses.replace(plain, metrics=metrics, reported=REPORTED)
+    adapting = online(len(plain.returns), plain.k[-1], success=0, hits=0, km=0)
+    return dataclasses.replace(plain, online=adapting, metrics=metrics, reported=REPORTED)
 
 
 def metered_references(**changes):
@@ -88,6 +90,7 @@ def test_a_report_of_what_is_not_measured_is_refused():
     with pytest.raises(ValueError, match="reports metrics that it does not measure: km"):
         dataclasses.replace(
             curve(RANDOM),
+            online=online(4, 3, hits=0),
             metrics={"hits": np.zeros((4, 3, 2))},
             reported=REPORTED | {"success rate": Ratio("hits")},
         )

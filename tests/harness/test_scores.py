@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 import pytest
+from bench_kit import online
 
 from mrl_bench.errors import UsageError
 from mrl_bench.report.scores import score_scenario
@@ -32,6 +33,7 @@ def curve(returns, failed=None, k=K_SCORED):
         returns=returns,
         env_steps=np.outer(np.ones(B), 100.0 * np.array(k)),
         failed=np.zeros((B, K), dtype=np.int64) if failed is None else np.asarray(failed, dtype=np.int64),
+        online=online(B, k[-1]),
     )
 
 
