@@ -85,7 +85,7 @@ class Curve:
             )
         if self.k[-1] and set(self.online.metrics) != set(self.metrics):
             raise ValueError("scored episodes and adaptation episodes must have the same metrics")
-        named = {name for ratio in self.reported.values() for name in ratio if name is not None}
+        named = {name for ratio in self.reported.values() for name in ratio.measured}
         if missing := sorted(named - set(self.metrics)):
             raise ValueError(f"the family reports metrics that it does not measure: {', '.join(missing)}")
 
@@ -107,7 +107,7 @@ class Curve:
             failed=np.asarray(data["failed"], dtype=np.int64),
             online=Online.from_json(data["online"]),
             metrics=_arrays(data["metrics"]),
-            reported={name: Ratio(str(metric), _text(per)) for name, metric, per in data["reported"]},
+            reported={name: ratio_from_json(*values) for name, *values in data["reported"]},
         )
 
 
@@ -239,6 +239,11 @@ class Video:
             moving=moving,
             still=still,
         )
+
+
+def ratio_from_json(metric: Any, per: Any, low: Any, high: Any) -> Ratio:
+    low, high = (None if bound is None else float(bound) for bound in (low, high))
+    return Ratio(str(metric), _text(per), low, high)
 
 
 def _arrays(data: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:

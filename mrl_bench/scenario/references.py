@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_bench.errors import MrlBenchError
-from mrl_bench.results import REFERENCE_AGENTS, Curve, Evaluation, canonical_json
+from mrl_bench.results import REFERENCE_AGENTS, Curve, Evaluation, canonical_json, ratio_from_json
 from mrl_bench.types import Ratio
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class References:
             scenario=str(data["scenario"]),
             digest=str(data["digest"]),
             agents={name: _agent_from_json(data["agents"][name]) for name in REFERENCE_AGENTS},
-            reported={str(name): Ratio(metric, per) for name, metric, per in data["reported"]},
+            reported={str(name): ratio_from_json(*values) for name, *values in data["reported"]},
             provisional=bool(data["provisional"]),
             made_with={str(name): str(value) for name, value in data["made_with"].items()},
         )
@@ -175,7 +175,7 @@ def shipped_references(scenario: Scenario, path: Path | None = None) -> Referenc
 
 def _returns(curves: Sequence[Curve], halved: Sequence[Curve]) -> ReferenceReturns:
     """Of the seeds' curves, whose points and episodes are all alike to an agent that does not adapt."""
-    used = sorted({name for ratio in curves[0].reported.values() for name in ratio if name is not None})
+    used = sorted({name for ratio in curves[0].reported.values() for name in ratio.measured})
     return ReferenceReturns(
         returns=_rounded(np.stack([curve.returns.mean((1, 2)) for curve in curves])),
         metrics={

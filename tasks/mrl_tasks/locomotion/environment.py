@@ -109,7 +109,7 @@ class LocomotionEnv:
     @property
     def reported(self) -> Mapping[str, Ratio]:
         """See `mrl_bench.family.HasMetrics`."""
-        return {"fall rate": Ratio("falls")} if self._family.can_fall else {}
+        return {"fall rate": Ratio("falls", low=0.0, high=1.0)} if self._family.can_fall else {}
 
     def metrics(self) -> dict[str, Tensor]:
         """See `mrl_bench.family.HasMetrics`. `falls` is 1 if the episode terminated, else 0."""
