@@ -7,6 +7,7 @@ from math import inf
 
 import numpy as np
 
+from mrl_bench.errors import UsageError
 from mrl_bench.report.estimates import estimate, pooled_iqm
 from mrl_bench.report.ranks import Contender, rank_ranges
 from mrl_bench.report.rows import AgentRuns, reference_row
@@ -35,7 +36,7 @@ def score_scenario(
         return_range: least and greatest possible return; intervals are cut there.
 
     Raises:
-        UsageError: a reference agent is missing: returns cannot be normalised.
+        UsageError: there are no evaluations, or a reference agent is missing: returns cannot be normalised.
         ValueError: the evaluations are not comparable.
     """
     agents = _by_agent(evaluations, references)
@@ -69,6 +70,8 @@ def score_scenario(
 
 def _by_agent(evaluations: Sequence[Evaluation], references: References) -> dict[str, list[Evaluation]]:
     """The evaluations of each agent, ordered by seed; raises as `score_scenario` does."""
+    if not evaluations:
+        raise UsageError(f"{references.scenario}: no agent has been evaluated")
     if len({(evaluation.scenario, evaluation.digest) for evaluation in evaluations}) != 1:
         raise ValueError("scores need evaluations of exactly one scenario and digest")
     if references.scenario != evaluations[0].scenario:

@@ -1,4 +1,4 @@
-"""Which agents are told apart, and on how many boards of identical agents wrongly."""
+"""Which agents are told apart, and how often identical ones are."""
 
 import dataclasses
 
@@ -95,11 +95,13 @@ def ranks_of(*evaluations):
 
 @pytest.mark.parametrize("shared_luck", [0.0, 0.1])
 @pytest.mark.parametrize("seeds", [3, 5, 10])
-def test_of_six_identical_agents_one_is_found_better_on_at_most_5_percent_of_200_boards(seeds, shared_luck):
+def test_of_six_identical_agents_one_is_found_better_in_at_most_5_percent_of_200_comparisons(
+    seeds, shared_luck
+):
     rng = np.random.default_rng(seeds)
-    agents, boards, wrong = 6, 200, 0
-    for _ in range(boards):
+    agents, comparisons, wrong = 6, 200, 0
+    for _ in range(comparisons):
         shared = rng.normal(0.5, shared_luck, seeds)  # of a seed's training tasks
         ranks = rank_ranges({str(i): contender(shared + rng.normal(0, 0.1, seeds)) for i in range(agents)})
         wrong += set(ranks.values()) != {(1, agents)}
-    assert wrong / boards <= 0.05
+    assert wrong / comparisons <= 0.05

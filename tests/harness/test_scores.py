@@ -623,6 +623,6 @@ def test_references_of_another_scenario_or_of_other_tasks_are_refused():
         score(run("a", curve(RANDOM[:3])))
 
 
-def test_no_evaluations_are_refused():
-    with pytest.raises(ValueError, match="one scenario"):
+def test_without_evaluations_there_are_no_scores():
+    with pytest.raises(UsageError, match="cartpole-test-v1: no agent has been evaluated"):
         score()

@@ -65,7 +65,9 @@ def references(
         }
         found = ReferenceReturns(by_seed, metrics, np.zeros(0))
         agents[name] = ReferenceAgent(5000, tuple(range(len(by_seed))), {}, dict.fromkeys(splits, found))
-    return dataclasses.replace(References("cartpole-test-v1", "t1", agents, {}), **changes)
+    return References(
+        **{"scenario": "cartpole-test-v1", "digest": "t1", "agents": agents, "reported": {}} | changes
+    )
 
 
 def score(*evaluations, on=None, **changes):
