@@ -1,7 +1,7 @@
 """Reports of a bench: a table for the terminal, figures for a paper and one HTML page for the browser.
 
-`scores.py` computes every number; the other modules only show them. Each form has a module, so that printing a
-table does not import matplotlib.
+`scoring.py` computes every number, and `scores.py` says what they are. Each form has a module, so that printing a table
+does not import matplotlib.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from yaml_kit import edited, marked, mutant
 from mrl_bench.errors import SourceError, UsageError
 from mrl_bench.family import HasMetrics, Renderable
 from mrl_bench.keyed_random import uniforms
+from mrl_bench.protocol.training import _TASKS_PER_SEED
 from mrl_bench.scenario import (
     Budget,
     Protocol,
@@ -195,6 +196,14 @@ def test_a_finite_training_set_is_a_list_that_the_stream_picks_from(toy):
     assert np.bincount(picks).min() > 900  # as likely, each
     again = [rows.index(tuple(row)) for row in scenario.stream(100, 50).values]
     assert again == picks[100:150]
+
+
+def test_no_seed_trains_on_a_task_that_is_scored(toy):
+    scenario = toy()
+    scored = {tuple(task) for split in scenario.splits for task in scenario.tasks(split).values}
+    for seed in range(3):
+        trained_on = scenario.stream(seed * _TASKS_PER_SEED, 20_000).values
+        assert scored.isdisjoint(map(tuple, trained_on))
 
 
 def test_a_pattern_means_every_parameter_in_brackets(toy):
