@@ -75,7 +75,9 @@ class Run:
 
     @property
     def label(self) -> str:
-        return f"{self.scenario.id} {self.agent.name} seed {self.seed}"
+        trained = self.is_reference and self.budget  # `mrl-bench reference` trains them with two budgets
+        steps = f", {self.budget:,} env steps" if trained else ""
+        return f"{self.scenario.id} {self.agent.name} seed {self.seed}{steps}"
 
     @cached_property
     def terms(self) -> Terms:
@@ -117,6 +119,7 @@ class Run:
             "agent": registry.target("agent", self.agent.agent),
             "name": self.agent.name,
             "settings": asdict(self.config),
+            "budget": self.budget,
             "seed": self.seed,
             "device": self.device,
             "versions": {name: packages[name] for name in ("torch", "numpy")} | dict(code.packages),

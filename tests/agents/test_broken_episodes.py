@@ -98,4 +98,6 @@ def test_a_single_step_teaches_ppo_its_value_and_no_action() -> None:
     meta_train(agent, BreakingTraining(3, one_step))
     for key, tensor in tensors_of(agent).items():
         if not key.startswith("obs_"):  # the moments of observations
-            assert torch.equal(tensor, before[key]) != (key.startswith("critic_") or key == "value_scale"), key
+            assert torch.equal(tensor, before[key]) != (key.startswith("critic_") or key == "value_scale"), (
+                key
+            )
