@@ -162,7 +162,8 @@ def evaluate(
         settings: name -> value of some fields of the agent's Config. Not for an instance.
 
     Returns:
-        A `results.Curve`: `k` (K,), `returns` (B, K, N) of N scored episodes, `env_steps` (B, K), `failed` (B, K).
+        A `results.Curve`: `k` (K,), `returns` (B, K, N) of N scored episodes, `env_steps` (B, K), `failed` (B, K), and
+        `online`, the adaptation episodes: `online.returns` (B, M), in the order played.
 
     Raises:
         UsageError: there is no such agent, setting, scenario or split.
