@@ -121,11 +121,14 @@ def _stopped(run: Run, store: Store) -> int:
 
 
 def _details(run: Run, store: Store, evaluation: Evaluation) -> Iterator[str]:
-    """Returns on the other splits, failures, scores and files of an evaluation."""
+    """Returns on the other splits and while adapting, failures, scores and files of an evaluation."""
     for split in evaluation.curves:
         if split != "test":
             yield f"{split}: {summary(evaluation, (split,))}"
     if not evaluation.error:
+        returns = evaluation.curves["test"].online.returns
+        if returns.size:
+            yield f"while adapting: return {returns.mean():.1f} on average, {returns.min():.1f} at worst"
         yield f"failures: {_failures(evaluation)}"
         yield f"score: {_score(store, evaluation)}"
     files = {
