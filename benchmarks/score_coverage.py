@@ -11,8 +11,8 @@ blind and oracle. In the last one each seed of the agent fails with a probabilit
 The true score is that of endlessly many seeds, relative to the expected return of random and the expected return of the
 best of as many oracle seeds as there are. Both are means over many draws. The true headroom is defined likewise.
 
-Boards. Six identical agents, with the same seeds, on one split; "luck of the tasks" is what a seed's training tasks add
-to every agent with that seed. A board is false if any agent is found better than another.
+Identical agents. Six of them, with the same seeds, are compared on one split; the shared luck is what a seed's training
+tasks add to every agent with that seed. A comparison is false if any agent is found better than another.
 
 The intervals and ranks are those of `mrl_bench.report`, not a copy of them.
 """
@@ -37,7 +37,7 @@ from mrl_bench.report.stats import Array, iqm
 from mrl_bench.scenario.references import ReferenceAgent, ReferenceReturns, References
 
 RESULTS = Path(__file__).resolve().parent / "results" / "score_coverage.json"
-REPEATS, BOARDS = 2000, 2000
+REPEATS, COMPARISONS = 2000, 2000
 TASKS, NOISE = 20, 0.1
 AGENT_SEEDS, REFERENCE_SEEDS = (3, 5, 10, 20), (3, 5)
 REFERENCE_LEVELS = {"random": 0.0, "blind": 0.4, "oracle": 1.0}
@@ -112,7 +112,8 @@ def scale_of(returns: dict[str, Array]) -> Scale:
         )
         for name, each in returns.items()
     }
-    return Scale.of(References("simulated", "", agents, {}), "test", (-math.inf, math.inf), seed=0)
+    references = References(scenario="simulated", digest="", agents=agents, reported={})
+    return Scale.of(references, "test", (-math.inf, math.inf), seed=0)
 
 
 def contains(estimate: Estimate, truth: float) -> bool:
@@ -139,19 +140,19 @@ def coverage(
     }
 
 
-def false_boards(seeds: int, luck_of_tasks: float, boards: int, seed: int) -> dict[str, Any]:
-    """The share of boards of identical agents on which any is found better than another."""
+def false_comparisons(seeds: int, shared_luck: float, comparisons: int, seed: int) -> dict[str, Any]:
+    """The share of comparisons of identical agents in which any is found better than another."""
     rng = np.random.default_rng(seed)
     false = 0
-    for _ in range(boards):
-        shared = rng.normal(0.0, luck_of_tasks, (seeds, 1))
+    for _ in range(comparisons):
+        shared = rng.normal(0.0, shared_luck, (seeds, 1))
         agents = {}
         for agent in range(AGENTS):
             luck = shared + rng.normal(0.0, 0.1, (seeds, 1))
             scores = iqm(AGENT_LEVELS + luck + rng.normal(0.0, NOISE, (seeds, TASKS)))
             agents[str(agent)] = Contender(tuple(range(seeds)), scores, failed_share=0.0, env_steps=1.0)
         false += set(rank_ranges(agents).values()) != {(1, AGENTS)}
-    return {"seeds": seeds, "luck_of_tasks": luck_of_tasks, "false_boards": round(false / boards, 4)}
+    return {"seeds": seeds, "shared_luck": shared_luck, "false_comparisons": round(false / comparisons, 4)}
 
 
 def main() -> None:
@@ -159,7 +160,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repeats", type=int, default=REPEATS)
-    parser.add_argument("--boards", type=int, default=BOARDS)
+    parser.add_argument("--comparisons", type=int, default=COMPARISONS)
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
 
@@ -167,7 +168,7 @@ def main() -> None:
         "machine": describe(("numpy", "scipy")),
         "method": __doc__,
         "repeats": args.repeats,
-        "boards": args.boards,
+        "comparisons": args.comparisons,
         "settings": [setting._asdict() for setting in SETTINGS],
         "coverage": [],
         "identical_agents": [],
@@ -176,7 +177,7 @@ def main() -> None:
         record["coverage"].append(coverage(*case, args.repeats, seed=len(record["coverage"])))
         print(record["coverage"][-1], flush=True)
     for seeds, luck in product(AGENT_SEEDS, (0.0, 0.1)):
-        record["identical_agents"].append(false_boards(seeds, luck, args.boards, seed=seeds))
+        record["identical_agents"].append(false_comparisons(seeds, luck, args.comparisons, seed=seeds))
         print(record["identical_agents"][-1], flush=True)
     args.out.write_text(json.dumps(record, indent=2) + "\n")
 

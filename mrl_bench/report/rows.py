@@ -165,7 +165,7 @@ def _counted(metric: Metric, curve: Curve) -> Array:
 def _counted_online(metric: Metric, curve: Curve) -> Array:
     """Numerator and denominator over the adaptation episodes, (B, 1, 2)."""
     measured = {name: values[..., None] for name, values in curve.online.metrics.items()}
-    return metric.counted(measured, curve.online.failed > 0).mean(1, keepdims=True)
+    return np.asarray(metric.counted(measured, curve.online.failed > 0).mean(1, keepdims=True))
 
 
 def _k_to_90(k: Sequence[int], scores: Sequence[Estimate]) -> int | None:

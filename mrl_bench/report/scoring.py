@@ -7,6 +7,7 @@ from math import inf
 
 import numpy as np
 
+from mrl_bench.errors import UsageError
 from mrl_bench.report.estimates import estimate, pooled_iqm
 from mrl_bench.report.ranks import Contender, rank_ranges
 from mrl_bench.report.rows import AgentRuns, reference_row
@@ -35,7 +36,7 @@ def score_scenario(
         return_range: least and greatest possible return; intervals are cut there.
 
     Raises:
-        UsageError: a reference agent is missing: returns cannot be normalised.
+        UsageError: there are no evaluations, or a reference agent is missing: returns cannot be normalised.
         ValueError: the evaluations are not comparable.
     """
     agents = _by_agent(evaluations, references)
@@ -45,6 +46,9 @@ def score_scenario(
         split: {agent: AgentRuns(scale, split, points[split], each) for agent, each in agents.items()}
         for split, scale in scales.items()
     }
+    for split_runs in runs.values():
+        for each in split_runs.values():
+            _require_alike(each)
     learning = {}  # is measured on training tasks, and shown with the test scores
     if "train" in runs:
         learning = {agent: each.learning() for agent, each in runs["train"].items()}
@@ -66,6 +70,8 @@ def score_scenario(
 
 def _by_agent(evaluations: Sequence[Evaluation], references: References) -> dict[str, list[Evaluation]]:
     """The evaluations of each agent, ordered by seed; raises as `score_scenario` does."""
+    if not evaluations:
+        raise UsageError(f"{references.scenario}: no agent has been evaluated")
     if len({(evaluation.scenario, evaluation.digest) for evaluation in evaluations}) != 1:
         raise ValueError("scores need evaluations of exactly one scenario and digest")
     if references.scenario != evaluations[0].scenario:
@@ -83,21 +89,23 @@ def _by_agent(evaluations: Sequence[Evaluation], references: References) -> dict
 
 def _points(evaluations: Sequence[Evaluation], references: References) -> dict[str, tuple[int, ...]]:
     """The k of the curves of each split; 0 alone where no run finished."""
-    curves = [evaluation.curves for evaluation in evaluations if evaluation.error is None]
-    if not curves:
-        return dict.fromkeys(references.agents["random"].splits, (0,))
-    if any(set(each) != set(curves[0]) for each in curves):
+    finished = [evaluation.curves for evaluation in evaluations if evaluation.error is None]
+    if not finished:
+        return {split: (0,) for agent in references.agents.values() for split in agent.splits}
+    if any(set(curves) != set(finished[0]) for curves in finished):
         raise ValueError(f"evaluations of one scenario must have the same splits, from {', '.join(SPLITS)}")
-    found = {}
-    for split in curves[0]:
-        shapes = {(each[split].k, len(each[split].returns)) for each in curves}
-        reported = [each[split].reported for each in curves]
-        if len(shapes) != 1 or any(each != references.reported for each in reported):
+    return {split: curve.k for split, curve in finished[0].items()}
+
+
+def _require_alike(runs: AgentRuns) -> None:
+    """Raises ValueError unless all curves have the same points, and the tasks and metrics of the references."""
+    reported = {name: metric.ratio for name, metric in runs.scale.metrics.items()}
+    for run in runs.finished:
+        curve = run.curves[runs.split]
+        if (curve.k, len(curve.returns), curve.reported) != (runs.k, runs.scale.tasks, reported):
             raise ValueError(
-                f"curves of split {split!r} differ in their points or tasks, or in what is reported"
+                f"curves of split {runs.split!r} differ in their points or tasks, or in what is reported"
             )
-        found[split], _ = shapes.pop()
-    return found
 
 
 def _split_scores(

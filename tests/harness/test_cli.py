@@ -29,13 +29,13 @@ from bench_kit import (
     toy_run,
 )
 from rich.console import Console
+from score_kit import references, score
 
 from mrl_bench.cli import main as cli
 from mrl_bench.cli.main import main
 from mrl_bench.cli.single import single_run
 from mrl_bench.report import BenchInfo
 from mrl_bench.report.formatting import DASH
-from mrl_bench.report.scores import score_scenario
 from mrl_bench.report.table import print_tables
 from mrl_bench.results import Curve, Evaluation, TrainingResult
 from mrl_bench.runs.cost import Cost, TimeLeft
@@ -739,14 +739,10 @@ def test_a_table_in_a_narrow_terminal_is_whole(width: int, monkeypatch) -> None:
 
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("TERM", "xterm")
-    runs = [
-        Evaluation(
-            "tiny-v1", "d", name, name != "learner", 0, TrainingResult(100), {"test": flat_curve(value)}
-        )
-        for name, value in (("random", 0.0), ("blind", 21.0), ("learner", 76.5), ("oracle", 100.0))
-    ]
+    learner = Evaluation("tiny-v1", "d", "learner", False, 0, TrainingResult(100), {"test": flat_curve(76.5)})
+    scores = score(learner, on=references([0, 0], [21, 21], [100, 100], scenario="tiny-v1"))
     terminal = Terminal()
-    print_tables([score_scenario(runs)], BenchInfo("tiny"), file=terminal)
+    print_tables([scores], BenchInfo("tiny"), file=terminal)
     text = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", terminal.getvalue())
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width

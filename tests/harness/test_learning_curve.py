@@ -19,9 +19,10 @@ from toy_agents import GlobalNoise, Learner, ToyConfig
 from mrl_bench.errors import MrlBenchError
 from mrl_bench.family import needs_one_process
 from mrl_bench.protocol.learning_curve import PeriodicEvaluation
-from mrl_bench.report.scores import score_scenario
+from mrl_bench.report.scoring import score_scenario
 from mrl_bench.runs.run import Run, execute, train
 from mrl_bench.runs.store import Store
+from mrl_bench.scenario.references import References
 from mrl_bench.scenario.suite import AgentSpec
 
 
@@ -123,7 +124,7 @@ def test_a_learning_curve_grows_with_what_is_learned(scenario, tmp_path):
     assert [evaluation.training.learning_curve is None for evaluation in evaluations] == [True] * 3 + [
         False
     ] * 2
-    board = score_scenario(evaluations)
+    board = score_scenario(evaluations[3:], References.of(evaluations[:3]))
     (row,) = (row for row in board.splits["test"].rows if row.agent == "learner")
     assert np.all(np.diff(row.learning.env_steps) > 0)
     assert len(row.learning.scores) == len(row.learning.env_steps) > 2

@@ -7,38 +7,38 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bench_kit import make_suite, planned_run, toy
+from score_kit import RANDOM, crash, references, run, score
 from test_executor import Record, bench, execute_runs
-from test_scores import RANDOM, crash, references, run
 
 from mrl_bench.cli.main import main
 from mrl_bench.report import bench_report as runs
-from mrl_bench.report.scores import score_scenario
 from mrl_bench.results import Evaluation
 from mrl_bench.runs import executor as executor_module
 from mrl_bench.runs.executor import ProcessExecutor, plan_runs
 from mrl_bench.runs.store import Store
+from mrl_bench.scenario.references import References
 from mrl_bench.scenario.suite import find_suite
 
 SOME = [0.5, 0.6, 0.7, 0.8]  # scores of four tasks
 
 
-def leader(*evaluations: Evaluation) -> str | None:
+def leader(*evaluations: Evaluation, on: References | None = None) -> str | None:
     keyed = {f"{each.agent} {each.seed}": each for each in evaluations}
-    return runs._leader(score_scenario(list(evaluations)), keyed)
+    return runs._leader(score(*evaluations, on=on), keyed)
 
 
 def test_the_first_seed_of_the_best_agent_is_recorded() -> None:
     worse = run("worse", RANDOM + np.array(SOME))
     best = [run("best", 10 * np.array(SOME) + RANDOM, seed) for seed in (2, 1)]
-    assert leader(*references(), worse, *best, crash("best")) == "best 1"
-    assert leader(*references(), *(crash("best", seed) for seed in range(2))) is None
-    assert leader(*references()) is None
+    assert leader(worse, *best) == "best 1"
+    assert leader(worse, *best, crash("worse", seed=1)) == "best 1"
+    assert leader(*(crash("best", seed) for seed in range(2))) is None
 
 
 def test_no_agent_is_recorded_where_scores_mean_nothing() -> None:
     some = run("best", RANDOM + np.array(SOME))
-    assert leader(*references(), some) == "best 0"
-    assert leader(*references(blind=RANDOM + 9), some) is None
+    assert leader(some) == "best 0"
+    assert leader(some, on=references(blind=RANDOM + 9)) is None
 
 
 def test_a_bench_records_a_video_and_its_page_shows_it(
