@@ -16,8 +16,10 @@ from typing import Annotated
 
 import torch
 from annotated_types import Interval
-from mrl_agents.advantage import clipped_surrogate, gae, masked_mean
+from mrl_agents.advantage import clipped_surrogate, gae, masked_mean, nothing_valid
 from mrl_agents.bounds import ActionStd, Count, Part, Positive, Rate, Share
+from mrl_agents.gaussian import std_of
+from mrl_agents.gradients import descend
 from torch import Generator, Tensor, nn
 from torch.distributions import Normal
 from torch.nn.utils.rnn import pad_sequence
@@ -70,8 +72,11 @@ class RecurrentPolicy(nn.Module):
         """
         outputs, last = self.gru(inputs.flatten(0, 1), hidden.flatten(0, 1)[None])
         seen = torch.cat([outputs.unflatten(0, hidden.shape[:2]), inputs], -1)
-        std = self.log_std.clamp(-3.0, 1.0).exp()
-        return Normal(self.mean(seen), std), self.value(seen).squeeze(-1), last[0].view_as(hidden)
+        return (
+            Normal(self.mean(seen), std_of(self.log_std)),
+            self.value(seen).squeeze(-1),
+            last[0].view_as(hidden),
+        )
 
 
 class RL2:
@@ -96,7 +101,8 @@ class RL2:
             rate = config.learning_rate * max(training.left / training.budget, 0.02)
             optimiser.param_groups[0]["lr"] = rate
             trials = self._play(training.tasks(config.meta_batch_size, 1))
-            training.log({"charts/learning_rate": rate, **self._update(*trials, optimiser)})
+            if not nothing_valid(trials[0].mask):
+                training.log({"charts/learning_rate": rate, **self._update(*trials, optimiser)})
 
     def initial_state(self, num_tasks: int) -> State:
         hidden = torch.zeros(num_tasks, self.config.hidden_size, device=self.device)
@@ -176,10 +182,7 @@ class RL2:
                 surrogate = clipped_surrogate(log_ratio, advantage[chosen], config.clip_coef)
                 policy_loss = -masked_mean(surrogate, mask[chosen])
                 value_loss = 0.5 * masked_mean((value - target[chosen]) ** 2, mask[chosen])
-                optimiser.zero_grad()
-                (policy_loss + value_loss).backward()
-                nn.utils.clip_grad_norm_(self.net.parameters(), config.max_grad_norm)
-                optimiser.step()
+                descend(optimiser, policy_loss + value_loss, config.max_grad_norm)
         return {"losses/policy_loss": policy_loss.detach(), "losses/value_loss": value_loss.detach()}
 
 

@@ -162,7 +162,8 @@ def evaluate(
         settings: name -> value of some fields of the agent's Config. Not for an instance.
 
     Returns:
-        A `results.Curve`: `k` (K,), `returns` (B, K, N) of N scored episodes, `env_steps` (B, K), `failed` (B, K).
+        A `results.Curve`: `k` (K,), `returns` (B, K, N) of N scored episodes, `env_steps` (B, K), `failed` (B, K), and
+        `online`, the adaptation episodes: `online.returns` (B, M), in the order played.
 
     Raises:
         UsageError: there is no such agent, setting, scenario or split.
@@ -172,10 +173,10 @@ def evaluate(
 
     from mrl_bench.errors import UsageError
     from mrl_bench.protocol.adaptation import evaluate as adaptation_curve
-    from mrl_bench.scenario import privileged
+    from mrl_bench.scenario import played_by
 
     found, place = load_scenario(scenario), torch.device(device)
-    played = privileged(found) if agent == "oracle" else found
+    played = played_by(agent, found) if isinstance(agent, str) else found
     if isinstance(agent, str | type):
         trained = _meta_trained(agent, played, seed, place, settings or {})
     elif settings:
@@ -197,12 +198,15 @@ def _meta_trained(
     from mrl_bench.scenario.settings import make_config
 
     cls: Any = registry.find("agent", agent) if isinstance(agent, str) else agent
-    config, budget = make_config(cls, settings), scenario.budget.of(str(agent))
+    config = make_config(cls, settings)
     trained: MetaAgent = cls(scenario.spec, config, seed, device)
     require_methods(trained)
-    budget = min(budget, int(getattr(config, "env_steps", budget)))
     training = BudgetedTraining(
-        scenario, budget=budget, seed=seed, device=device, log=lambda values, step: None
+        scenario,
+        budget=scenario.budget.planned(str(agent), config),
+        seed=seed,
+        device=device,
+        log=lambda values, step: None,
     )
     meta_train(trained, training)
     return trained

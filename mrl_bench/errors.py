@@ -88,7 +88,9 @@ def printable(text: str) -> str:
 
 def kind_of(value: object) -> str:
     """The type of a value, with its article."""
-    name = type(value).__name__
+    if value is None:
+        return "None"
+    name = "numpy array" if type(value).__name__ == "ndarray" else type(value).__name__
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 

@@ -28,6 +28,7 @@ class Param:
     unit: str
     doc: str
     values: tuple[float, ...] | None = None  # if given, the only allowed values
+    because: str = ""  # what limits [low, high] under the family's options, for messages
 
 
 class TaskFamily(Protocol):

@@ -29,6 +29,7 @@ class Online:
     """The price of adaptation: the adaptation episodes of one agent on one split, B tasks with M episodes each.
 
     They are in the order played; those of a round that are played at the same time, by environment instance.
+    The return of a failed episode ends where it failed; its metrics may go on.
     """
 
     returns: NDArray[np.float64]  # (B, M) undiscounted

@@ -24,7 +24,6 @@ LANE_WIDTH, SHOULDER_WIDTH = 3.5, 1.5  # [m]
 ORIGIN = "+proj=tmerc +lat_0=0 +lon_0=0 +k=1 +x_0=0 +y_0=0 +datum=WGS84 +units=m +no_defs"
 ARM = 250.0  # [m] from the end of a road to the crossing
 STRIDE = 0.05  # [m] of the walk along a lane
-LAPS = 2  # of the loop that its route goes round
 
 Pieces = list[tuple[float, float]]  # (length [m], curvature at its end [1/m]) of a line, an arc or a clothoid
 
@@ -51,16 +50,16 @@ CENTRE_LINES: dict[str, list[Pieces]] = {
     ],
     "loop": [SIDE] * 4,
 }
+CLOSED = {"loop"}  # maps whose last road goes on with the first
 
 
 def chain(name: str) -> Any:
     """A map of one road after the other, with lanes as `ROADS` says."""
     drawing, centre_lines = xodr.OpenDrive(name, geo_reference=ORIGIN), CENTRE_LINES[name]
-    closed = name == "loop"
     for number, pieces in enumerate(centre_lines):
         road = xodr.Road(number + 1, plan(pieces), lanes(ROADS[name].left_lanes))
         before, after = number or len(centre_lines), (number + 1) % len(centre_lines) + 1
-        if closed:
+        if name in CLOSED:
             road.add_predecessor(xodr.ElementType.road, before, xodr.ContactPoint.end)
             road.add_successor(xodr.ElementType.road, after, xodr.ContactPoint.start)
         drawing.add_road(road)
@@ -124,17 +123,18 @@ def arcs_and_lines(text: str) -> str:
     return re.sub(r'<spiral curvStart="([^"]*)" curvEnd="([^"]*)"/>', simpler, text)
 
 
-def route(name: str) -> NDArray[np.float64]:
+def route(name: str) -> tuple[NDArray[np.float64], float]:
     """What a car passes that follows its lane, and turns left at a crossing, as `carla.Map` knows it.
 
     Returns:
-        x [m], y [m], heading [rad, unwrapped] and lane width [m] every `SPACING` metres, (4, M).
+        x [m], y [m], heading [rad, unwrapped] and lane width [m] every `SPACING` metres, (4, M); and its length [m],
+        which is that of one lap of the loop.
     """
     world = carla.Map(name, xodr_path(name).read_text())
     # An arm of the crossing begins at the junction, so the route comes along its left lane from the far end.
     start = (1, 1, ARM - 1e-3) if name == "crossing" else (1, -1 - ROADS[name].left_lanes, 0.0)
     here, rows, gone = world.get_waypoint_xodr(*start), [], 0.0
-    longest = LAPS * sum(length for pieces in CENTRE_LINES.get(name, ()) for length, _ in pieces) or 4 * ARM
+    longest = sum(length for pieces in CENTRE_LINES.get(name, ()) for length, _ in pieces) or 4 * ARM
     while gone < longest:
         place, heading = here.transform.location, -math.radians(here.transform.rotation.yaw)
         rows.append((place.x, -place.y, heading, here.lane_width))
@@ -142,11 +142,13 @@ def route(name: str) -> NDArray[np.float64]:
         if not ahead:
             break
         here, gone = max(ahead, key=swing), gone + STRIDE
+    if name in CLOSED:
+        rows.append(rows[0])
     table = np.array(rows).T
     table[2] = np.unwrap(table[2])
     length = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(table[:2])))])
     points = np.arange(0.0, length[-1], SPACING)
-    return np.array([np.interp(points, length, column) for column in table])
+    return np.array([np.interp(points, length, column) for column in table]), float(length[-1])
 
 
 def swing(lane: Any) -> float:
@@ -163,10 +165,11 @@ def main() -> None:
         drawing.write_xml(str(xodr_path(name)))
         text = re.sub(r' date="[^"]*"', ' date="2026-01-01"', xodr_path(name).read_text())
         xodr_path(name).write_text(arcs_and_lines(text))
-        x, y, heading, width = route(name)
+        (x, y, heading, width), length = route(name)
         columns = {"x": x, "y": y, "heading": heading}
         table = {column: np.round(values, 6).tolist() for column, values in columns.items()}
-        route_path(name).write_text(json.dumps({"lane_width": width[0], **table}) + "\n")
+        lap = {"lap": round(length, 6)} if name in CLOSED else {}
+        route_path(name).write_text(json.dumps({"lane_width": width[0], **lap, **table}) + "\n")
 
 
 if __name__ == "__main__":

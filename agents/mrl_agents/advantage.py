@@ -67,6 +67,11 @@ def linear_baseline(obs: Tensor, reward: Tensor, mask: Tensor, gamma: float, rid
     return torch.cat([values, torch.zeros_like(values[..., :1])], -1)
 
 
+def nothing_valid(mask: Tensor) -> bool:
+    """Whether every episode failed in its first step. To be asked once per collection, for it waits for the device."""
+    return not mask.any()
+
+
 def masked_mean(x: Tensor, mask: Tensor, dims: tuple[int, ...] | None = None) -> Tensor:
     """Mean of x where mask is 1, over all axes or over `dims`."""
     if dims is None:

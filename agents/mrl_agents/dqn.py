@@ -147,14 +147,14 @@ class Dqn:
     def _updated(self, state: State, updates: int, rate: float, rng: Generator) -> tuple[State, Tensor]:
         """The learner after gradient steps on its buffer, and each task's last loss, (B,).
 
-        The weights of a task with an empty buffer do not change.
+        The learner of a task with an empty buffer does not change.
         """
         config, buffer = self.config, state["buffer"]
         weights, target, moments, counts = (
             state[part] for part in ("weights", "target", "moments", "counts")
         )
         tasks = torch.arange(len(buffer["written"]), device=self.device)
-        rates = rate * (stored(buffer) > 0)  # (B,)
+        rates = torch.full((len(tasks),), rate, device=self.device)
         loss = torch.zeros_like(rates)
         for number in range(1, updates + 1):
             batch = sample_by_task(buffer, tasks, config.batch_size, rng)
@@ -162,12 +162,14 @@ class Dqn:
             gradient, loss = self._gradient(weights, batch, goal)
             weights, moments = adam_step(weights, gradient, moments, counts["updates"] + number, rates)
             target = {key: torch.lerp(x, weights[key], config.tau) for key, x in target.items()}
-        after = {
-            "weights": weights,
-            "target": target,
-            "moments": moments,
-            "counts": counts | {"updates": counts["updates"] + updates},
-        }
+        counts = counts | {"updates": counts["updates"] + updates}
+        after = {"weights": weights, "target": target, "moments": moments, "counts": counts}
+        learned = stored(buffer) > 0  # (B,)
+        for part, tensors in after.items():
+            after[part] = {
+                key: torch.where(learned.view(-1, *[1] * (x.ndim - 1)), x, state[part][key])
+                for key, x in tensors.items()
+            }
         return state | after, loss
 
     def _target(self, target: Weights, batch: Transitions) -> Tensor:
@@ -184,7 +186,10 @@ class Dqn:
         loss = huber_loss(taken, goal, reduction="none").mean(-1)
         # No task's loss depends on another's weights, so the gradient of the sum is that of each.
         slopes = torch.autograd.grad(loss.sum(), list(leaves.values()))
-        return dict(zip(leaves, slopes, strict=True)), loss.detach()
+        finite = (
+            slope.nan_to_num(0.0, 0.0, 0.0) for slope in slopes
+        )  # or the weights would be lost for good
+        return dict(zip(leaves, finite, strict=True)), loss.detach()
 
     def _q(self, weights: Weights, obs: Tensor) -> Tensor:
         """q_d(s, a_d) of each component and bin: (B, N, O) -> (B, N, A, action_bins)."""

@@ -21,9 +21,17 @@ import torch
 from torch import Generator, Tensor
 from torch.func import grad, vmap
 
-from mrl_agents.advantage import clipped_surrogate, gae, linear_baseline, masked_mean, standardise
+from mrl_agents.advantage import (
+    clipped_surrogate,
+    gae,
+    linear_baseline,
+    masked_mean,
+    nothing_valid,
+    standardise,
+)
 from mrl_agents.bounds import ActionStd, Count, Part, Positive, Rate, Share, Steps, Weight, Widths
-from mrl_agents.gaussian import init_policy, kl_divergence, log_prob, mean_and_std, sample
+from mrl_agents.gaussian import init_policy, kl_divergence, log_prob, mean_and_std, sample, std_of
+from mrl_agents.gradients import descend
 from mrl_agents.networks import Weights, expand, frozen, obs_scaler
 from mrl_bench.agent import Training
 from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
@@ -90,6 +98,8 @@ class Maml:
                 before.append(self.batch(state, rollout))
                 state = self._adapt(state, before[-1])
             rollout, _ = tasks.collect(self.act, state)
+            if nothing_valid(rollout.mask):
+                continue
             training.log(self.outer_step(before, self.batch(state, rollout), state, optimiser))
 
     def initial_state(self, num_tasks: int) -> State:
@@ -190,10 +200,9 @@ class Maml:
             Scalars to log.
         """
         if self.config.outer_update == "ppo":
-            losses = self._outer_ppo(before, after, optimiser)
-        else:
-            losses = self._outer_trpo(before, after, state)
-        return {"charts/learning_rate": optimiser.param_groups[0]["lr"], **losses}
+            rate = optimiser.param_groups[0]["lr"]
+            return {"charts/learning_rate": rate, **self._outer_ppo(before, after, optimiser)}
+        return self._outer_trpo(before, after, state)
 
     def adapted(self, theta: Weights, log_lr: Weights, before: list[Batch]) -> Weights:
         """One task's weights after its inner steps, as a function of the meta-weights."""
@@ -216,16 +225,12 @@ class Maml:
                 "approx_kl": ((log_ratio.exp() - 1 - log_ratio) * data["mask"]).sum().detach(),
             }
 
-        parameters = [weight for group in optimiser.param_groups for weight in group["params"]]
         steps = after["mask"].sum()
         for _ in range(config.epochs):
             losses = {
                 key: value.sum() / steps for key, value in over_tasks(task_loss, after, *before).items()
             }
-            optimiser.zero_grad()
-            losses["policy_loss"].backward()
-            torch.nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
-            optimiser.step()
+            descend(optimiser, losses["policy_loss"], config.max_grad_norm)
         return {f"losses/{key}": value.detach() for key, value in losses.items()} | self._diagnostics()
 
     def _outer_trpo(self, before: list[Batch], after: Batch, state: Weights) -> dict[str, Tensor]:
@@ -273,9 +278,10 @@ class Maml:
         return {"losses/policy_loss": loss.detach(), "losses/approx_kl": new_kl} | self._diagnostics()
 
     def _diagnostics(self) -> dict[str, Tensor]:
-        rates = torch.cat([value.detach().exp().flatten() for value in self.log_lr.values()])
+        moved = (key for key in self.theta if self.config.learn_action_std or key != "log_std")
+        rates = torch.cat([self.log_lr[key].detach().exp().flatten() for key in moved])
         return {
-            "losses/action_std": self.theta["log_std"].detach().exp().mean(),
+            "losses/action_std": std_of(self.theta["log_std"].detach()).mean(),
             "losses/inner_lr": rates.mean(),
         }
 

@@ -25,8 +25,9 @@ import torch
 from torch import Generator, Tensor
 from torch.func import vmap
 
-from mrl_agents.advantage import masked_mean
+from mrl_agents.advantage import masked_mean, nothing_valid
 from mrl_agents.bounds import Count, Positive, Rate, Steps
+from mrl_agents.gradients import descend
 from mrl_agents.maml import Batch, Maml, MamlConfig
 from mrl_agents.mbml import Mbml, MbmlConfig
 from mrl_agents.networks import Weights
@@ -36,6 +37,7 @@ from mrl_agents.replay import (
     everything,
     sample_by_task,
     sample_contexts,
+    stored,
     transitions_of,
 )
 from mrl_agents.world_model import adapt_model, infer_context, model_errors
@@ -153,7 +155,8 @@ class MamlMbml:
         sample = sample_by_task(
             buffer, torch.arange(len(z), device=self.device), self.config.model_inner_batch_size, rng
         )
-        model = self._adapted_model(sample, torch.ones_like(sample["reward"]), z)
+        valid = (stored(buffer) > 0).to(z.dtype)[:, None].expand_as(sample["reward"])
+        model = self._adapted_model(sample, valid, z)
         real = (state["rounds"] < self.config.maml.inner_steps)[:, None, None]
         stepped = {
             key: torch.where(real, value, state["stepped"][key])
@@ -183,7 +186,7 @@ class MamlMbml:
         """Minimises the error of adapted models on held-out transitions of their tasks. The encoder is fixed."""
         config, mbml = self.config, self.mbml
         heads = [mbml.model[key] for key in self.log_model_lr]
-        if config.model_inner_steps == 0:
+        if config.model_inner_steps == 0 or not len(mbml.replay):
             return
         adam = torch.optim.Adam(
             [
@@ -194,10 +197,8 @@ class MamlMbml:
         for _ in range(config.model_iterations):
             tasks = mbml.replay.draw_tasks(config.mbml.model_tasks, mbml.rng)
             before, after = self._adaptation_errors(mbml.replay.buffer, tasks)
-            adam.zero_grad()
-            (before["loss"].mean() + after["loss"].mean()).backward()
-            torch.nn.utils.clip_grad_norm_(heads, config.mbml.max_grad_norm)
-            adam.step()
+            loss = before["loss"].mean() + after["loss"].mean()
+            descend(adam, loss, config.mbml.max_grad_norm, clipped=heads)
         training.log(
             {
                 "losses/model_before_adaptation": before["loss"].mean().detach(),
@@ -235,6 +236,8 @@ class MamlMbml:
                 state, added = self._adapted(state, rollout, batch, self.mbml.rng)
                 before.append(batch | {f"added_{key}": value for key, value in added.items()})
             rollout, _ = tasks.collect(self.act, state)
+            if nothing_valid(rollout.mask):
+                continue
             losses = self.maml.outer_step(before, self._batch(state, rollout), state["policy"], optimiser)
             weight = torch.stack([x.detach().exp() for x in self.maml.log_imagination_weight.values()]).mean()
             training.log(losses | {"losses/imagination_weight": weight} | self._model_errors(state, rollout))

@@ -22,6 +22,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import silu
 
 from mrl_agents.bounds import ActionStd, Count, Lengths, Part, Positive, Rate, Share, Steps, Weight, Widths
+from mrl_agents.gradients import descend
 from mrl_agents.imagination import ImaginedRollout, imagine, lambda_returns, survival_probability
 from mrl_agents.networks import Weights, expand, frozen, init_mlp, mlp, obs_scaler
 from mrl_agents.replay import (
@@ -129,6 +130,8 @@ class Mbml:
             model_adam.param_groups[0]["lr"] = config.model_lr * (1 - 0.9 * progress)
             policy_adam.param_groups[0]["lr"] = config.policy_lr * (1 - 0.7 * progress)
             losses = self._gather(training)
+            if not len(self.replay):  # all that was played failed at once
+                continue
             self.scales = fit_scales(self.replay.buffer)
             for _ in range(config.model_iterations * (2 if number == 0 else 1)):
                 losses |= self._improve_model(model_adam)
@@ -204,9 +207,9 @@ class Mbml:
     def _gather(self, training: Training) -> dict[str, Tensor]:
         """Plays as many new tasks as the env steps allow; returns the model's errors on them before it learns, to log.
 
-        In the first round there is no policy yet: each task is played for two episodes with z = 0, and no later ones.
+        Before there are data there is no policy: each task is played for two episodes with z = 0, and no later ones.
         """
-        config, blank = self.config, self.replay.seen == 0
+        config, blank = self.config, not len(self.replay)
         first, later = (2, 0) if blank else (1, config.episodes_per_task - 1)
         left = min(training.left, config.env_steps - training.steps)
         count = min(config.meta_batch_size, left // ((first + later) * self.spec.horizon))
@@ -220,7 +223,8 @@ class Mbml:
                 known = self.replay.new_tasks(count)
             self.replay.add(known, rollout)
             state = self.adapt(state, memory, rollout, self.rng)
-        return {} if blank else self._held_out_errors(known)
+        known = self.replay.with_data(known)
+        return self._held_out_errors(known) if len(known) and not blank else {}
 
     # -- world model --------------------------------------------------------------------------------------------
 
@@ -235,10 +239,7 @@ class Mbml:
         tasks = self.replay.draw_tasks(self.config.model_tasks, self.rng)
         length = self.host_rng.choice(self.config.context_lengths)
         errors = self._errors(tasks, length, self.config.first_episode_prob)
-        adam.zero_grad()
-        errors["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(self.model.values(), self.config.max_grad_norm)
-        adam.step()
+        descend(adam, errors["loss"], self.config.max_grad_norm)
         return {f"losses/model_{key}": value.detach() for key, value in errors.items()}
 
     def _errors(self, tasks: Tensor, length: int, first_episode_prob: float) -> dict[str, Tensor]:
@@ -281,19 +282,14 @@ class Mbml:
         )
         weight = survival_probability(imagined.continues)
         policy_loss = (self._policy_losses(imagined, returns) * weight).mean()
-        policy_adam.zero_grad()
-        policy_loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.policy.values(), config.max_grad_norm)
-        policy_adam.step()
+        descend(policy_adam, policy_loss, config.max_grad_norm)
 
         observed = observed[:, None].expand(-1, config.imagination_horizon, -1, -1)  # (M, H, N, C)
         obs, target = imagined.obs[:, :-1].detach(), returns.detach() / self._value_unit()
         for _ in range(config.critic_updates):
             error = self._value(self.critic, obs, observed) - target
             critic_loss = (error**2 * weight).mean()
-            critic_adam.zero_grad()
-            critic_loss.backward()
-            critic_adam.step()
+            descend(critic_adam, critic_loss)
         with torch.no_grad():
             for key, weights in self.target_critic.items():
                 weights.lerp_(self.critic[key], config.tau)
@@ -330,10 +326,8 @@ class Mbml:
             imagined, returns = self.imagine(
                 own, model, start.view(*observed.shape[:3], -1), observed, observed, rng
             )
-            adam.zero_grad()
             losses = self._policy_losses(imagined, returns) * survival_probability(imagined.continues)
-            losses.mean((1, 2, 3)).sum().backward()
-            adam.step()
+            descend(adam, losses.mean((1, 2, 3)).sum())
         return frozen(policy)
 
     def imagine(

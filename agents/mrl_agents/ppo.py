@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from mrl_agents.advantage import clipped_surrogate, gae, masked_mean
+from mrl_agents.advantage import clipped_surrogate, gae, masked_mean, nothing_valid
 from mrl_agents.bounds import ActionStd, Count, Part, Positive, Rate, Share, Widths
 from mrl_agents.gaussian import init_policy, log_prob, sample, std_of
 from mrl_agents.gradients import descend
@@ -59,6 +59,8 @@ class Ppo:
             optimiser.param_groups[0]["lr"] = rate
             tasks = training.tasks(self.config.meta_batch_size, self.config.episodes_per_task)
             rollout, _ = tasks.collect(self.act, self.initial_state(self.config.meta_batch_size))
+            if nothing_valid(rollout.mask):
+                continue
             losses = self._update(rollout, optimiser)
             training.log({"charts/learning_rate": rate, **losses})
 
@@ -98,8 +100,6 @@ class Ppo:
 
     def _update(self, rollout: Rollout, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
         config, mask = self.config, rollout.mask
-        if not mask.any():  # every episode failed in its first step: there is nothing to learn from
-            return {}
         with torch.no_grad():
             obs = self._input(rollout.obs)
             value = self._value(obs) * self.value_scale  # (B, E, T + 1)

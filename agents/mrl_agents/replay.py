@@ -6,7 +6,8 @@ A `Buffer` is a dictionary of tensors that lead with B, so an agent's state can 
     written (B,) transitions written so far; the ring holds the last min(written, N) of them
     first (B,) number of those from the first round, before any adaptation
 
-Nothing here waits for the device: masks and indices that are computed there say which entries are valid.
+Nothing here waits for the device but `Replay.with_data`: masks and indices that are computed there say which entries
+are valid.
 """
 
 from __future__ import annotations
@@ -142,10 +143,13 @@ class Replay:
         """Args: tasks: number of rings. capacity: transitions in a ring."""
         self.buffer = empty_buffer(tasks, capacity, spec, device)
         self.seen = 0  # tasks added so far
+        self.filled = torch.zeros(
+            0, dtype=torch.int64, device=device
+        )  # indices of the tasks with transitions
 
     def __len__(self) -> int:
-        """Number of tasks in the buffer."""
-        return min(self.seen, len(self.buffer["written"]))
+        """Number of tasks with transitions; one whose every episode failed in its first step has none."""
+        return len(self.filled)
 
     def new_tasks(self, count: int) -> Tensor:
         """Empties the rings of `count` new tasks and returns their indices, (count,)."""
@@ -161,8 +165,13 @@ class Replay:
         after = add_to_buffer({key: value[tasks] for key, value in self.buffer.items()}, rollout)
         for key, value in after.items():
             self.buffer[key][tasks] = value
+        self.filled = self.with_data(torch.arange(len(self.buffer["written"]), device=self.filled.device))
+
+    def with_data(self, tasks: Tensor) -> Tensor:
+        """Those of the tasks with these indices that have transitions."""
+        return tasks[self.buffer["written"][tasks] > 0]
 
     def draw_tasks(self, count: int, rng: Generator) -> Tensor:
-        """Draws indices of tasks in the buffer, (count,), with replacement."""
-        device = self.buffer["written"].device
-        return torch.randint(len(self), (count,), generator=rng, device=device)
+        """Draws indices of tasks with transitions, (count,), with replacement."""
+        drawn = torch.randint(len(self), (count,), generator=rng, device=self.filled.device)
+        return self.filled[drawn]

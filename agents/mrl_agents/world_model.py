@@ -21,6 +21,7 @@ from torch import Generator, Tensor
 from torch.func import grad
 from torch.nn.functional import binary_cross_entropy_with_logits, silu
 
+from mrl_agents.gradients import bounded
 from mrl_agents.networks import Weights, init_mlp, mlp
 from mrl_agents.replay import Buffer, Transitions, everything
 from mrl_bench.types import EnvSpec
@@ -148,7 +149,7 @@ def predict_change(
     """Mean and log deviation of next_obs - obs, in deviations of the seen changes: (..., M, N, .) -> (..., M, N, O)."""
     inputs = torch.cat([_scaled(obs, scales, "obs"), action, z], -1)
     mean, log_std = mlp(weights, inputs, "dynamics_", silu).chunk(2, -1)
-    return mean, log_std.clamp(*_LOG_STD_RANGE)
+    return mean, bounded(log_std, *_LOG_STD_RANGE)
 
 
 def predict_outcome(
@@ -242,8 +243,8 @@ def adapt_model(
     for _ in range(steps):
         slope = grad(error)(heads)
         # A transition far from all training data must not move the weights without bound.
-        length = torch.stack([x.square().sum() for x in slope.values()]).sum().sqrt()
-        share = (_LONGEST_STEP / length.clamp(min=_LONGEST_STEP)).nan_to_num()
+        square = torch.stack([x.square().sum() for x in slope.values()]).sum()
+        share = (_LONGEST_STEP / square.clamp(min=_LONGEST_STEP**2).sqrt()).nan_to_num()
         heads = {
             key: value - rates[key] * (share * slope[key]).nan_to_num(0.0, 0.0, 0.0)
             for key, value in heads.items()

@@ -144,6 +144,28 @@ def _parser() -> argparse.ArgumentParser:
     video.add_argument("--out", type=Path, required=True, metavar="FILE", help=".mp4 or .gif")
     video.set_defaults(command=_play)
 
+    reference = commands.add_parser(
+        "reference", help="train the reference agents of scenarios, whose returns give scores their scale"
+    )
+    reference.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="id or YAML file (default: all)")
+    reference.add_argument("--suite", help="the scenarios of a suite")
+    reference.add_argument("--check", action="store_true", help="only print the certificates that there are")
+    reference.add_argument("--seeds", type=_positive, default=5, help="training seeds per agent (default: 5)")
+    reference.add_argument("--first-seed", type=_seed, default=0, help="the first of them (default: 0)")
+    reference.add_argument("--workers", type=_positive, help="runs in parallel (default: one per core)")
+    _add_time_limit(reference, default=6 * 3600)
+    _add_device(reference)
+    reference.add_argument(
+        "--out", type=Path, default=Path("runs/references"), help="results folder (default: runs/references)"
+    )
+    reference.add_argument(
+        "--folder",
+        type=Path,
+        help="where the files of references are (default: references/, next to the scenario)",
+    )
+    reference.add_argument("--against", type=Path, metavar="FOLDER", help="compare with the references there")
+    reference.set_defaults(command=_reference)
+
     listing = commands.add_parser("list", help="what there is: scenarios, suites, families, agents")
     listing.set_defaults(command=_list)
 
@@ -192,9 +214,9 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help=text)
 
 
-def _add_time_limit(parser: argparse.ArgumentParser) -> None:
-    text = "seconds for one run (default: 7200)"
-    parser.add_argument("--time-limit", type=_positive, default=7200, help=text)
+def _add_time_limit(parser: argparse.ArgumentParser, default: int = 7200) -> None:
+    text = f"seconds for one run (default: {default})"
+    parser.add_argument("--time-limit", type=_positive, default=default, help=text)
 
 
 def _positive(text: str) -> int:
@@ -253,6 +275,12 @@ def _play(options: argparse.Namespace) -> int:
     scores = ", ".join(f"{episode.total:.1f} at k = {episode.k}" for episode in episodes)
     print(f"{run.label}, test task {options.task}: return {scores}; {options.out}")
     return 0
+
+
+def _reference(options: argparse.Namespace) -> int:
+    from mrl_bench.cli.reference import reference
+
+    return reference(options)
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from mrl_bench import registry
 from mrl_bench.cli.terminal import fail
 from mrl_bench.errors import MrlBenchError, UsageError, printable
+from mrl_bench.report.bench_report import references_in
 from mrl_bench.report.scoring import score_scenario
 from mrl_bench.results import REFERENCE_AGENTS, Evaluation
 from mrl_bench.runs.cost import Cost
@@ -120,11 +121,14 @@ def _stopped(run: Run, store: Store) -> int:
 
 
 def _details(run: Run, store: Store, evaluation: Evaluation) -> Iterator[str]:
-    """Returns on the other splits, failures, scores and files of an evaluation."""
+    """Returns on the other splits and while adapting, failures, scores and files of an evaluation."""
     for split in evaluation.curves:
         if split != "test":
             yield f"{split}: {summary(evaluation, (split,))}"
     if not evaluation.error:
+        returns = evaluation.curves["test"].online.returns
+        if returns.size:
+            yield f"while adapting: return {returns.mean():.1f} on average, {returns.min():.1f} at worst"
         yield f"failures: {_failures(evaluation)}"
         yield f"score: {_score(store, evaluation)}"
     files = {
@@ -145,17 +149,20 @@ def _failures(evaluation: Evaluation) -> str:
 
 
 def _score(store: Store, evaluation: Evaluation) -> str:
-    """The test score at each k, where the reference agents were evaluated in the same folder."""
-    runs = [(run["evaluate"], Terms.from_json(run["terms"])) for run in read_manifest(store.folder)["runs"]]
-    wanted = [(key, terms) for key, terms in runs if terms.digest == evaluation.digest]
-    others = [other for key, terms in wanted if (other := store.evaluation(key, terms))]
-    same = [other for other in others if other.is_reference]
-    scored = [other for other in same if (other.agent, other.seed) != (evaluation.agent, evaluation.seed)]
-    missing = set(REFERENCE_AGENTS) - {found.agent for found in [*scored, evaluation] if found.error is None}
-    if missing:
-        names = ", ".join(name for name in REFERENCE_AGENTS if name in missing)
-        return f"none yet: first evaluate {names} on this scenario in this results folder"
-    found = score_scenario([*scored, evaluation])
-    rows = {row.agent: row for row in found.splits["test"].rows}
+    """The test score at each k, where references ship or the reference agents were evaluated in the same folder."""
+    if evaluation.is_reference:
+        return f"{evaluation.agent} is a reference agent"
+    manifest = read_manifest(store.folder)
+    runs = [(run["evaluate"], Terms.from_json(run["terms"])) for run in manifest["runs"]]
+    same = [(key, terms) for key, terms in runs if terms.digest == evaluation.digest]
+    others = [other for key, terms in same if (other := store.evaluation(key, terms))]
+    try:
+        references = references_in(manifest, evaluation.digest, others)
+    except UsageError:
+        return (
+            f"none yet: first evaluate {', '.join(REFERENCE_AGENTS)} on this scenario in this results folder"
+        )
+    rows = {row.agent: row for row in score_scenario([evaluation], references).splits["test"].rows}
     scores = " ".join(f"{score.value:.2f}" for score in rows[evaluation.agent].scores)
-    return f"{scores} (0 = random, 1 = oracle)"
+    provisional = ", provisional" * references.provisional
+    return f"{scores} (0 = random, 1 = oracle{provisional})"

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves
 
 from mrl_bench.agent import Act, MetaAgent
-from mrl_bench.errors import ContractError
+from mrl_bench.errors import ContractError, kind_of
 from mrl_bench.types import Memory, State
 
 METHODS = {
@@ -56,7 +56,9 @@ def _require_tree(tree: Any, lead: tuple[int, ...], axes: str, having: str, retu
         raise ContractError(f"{returned} None, not a tree of tensors {axes}; nothing to keep is {{}} or ()")
     for leaf in tree_leaves(tree):
         if not isinstance(leaf, Tensor):
-            raise ContractError(f"{having} a leaf of type {_kind(leaf)}; every leaf must be a tensor {axes}")
+            raise ContractError(
+                f"{having} a leaf that is {kind_of(leaf)}; every leaf must be a tensor {axes}"
+            )
         if leaf.shape[: len(lead)] != lead:
             found = tuple(leaf.shape)
             raise ContractError(f"{having} a tensor of shape {found}; every leaf must lead with {lead}")
@@ -79,10 +81,10 @@ class CheckedAct:
         """Returns: actions (B, E, A) as the agent chose them, in the dtype of the observations, and its memory."""
         returned, step = self._act(*arguments), arguments[2]
         if not isinstance(returned, tuple) or len(returned) != 2:
-            raise ContractError(f"act must return (action, memory), and returned {_kind(returned)}")
+            raise ContractError(f"act must return (action, memory), and returned {kind_of(returned)}")
         action, memory = returned
         if not isinstance(action, Tensor):
-            raise ContractError(f"act must return its action as a tensor, and returned {_kind(action)}")
+            raise ContractError(f"act must return its action as a tensor, and returned {kind_of(action)}")
         if action.shape != self._shape:
             raise ContractError(
                 f"act returned actions of shape {tuple(action.shape)}, not (B, E, A) = {self._shape}"
@@ -110,7 +112,7 @@ def keep_ended(alive: Tensor, before: Memory, after: Memory) -> Memory:
 
 
 def _form(leaf: Any) -> Any:
-    return (leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else _kind(leaf)
+    return (leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else type(leaf)
 
 
 class Unchanged:
@@ -200,7 +202,3 @@ def seed_global_generators(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-
-
-def _kind(value: Any) -> str:
-    return "a numpy array" if isinstance(value, np.ndarray) else type(value).__name__

@@ -20,6 +20,7 @@ from mrl_bench.runs.files import inside, write_atomically
 from mrl_bench.runs.manifest import read_manifest
 from mrl_bench.runs.store import Store, StoreError
 from mrl_bench.runs.terms import Terms
+from mrl_bench.scenario.references import References
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,18 @@ def read_report(folder: Path) -> BenchReport:
     results = _Results.read(folder, manifest["runs"])
     all_scores, missing, leaders = [], [], {}
     unscored: list[Evaluation] = []
-    for scored in results.evaluations.values():
+    for digest, found in results.evaluations.items():
+        scored = {key: evaluation for key, evaluation in found.items() if not evaluation.is_reference}
         try:
-            all_scores.append(score_scenario(list(scored.values())))
+            references = references_in(manifest, digest, found.values())
+            all_scores.append(
+                score_scenario(list(scored.values()), references, return_range=results.returns[digest])
+            )
             if leader := _leader(all_scores[-1], scored):
                 leaders[all_scores[-1].scenario] = leader
         except (UsageError, ValueError) as error:  # no reference agent, or runs that cannot be compared
             missing.append(str(error))
-            unscored += scored.values()
+            unscored += found.values()
     if results.unfinished:
         missing.append(
             f"{results.unfinished} of {len(manifest['runs'])} runs are not finished: "
@@ -65,6 +70,23 @@ def read_report(folder: Path) -> BenchReport:
     return BenchReport(all_scores, info, missing, results.damaged, leaders, unscored)
 
 
+def references_in(manifest: Mapping[str, Any], digest: str, evaluations: Iterable[Evaluation]) -> References:
+    """The references that shipped with a scenario when it was run, or else those that its reference runs make.
+
+    Args:
+        manifest: of the results folder.
+        digest: of the scenario.
+        evaluations: of that scenario in the folder.
+
+    Raises:
+        UsageError: there are neither.
+    """
+    if shipped := manifest["references"].get(digest):
+        return References.from_json(shipped)
+    own = [evaluation for evaluation in evaluations if evaluation.is_reference]
+    return References.of(own, provisional=True)
+
+
 @dataclass
 class _Results:
     """What a results folder holds of the runs in its manifest."""
@@ -73,6 +95,9 @@ class _Results:
     seconds: dict[tuple[str, str], list[float]] = field(
         default_factory=dict
     )  # (scenario, agent) -> of training
+    returns: dict[str, tuple[float, float]] = field(
+        default_factory=dict
+    )  # digest -> least and largest possible
     unfinished: int = 0
     damaged: list[str] = field(default_factory=list)  # see `BenchReport`
 
@@ -90,6 +115,7 @@ class _Results:
                 results.unfinished += 1
                 continue
             results.evaluations.setdefault(terms.digest, {})[run["evaluate"]] = evaluation
+            results.returns[terms.digest] = terms.returns
             results._read_seconds(store, run["train"], terms)
         return results
 

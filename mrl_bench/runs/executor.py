@@ -19,6 +19,7 @@ from mrl_bench.errors import MrlBenchError, UsageError, printable
 from mrl_bench.results import REFERENCE_AGENTS, Evaluation, TrainingResult
 from mrl_bench.runs.run import Run, failure, finished, finished_training
 from mrl_bench.runs.store import Store, StoreError
+from mrl_bench.scenario.references import shipped_references
 from mrl_bench.scenario.suite import AgentSpec, Suite
 
 T = TypeVar("T")
@@ -47,11 +48,15 @@ class Progress(Protocol):
 
 
 def plan_runs(suite: Suite, device: str) -> list[Run]:
-    """All runs of a suite, the longest first, so that no long run starts last and leaves cores idle."""
+    """All runs of a suite, the longest first, so that no long run starts last and leaves cores idle.
+
+    The reference agents run where no references ship.
+    """
     runs = []
     for entry in suite.entries:
-        references = [AgentSpec(name, name, {}) for name in REFERENCE_AGENTS]
-        runs += [Run(entry.scenario, agent, 0, device) for agent in references]
+        if shipped_references(entry.scenario) is None:
+            references = [AgentSpec(name, name, {}) for name in REFERENCE_AGENTS]
+            runs += [Run(entry.scenario, agent, 0, device) for agent in references]
         runs += [
             Run(entry.scenario, agent, seed, device) for agent in entry.agents for seed in range(suite.seeds)
         ]

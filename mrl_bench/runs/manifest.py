@@ -22,6 +22,8 @@ from mrl_bench.runs.provenance import git_commit, machine, package_versions
 from mrl_bench.runs.run import Run
 from mrl_bench.runs.store import MAX_BYTES, Store
 from mrl_bench.runs.terms import Terms
+from mrl_bench.scenario import Scenario
+from mrl_bench.scenario.references import shipped_references
 from mrl_bench.scenario.suite import AgentSpec, Suite
 
 Key = Annotated[str, Field(pattern=r"^[\w-]{1,64}$")]
@@ -57,6 +59,7 @@ class _Manifest:
     device: str
     docs: dict[str, str]
     versions: dict[str, str | list[str]]
+    references: dict[str, Any]  # digest of a scenario -> `References`, where they ship
     runs: list[_PlannedRun]
     sha256: str  # of the rest, as canonical JSON
 
@@ -74,6 +77,7 @@ def write_manifest(store: Store, suite: Suite, runs: Sequence[Run]) -> None:
         "device": _device(runs[0].device),
         "versions": package_versions() | {"simulators": sorted(simulators)},
         "docs": {entry.scenario.id: entry.scenario.doc for entry in suite.entries},
+        "references": {k: v for entry in suite.entries for k, v in _references(entry.scenario).items()},
         "runs": [_entry(run) for run in sorted(runs, key=lambda run: order.index(run.scenario.id))],
     }
     _write(store, plan)
@@ -101,15 +105,23 @@ def _add(store: Store, run: Run) -> None:
         "device": _device(run.device),
         "versions": package_versions() | {"simulators": []},
         "docs": {},
+        "references": {},
         "runs": [],
     }
     if any(other["evaluate"] == entry["evaluate"] for other in manifest["runs"]):
         return
     manifest["runs"] = [other for other in manifest["runs"] if _place(other) != _place(entry)] + [entry]
     manifest["docs"].setdefault(run.scenario.id, run.scenario.doc)
+    manifest["references"] |= _references(run.scenario)
     versions = manifest["versions"]
     versions["simulators"] = sorted({*versions["simulators"], run.scenario.family.simulator})
     _write(store, manifest)
+
+
+def _references(scenario: Scenario) -> dict[str, Any]:
+    """The references that ship with a scenario, by its digest, so that a results folder keeps its scores."""
+    found = shipped_references(scenario)
+    return {scenario.digest: found.to_json()} if found else {}
 
 
 def _entry(run: Run) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from mrl_bench.runs.code import Code, CodeChanged, are_unchanged, code_of, impor
 from mrl_bench.runs.provenance import package_versions
 from mrl_bench.runs.store import Store, StoreError
 from mrl_bench.runs.terms import Terms
-from mrl_bench.scenario import Budget, Protocol, Scenario, load_scenario, privileged
+from mrl_bench.scenario import Budget, Protocol, Scenario, load_scenario, played_by
 from mrl_bench.scenario.settings import make_config
 from mrl_bench.scenario.suite import AgentSpec
 
@@ -61,8 +61,8 @@ class Run:
 
     @cached_property
     def played(self) -> Scenario:
-        """The scenario as the agent plays it. Only the oracle's is privileged; suites cannot give its name away."""
-        return privileged(self.scenario) if self.agent.name == "oracle" else self.scenario
+        """The scenario as the agent plays it."""
+        return played_by(self.agent.name, self.scenario)
 
     @property
     def budget(self) -> int:
@@ -70,12 +70,14 @@ class Run:
 
     @property
     def planned_env_steps(self) -> int:
-        """Env steps that the agent plans to use: the budget, or its setting `env_steps` if that is less."""
-        return min(self.budget, int(getattr(self.config, "env_steps", self.budget)))
+        """Env steps that the agent plans to use."""
+        return self.scenario.budget.planned(self.agent.name, self.config)
 
     @property
     def label(self) -> str:
-        return f"{self.scenario.id} {self.agent.name} seed {self.seed}"
+        trained = self.is_reference and self.budget  # `mrl-bench reference` trains them with two budgets
+        steps = f", {self.budget:,} env steps" if trained else ""
+        return f"{self.scenario.id} {self.agent.name} seed {self.seed}{steps}"
 
     @cached_property
     def terms(self) -> Terms:
@@ -117,6 +119,7 @@ class Run:
             "agent": registry.target("agent", self.agent.agent),
             "name": self.agent.name,
             "settings": asdict(self.config),
+            "budget": self.budget,
             "seed": self.seed,
             "device": self.device,
             "versions": {name: packages[name] for name in ("torch", "numpy")} | dict(code.packages),

@@ -1,6 +1,6 @@
 """From YAML to task batches: reader, validation, distributions, scenario, suite, settings."""
 
-from mrl_bench.scenario.privileged import privileged
+from mrl_bench.scenario.privileged import played_by, privileged
 from mrl_bench.scenario.scenario import (
     Scenario,
     find_scenario,
@@ -19,6 +19,7 @@ __all__ = [
     "find_scenario",
     "list_scenarios",
     "load_scenario",
+    "played_by",
     "privileged",
     "scenarios_dir",
 ]

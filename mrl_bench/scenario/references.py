@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_bench.errors import MrlBenchError
+from mrl_bench.errors import MrlBenchError, UsageError
 from mrl_bench.results import REFERENCE_AGENTS, Curve, Evaluation, canonical_json, ratio_from_json
 from mrl_bench.types import Ratio
 
@@ -58,9 +58,9 @@ class References:
     """The reference agents of one scenario."""
 
     scenario: str  # its id
-    digest: str  # its `tasks_digest`: of what decides which return a policy earns
     agents: Mapping[str, ReferenceAgent]  # "random", "blind" and "oracle"
     reported: Mapping[str, Ratio]  # metric that tables show -> its numerator and denominator
+    digest: str = ""  # of the scenario, its `tasks_digest`: of what decides which return a policy earns
     provisional: bool = False  # trained by a bench with one seed; not comparable with other benches
     made_with: Mapping[str, str] = field(default_factory=dict)  # versions of packages, and the machine
 
@@ -84,7 +84,6 @@ class References:
 
     @staticmethod
     def of(
-        scenario: Scenario,
         evaluations: Sequence[Evaluation],
         half: Sequence[Evaluation] = (),
         settings: Mapping[str, Mapping[str, Any]] | None = None,
@@ -93,21 +92,22 @@ class References:
         """From finished runs of the reference agents.
 
         Args:
-            scenario: that they played.
-            evaluations: of all three agents, with any number of seeds.
+            evaluations: of all three agents on one scenario, with any number of seeds.
             half: of agents that trained with half of the env steps.
             settings: agent -> its hyperparameters.
             more: further fields.
 
         Raises:
-            MrlBenchError: an agent has no finished run.
+            UsageError: an agent has no finished run.
         """
+        scenario = evaluations[0].scenario if evaluations else ""
         agents: dict[str, ReferenceAgent] = {}
         reported: Mapping[str, Ratio] = {}
         for name in REFERENCE_AGENTS:
             runs = sorted((e for e in evaluations if e.agent == name and not e.error), key=lambda e: e.seed)
             if not runs:
-                raise MrlBenchError(f"{scenario.id}: the reference agent {name!r} has no finished run")
+                failed = ": every seed failed" if any(e.agent == name for e in evaluations) else ""
+                raise UsageError(f"{scenario}: no scores without the reference agent {name!r}{failed}")
             halved = [e for e in half if e.agent == name and not e.error]
             reported = next(iter(runs[0].curves.values())).reported
             agents[name] = ReferenceAgent(
@@ -119,7 +119,7 @@ class References:
                     for split in runs[0].curves
                 },
             )
-        return References(scenario.id, scenario.tasks_digest, agents, reported, **more)
+        return References(scenario=scenario, agents=agents, reported=reported, **more)
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -170,7 +170,8 @@ def _impossible(at: Loc, name: str, param: Param, distribution: Distribution) ->
     for loc, (low, high) in distribution.parts.items():
         if not param.low <= low <= high <= param.high:
             span = f"{param.low:g} to {param.high:g} {param.unit}"
-            yield Fault((*at, *loc), f"{name} must be within {span}, not {_span(low, high)}")
+            why = f": {param.because}" if param.because else ""
+            yield Fault((*at, *loc), f"{name} must be within {span}, not {_span(low, high)}{why}")
         elif param.values is not None and (low != high or low not in param.values):
             values = ", ".join(f"{value:g}" for value in param.values)
             yield Fault(

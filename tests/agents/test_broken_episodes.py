@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from goal_game import GameTasks, GoalGame, GoalTraining, goal_spec
+from mrl_agents import TABLE
 from mrl_agents.ppo import Ppo, PpoConfig
 from test_agents import make
 from torch import Tensor
@@ -17,7 +18,8 @@ from mrl_bench.protocol.training import meta_train
 from mrl_bench.types import Step
 
 HORIZON = 5
-AGENTS = ["blind"]
+AGENTS = [*sorted(TABLE), "rl2:RL2"]
+STOP_SOONER = ("random", "mbml")  # mbml after its rounds
 
 
 def nothing(failed: Tensor, t: int) -> None:
@@ -83,12 +85,20 @@ def test_meta_training_survives_what_breaks_down(name: str, spare: Any, period: 
     before = tensors_of(agent)
     meta_train(agent, training)
     after = tensors_of(agent)
+    assert training.left == 0 or name in STOP_SOONER
     assert all(tensor.isfinite().all() for tensor in after.values())
     assert all(torch.as_tensor(value).isfinite() for values in training.logged for value in values.values())
     if spare is nothing and period == 1:
         assert all(torch.equal(tensor, before[key]) for key, tensor in after.items())
-    if period > 1:
+    if period > 1 and before:
         assert not all(torch.equal(tensor, before[key]) for key, tensor in after.items())
+
+
+@pytest.mark.parametrize("spare", [nothing, one_step, one_episode, one_task])
+def test_trpo_survives_what_breaks_down(spare: Any) -> None:
+    agent = make("maml", goal_spec(HORIZON), outer_update="trpo", learn_inner_lr=True)
+    meta_train(agent, BreakingTraining(2_000, spare, period=2))
+    assert all(tensor.isfinite().all() for tensor in agent.state_dict().values())
 
 
 def test_a_single_step_teaches_ppo_its_value_and_no_action() -> None:

@@ -64,8 +64,8 @@ def test_a_saved_agent_takes_less_than_1_mb(name: str, obs_dim: int, act_dim: in
     cls: Any = registry.find("agent", name)
     agent = cls(spec, cls.Config(), 0, CPU)
     mbml = agent.mbml if isinstance(agent, MamlMbml) else agent
-    mbml.replay.new_tasks(2)
-    mbml.replay.buffer["written"][:2] = 200
+    rollout = rollout_of(spec)
+    mbml.replay.add(mbml.replay.new_tasks(B), rollout)
     mbml.finish()
     weights = agent.state_dict()
     assert 1000 < len(start_obs(weights)) <= 4096

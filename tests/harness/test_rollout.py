@@ -221,8 +221,8 @@ def test_actions_of_other_real_dtypes_are_converted(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        (torch.zeros(B, E, 1), "act must return (action, memory), and returned Tensor"),
-        (None, "act must return (action, memory), and returned NoneType"),
+        (torch.zeros(B, E, 1), "act must return (action, memory), and returned a Tensor"),
+        (None, "act must return (action, memory), and returned None"),
         ((np.zeros((B, E, 1)), ()), "act must return its action as a tensor, and returned a numpy array"),
         ((torch.zeros(B, E, 1, dtype=torch.complex64), ()), "act returned complex actions"),
     ],

@@ -50,8 +50,9 @@ def test_the_routes_are_those_that_the_script_would_write(name: str) -> None:
     pytest.importorskip("carla", reason="needs the carla package")
     pytest.importorskip("scenariogeneration", reason="needs scenariogeneration")
     write: Any = importlib.import_module("tools.write_roads")
-    x, y, heading, width = write.route(name)
+    (x, y, heading, width), length = write.route(name)
     route = read_route(name, keep_lane=False)
+    assert length - SPACING <= route.length <= length + 1e-3
     assert np.ptp(width) < 1e-6
     for ours, theirs in ((route.x, x), (route.y, y), (route.heading, heading)):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-3)

@@ -102,7 +102,7 @@ class DrivingEnv:
             self._all = Instances(
                 task=self._task,
                 scene=scene,
-                verdict=Verdict(zero, none, none, none, none),
+                verdict=Verdict(zero, none, none, none, none, none),
                 outcome=Outcome(
                     obs=observe(self._xp, self._route, self._task, scene, self._shown),
                     reward=zero,

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_tasks.driving.family import EVENTS
+from mrl_tasks.driving.geometry import Route, gap
 from mrl_tasks.driving.road_users import ABSENT, PEDESTRIAN, VEHICLE
 from mrl_tasks.driving.vehicle import DT, Array, Namespace, clip
 
@@ -97,9 +98,11 @@ class Part(NamedTuple):
     drift: Array  # [m/s]
 
 
-def play(xp: Namespace, script: Script, part: Part, clock: Array, car_s: Array) -> tuple[Part, Array]:
+def play(
+    xp: Namespace, route: Route, script: Script, part: Part, clock: Array, car_s: Array
+) -> tuple[Part, Array]:
     """One control step. Args: clock: [s] since the trigger, 0 before it, (N,). Returns: part and clock after it."""
-    triggered = (clock > 0.0) | (part.s - car_s < script.trigger)
+    triggered = (clock > 0.0) | (xp.abs(gap(xp, route, car_s, part.s)) < script.trigger)
     clock = xp.where(triggered, clock + DT, 0.0)
     change = xp.where(triggered, DT * script.change, 0.0)
     speed = part.speed + clip(xp, script.then_speed - part.speed, -change, change)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from math import inf
+from dataclasses import dataclass, field, replace
+from math import floor, inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,7 +13,8 @@ from annotated_types import Interval
 from mrl_bench.errors import UsageError, nearest
 from mrl_bench.family import BatchEnv, Param
 from mrl_bench.types import EnvSpec, TaskBatch
-from mrl_tasks.driving.roads import ROADS, route_path, xodr_path
+from mrl_tasks.driving.roads import ROADS, is_closed, length, route_path, xodr_path
+from mrl_tasks.driving.vehicle import DT
 from mrl_tasks.validation import require_listed_values
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 MOST_TRAFFIC = 6
 MAX_DELAY = 10  # control steps
+END_MARGIN = 60.0  # [m] of the road left at the end of an episode, for a car at the target speed
+TOWN_SPEED = 20.0  # [m/s] largest target speed in a town, whose stretches of lane are so long
 PREVIEW = (5.0, 10.0, 20.0, 30.0, 40.0)  # [m] along the route, of the points that are observed
 # Codes of `event_kind`; `events.py` says what happens in each.
 EVENTS = (
@@ -67,7 +70,11 @@ _OTHERS: Mapping[str, Param] = {
 }
 _TRAFFIC: Mapping[str, Param] = {
     "traffic_density": Param(
-        25.0, 5.0, 60.0, "1/km", "cars per kilometre of the route at the start of an episode"
+        25.0,
+        5.0,
+        60.0,
+        "1/km",
+        "cars per kilometre at the start of an episode; more if a lap is too short for so few",
     ),
     "aggressiveness": Param(0.5, 0.0, 1.0, "1", "of other drivers: faster, closer, sooner to change lanes"),
 }
@@ -106,7 +113,7 @@ class Driving:
 
     # Control steps of a full episode, each of 0.05 s.
     horizon: int = 200
-    # straight, curve, s_bends, highway, crossing or loop; or a town of a CARLA server, such as Town04.
+    # straight, curve, s_bends, highway, crossing, or loop (without an end); or a town of a CARLA server, as Town04.
     road: str = "s_bends"
     # Other cars on the route, 0 to 6.
     traffic: Annotated[int, Interval(ge=0, le=MOST_TRAFFIC)] = 0
@@ -140,15 +147,36 @@ class Driving:
                 raise UsageError(
                     "in a town a car keeps to its lane, without traffic: 'keep_lane: true', 'traffic: 0'"
                 )
+        self._target_speed()  # refuses a horizon that is too long for the road
 
     @property
     def params(self) -> Mapping[str, Param]:
         return {
             **_CAR,
+            "target_speed": self._target_speed(),
             **(_OTHERS if self.actors else {}),
             **(_TRAFFIC if self.traffic else {}),
             **(_EVENTS if self.events else {}),
         }
+
+    def _target_speed(self) -> Param:
+        """At most so high that no car at its target speed reaches the end of the road within the horizon."""
+        param = _CAR["target_speed"]
+        if self.road not in ROADS:
+            because = f"a stretch of lane in a town is as long as {TOWN_SPEED:g} m/s demands"
+            return replace(param, high=TOWN_SPEED, because=because)
+        if is_closed(self.road):
+            return param
+        room = length(self.road) - END_MARGIN
+        because = f"road {self.road} has {room:g} m for {self.horizon} control steps"
+        fastest = floor(100.0 * room / (self.horizon * DT)) / 100.0
+        if fastest <= param.low:
+            raise UsageError(
+                f"horizon must be lower, because target_speed is at least {param.low:g} m/s: {because}"
+            )
+        if fastest >= param.high:
+            return param
+        return replace(param, default=min(param.default, fastest), high=fastest, because=because)
 
     @property
     def actors(self) -> int:
@@ -163,7 +191,7 @@ class Driving:
         if self.events:
             scale += [30.0, 1.0, 50.0]
         scale += [30.0, 4.0, 10.0, 2.0, 1.0] * self.actors
-        return EnvSpec(obs_dim=len(scale), act_dim=2, horizon=self.horizon, dt=0.05, obs_scale=tuple(scale))
+        return EnvSpec(obs_dim=len(scale), act_dim=2, horizon=self.horizon, dt=DT, obs_scale=tuple(scale))
 
     @property
     def reward_range(self) -> tuple[float, float]:
@@ -177,7 +205,7 @@ class Driving:
             from mrl_tasks.driving.carla.server import Address
 
             return simulator_name(Address(self.carla_host, self.carla_port))
-        return "driving 3"
+        return "driving 4"
 
     @property
     def one_process_only(self) -> bool:

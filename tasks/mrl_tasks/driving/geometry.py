@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
-from mrl_tasks.driving.roads import ROADS, SPACING, route_path
+from mrl_tasks.driving.roads import ROADS, SPACING, is_closed, length, read_points
 from mrl_tasks.driving.vehicle import Array, Namespace, clip
 
 SHOULDER = 1.5  # [m] of asphalt outside the outer lanes
@@ -27,7 +26,8 @@ class Route(NamedTuple):
     cos: Array  # (M,) of the heading
     sin: Array
     curvature: Array  # (M,) [1/m], positive to the left
-    length: float  # [m] of a stretch, from its first point on
+    length: float  # [m] of a stretch, from its first point on; of a closed route, of a lap
+    closed: bool  # whether the first point follows the last
     stretches: int
     lane_width: float  # [m]
     left_lanes: int  # lanes of the same direction, to the left
@@ -49,7 +49,7 @@ class Point(NamedTuple):
 class Place(NamedTuple):
     """Where a car is on a route, (N,)."""
 
-    s: Array  # [m] along the route
+    s: Array  # [m] along the route; on a closed one it grows from lap to lap
     lateral: Array  # [m] to the left of it
     heading_error: Array  # [rad] of the car, counter-clockwise from the route, in [-pi, pi]
     along: Array  # heading of the route: cosine and sine
@@ -59,16 +59,19 @@ class Place(NamedTuple):
 @cache
 def read_route(name: str, keep_lane: bool) -> Route:
     """The route along one of our roads, in numpy. Its edges are those of the lane to keep, or of the asphalt."""
-    table = json.loads(route_path(name).read_text())
+    table = read_points(name)
     lane_width, heading, left_lanes = table["lane_width"], np.array(table["heading"]), ROADS[name].left_lanes
+    curvature = np.gradient(heading, SPACING)
+    curvature[-1] = 0.0  # it goes straight on beyond its end
     return Route(
         x=np.array(table["x"]),
         y=np.array(table["y"]),
         heading=heading,
         cos=np.cos(heading),
         sin=np.sin(heading),
-        curvature=np.gradient(heading, SPACING),
-        length=SPACING * (len(heading) - 1),
+        curvature=curvature,
+        length=length(name),
+        closed=is_closed(name),
         stretches=1,
         lane_width=lane_width,
         left_lanes=left_lanes,
@@ -78,7 +81,12 @@ def read_route(name: str, keep_lane: bool) -> Route:
 
 
 def point(xp: Namespace, route: Route, s: Array) -> Point:
-    """The route at s, from its nearest point along an arc, to second order; straight on beyond its ends."""
+    """The route at s, from its nearest point along an arc, to second order.
+
+    A closed route goes on with the next lap, any other one straight on beyond its ends.
+    """
+    if route.closed:
+        s = s - route.length * xp.floor(s / route.length)
     # Clipped as an integer, because NaN becomes an arbitrary integer.
     index = clip(xp, xp.astype(s * (1.0 / SPACING) + 0.5, xp.int64), 0, len(route.x) - 1)
     rest = s - index * SPACING
@@ -93,6 +101,12 @@ def point(xp: Namespace, route: Route, s: Array) -> Point:
         sin=sin + turn * cos,
         curvature=curvature,
     )
+
+
+def gap(xp: Namespace, route: Route, s: Array, other: Array) -> Array:
+    """How far `other` is ahead of s along the route [m], negative if behind; round a closed one the shorter way."""
+    ahead = other - s
+    return ahead - route.length * xp.round(ahead / route.length) if route.closed else ahead
 
 
 def project(xp: Namespace, route: Route, x: Array, y: Array, yaw: Array, guess: Array) -> Place:

@@ -12,7 +12,7 @@ from mrl_bench.keyed_random import uniforms
 from mrl_bench.types import TaskBatch
 from mrl_tasks.driving import events
 from mrl_tasks.driving.actuation import Actuation
-from mrl_tasks.driving.family import Driving
+from mrl_tasks.driving.family import END_MARGIN, Driving
 from mrl_tasks.driving.geometry import Route, point, project
 from mrl_tasks.driving.road_users import VEHICLE, RoadUsers, bodies
 from mrl_tasks.driving.roads import SPACING
@@ -27,7 +27,6 @@ WETNESS, GRIP_LEFT = (0.0, 0.1, 0.3, 0.6, 1.0), (1.0, 0.85, 0.7, 0.6, 0.45)
 WIND_LOAD = 6.0  # [kg/m] half of air density times area times coefficient of the car's side
 LATERAL, HEADING = 0.8, 0.05  # [m], [rad] largest initial errors from the lane's centre
 TRAFFIC_GAP = 14.0  # [m] least distance from our car to the first car of the traffic
-END_MARGIN = 60.0  # [m] of the route left at the end, for a car at the target speed
 
 
 def hidden(family: Driving, route: Route, tasks: TaskBatch, episodes: int) -> Task:
@@ -86,8 +85,10 @@ def first_scene(
     """The scene that an episode starts with: a function of the seed, the instance (b, e) and its task alone."""
     draw = uniforms(("reset", seed), len(tasks), episodes, 4).reshape(-1, 4).T  # (4, N)
     target = task.target_speed
-    room = route.length - target * family.horizon * DT - END_MARGIN
-    s = task.begin + draw[0] * np.maximum(room, 0.0)
+    room = route.length
+    if not route.closed:
+        room = np.maximum(route.length - target * family.horizon * DT - END_MARGIN, 0.0)
+    s = task.begin + draw[0] * room
     lateral, turned = LATERAL * (2.0 * draw[1] - 1.0), HEADING * (2.0 * draw[2] - 1.0)
     at, zero = point(np, route, s), np.zeros_like(s)
     car = CarState(
@@ -119,11 +120,17 @@ def first_scene(
 def _first_road_users(
     family: Driving, route: Route, task: Task, tasks: TaskBatch, episodes: int, s: Column, jitter: Column
 ) -> tuple[RoadUsers, Column]:
-    """Traffic starts ahead of our car, lane by lane; with an event, behind it, so that it does not block the event."""
+    """Traffic starts ahead of our car, lane by lane; with an event, behind it, so that it does not block the event.
+
+    Round a closed road it starts closer together where a lap, or the half of it behind our car, is too short for it.
+    """
     rows: list[tuple[Column, ...]] = []
     lane = np.zeros((0, len(s)))
     if task.drivers is not None:
         distance = 1e3 / tasks.column("traffic_density").repeat(episodes)  # (N,)
+        if route.closed:
+            room = route.length / 2 if family.events else route.length - TRAFFIC_GAP
+            distance = np.minimum(distance, (room - TRAFFIC_GAP) / family.traffic)
         number = np.arange(family.traffic)[:, None]
         offset = TRAFFIC_GAP + (number + jitter) * distance  # (K, N)
         lane = np.zeros_like(offset) + route.lane_width * (number % (1 + route.left_lanes))

@@ -19,7 +19,7 @@ class DrivingScore(NamedTuple):
     """Metrics of the current episode so far, (N,)."""
 
     driving_score: Array  # 0 to 100: route completion [%] times the penalties of its infractions
-    success: Array  # 1 if the whole route was completed without an infraction, else 0
+    success: Array  # 1 if the whole route was completed without a fault, else 0
     collisions: Array  # 1 or 0, because the first one ends an episode
     distance: Array  # [km] along the route
 
@@ -38,7 +38,7 @@ def driving_score(xp: Namespace, distance: Array, route_length: Array, verdict: 
     penalty = 1.0
     for name, factor in PENALTIES.items():
         penalty = penalty * xp.where(getattr(verdict, name), factor, 1.0)
-    clean = (completion == 1.0) & ~verdict.over
+    clean = (completion == 1.0) & ~verdict.at_fault
     return DrivingScore(
         driving_score=100.0 * completion * penalty,
         success=xp.where(clean, 1.0, 0.0),

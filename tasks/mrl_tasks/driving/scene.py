@@ -6,6 +6,7 @@ Functions are generic over numpy and torch (see `vehicle.py`): N environment ins
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,14 +15,14 @@ from mrl_tasks.driving import events, traffic
 from mrl_tasks.driving.actuation import Actuation
 from mrl_tasks.driving.events import Part, Script
 from mrl_tasks.driving.family import PREVIEW
-from mrl_tasks.driving.geometry import Box, Place, Route, overlap, point, project
+from mrl_tasks.driving.geometry import Box, Place, Route, gap, overlap, point, project
 from mrl_tasks.driving.road_users import ABSENT, PEDESTRIAN, VEHICLE, Bodies, RoadUsers, bodies, boxes
 from mrl_tasks.driving.traffic import Drivers
 from mrl_tasks.driving.vehicle import DT, HALF_LENGTH, HALF_WIDTH, Array, Car, CarState, Namespace, cos_sin
 
 NO_LIGHT = 100.0  # [m] observed distance where there is no light ahead
 NEAR = 2 * HALF_LENGTH + 2 * HALF_WIDTH  # [m] boxes whose middles are farther apart do not touch
-CRASH_COST = 10.0  # of whatever ends an episode
+CRASH_COST = 10.0  # of a collision, a red light that is run, and leaving the road
 
 
 class Task(NamedTuple):
@@ -52,17 +53,25 @@ class Scene(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Of one control step, (N,); all but the reward are bools, and each ends the episode."""
+    """Of one control step, (N,); all but the reward are bools, and each ends the episode.
+
+    Whoever arrives has driven the whole route, which is no fault and costs nothing.
+    """
 
     reward: Array
     hit_vehicle: Array
     hit_pedestrian: Array
     ran_red_light: Array
     left_road: Array
+    arrived: Array
+
+    @property
+    def at_fault(self) -> Array:
+        return self.hit_vehicle | self.hit_pedestrian | self.ran_red_light | self.left_road
 
     @property
     def over(self) -> Array:
-        return self.hit_vehicle | self.hit_pedestrian | self.ran_red_light | self.left_road
+        return self.at_fault | self.arrived
 
 
 def push(task: Task, place: Place) -> tuple[Array, Array]:
@@ -91,7 +100,7 @@ def step_road_users(
         rows.append(cars[:4])
     if task.script is not None:
         part = Part(*(column[-1] for column in road_users[:4]))
-        part, clock = events.play(xp, task.script, part, clock, place.s)
+        part, clock = events.play(xp, route, task.script, part, clock, place.s)
         rows.append(tuple(column[None] for column in part))
     if rows:
         s, lateral, speed, drift = (
@@ -137,7 +146,7 @@ def judge(
     """The reward of a control step, and whether it ended the episode.
 
     The reward is progress at the target speed, 1 at most, less for distance from the lane's centre [m], speed above
-    the target and steering; and `CRASH_COST` less for what ends the episode:
+    the target and steering; and `CRASH_COST` less for a fault, which ends the episode:
 
         min(v_along / v_target, 1) - 0.1 |lateral| - 0.5 max(v / v_target - 1, 0) - 0.02 steer^2
 
@@ -155,8 +164,8 @@ def judge(
     haste = xp.maximum(car.vx / task.target_speed - 1.0, 0.0)
     earned = progress - 0.1 * xp.abs(place.lateral) - 0.5 * haste - 0.02 * steer * steer
     off = (place.lateral > route.left_edge) | (place.lateral < -route.right_edge)
-    # A car that has turned round, or passed the end of the route, has left it too.
-    left_road = off | (xp.abs(place.heading_error) > 1.6) | (place.s > task.begin + route.length)
+    left_road = off | (xp.abs(place.heading_error) > 1.6)  # a car that has turned round has left it too
+    arrived = place.s > task.begin + (math.inf if route.closed else route.length)
     hit_vehicle = hit_pedestrian = ran = xp.zeros_like(off)
     if len(after.road_users.kind):
         hit = _hit(xp, task, after)
@@ -165,10 +174,10 @@ def judge(
         hit_pedestrian = xp.any(hit & (after.road_users.kind == PEDESTRIAN), axis=0)
     if task.script is not None:
         line = after.road_users.s[-1] - HALF_LENGTH
-        crossed = (before.place.s < line) & (place.s >= line)
+        crossed = (gap(xp, route, before.place.s, line) > 0.0) & (gap(xp, route, place.s, line) <= 0.0)
         ran = crossed & events.is_red(task.script, after.clock)
-    over = hit_vehicle | hit_pedestrian | ran | left_road
-    return Verdict(earned - xp.where(over, CRASH_COST, 0.0), hit_vehicle, hit_pedestrian, ran, left_road)
+    verdict = Verdict(earned, hit_vehicle, hit_pedestrian, ran, left_road, arrived)
+    return verdict._replace(reward=earned - xp.where(verdict.at_fault, CRASH_COST, 0.0))
 
 
 def _hit(xp: Namespace, task: Task, scene: Scene) -> Array:
@@ -220,9 +229,9 @@ def observe(xp: Namespace, route: Route, task: Task, scene: Scene, dtype: Any) -
     seen = xp.reshape(obs[actors:], (len(road_users.kind), 5, len(car.x)))
     seen[...] = xp.where(there[:, None], seen, nothing[:, None])
     if task.script is not None:
-        gap = road_users.s[-1] - HALF_LENGTH - place.s
-        shown = task.script.light & (gap > 0.0) & (gap < task.visibility)
-        obs[lights] = xp.where(shown, gap, NO_LIGHT)
+        ahead = gap(xp, route, place.s, road_users.s[-1] - HALF_LENGTH)
+        shown = task.script.light & (ahead > 0.0) & (ahead < task.visibility)
+        obs[lights] = xp.where(shown, ahead, NO_LIGHT)
         obs[lights + 1] = shown & events.is_red(task.script, scene.clock)
         obs[lights + 2] = place.s - start
     return obs

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from mrl_tasks.driving.geometry import Route
+from mrl_tasks.driving.geometry import Route, gap
 from mrl_tasks.driving.road_users import VEHICLE, RoadUsers
 from mrl_tasks.driving.vehicle import DT, HALF_LENGTH, Array, Namespace, clip
 
@@ -30,27 +30,33 @@ class Drivers(NamedTuple):
 
 
 def interaction(
-    xp: Namespace, s: Array, lateral: Array, speed: Array, headway: Array, road_users: RoadUsers
+    xp: Namespace,
+    route: Route,
+    s: Array,
+    lateral: Array,
+    speed: Array,
+    headway: Array,
+    road_users: RoadUsers,
 ) -> Array:
     """(s* / gap)^2 of the IDM, towards the nearest one ahead in the same lane; 0 where there is none.
 
     Args:
         s, lateral, speed: of the followers, (F, N).
-        road_users: that they may follow, (L, N); absent ones are far behind.
+        road_users: that they may follow, (L, N); the s of absent ones is NaN.
     """
-    gap, ahead_speed = xp.full_like(s, FREE), speed
+    nearest, ahead_speed = xp.full_like(s, FREE), speed
     # One by one, because a table of all pairs would leave the processor's cache.
     for other_s, other_lateral, other_speed in zip(
         road_users.s, road_users.lateral, road_users.speed, strict=True
     ):
-        distance = other_s - s
-        nearer = (distance > 0.0) & (distance < gap) & (xp.abs(other_lateral - lateral) < SAME_LANE)
-        gap = xp.where(nearer, distance, gap)
+        distance = gap(xp, route, s, other_s)
+        nearer = (distance > 0.0) & (distance < nearest) & (xp.abs(other_lateral - lateral) < SAME_LANE)
+        nearest = xp.where(nearer, distance, nearest)
         ahead_speed = xp.where(nearer, other_speed, ahead_speed)
     closing = (speed - ahead_speed) * (0.5 / math.sqrt(ACCELERATION * COMFORT))
     wanted = STANDING_GAP + xp.maximum(speed * (headway + closing), 0.0)
-    ratio = wanted / xp.maximum(gap - 2 * HALF_LENGTH, 0.5)
-    return xp.where(gap < FREE, ratio * ratio, 0.0)
+    ratio = wanted / xp.maximum(nearest - 2 * HALF_LENGTH, 0.5)
+    return xp.where(nearest < FREE, ratio * ratio, 0.0)
 
 
 def drive(
@@ -79,17 +85,16 @@ def drive(
     if route.left_lanes:  # one more follower: the car whose turn it is, as if on the other lane
         there = cars.s[one], other_lane, cars.speed[one]
         followers = tuple(xp.concat(pair) for pair in zip(followers, there, strict=True))
-    near = interaction(xp, *followers, drivers.headway, road_users)
+    near = interaction(xp, route, *followers, drivers.headway, road_users)
     eager = cars.speed / drivers.desired_speed
     eager = eager * eager
     acceleration = ACCELERATION * (1.0 - eager * eager - near[: len(lane)])
     speed = xp.maximum(cars.speed + DT * clip(xp, acceleration, -HARDEST, ACCELERATION), 0.0)
     if route.left_lanes:
         gain = near[one] - near[-1:]
-        gap = road_users.s - cars.s[one]  # (L, N)
-        blocks = (
-            (gap < ROOM_AHEAD) & (gap > -ROOM_BEHIND) & (xp.abs(road_users.lateral - other_lane) < SAME_LANE)
-        )
+        ahead = gap(xp, route, cars.s[one], road_users.s)  # (L, N)
+        beside = xp.abs(road_users.lateral - other_lane) < SAME_LANE
+        blocks = (ahead < ROOM_AHEAD) & (ahead > -ROOM_BEHIND) & beside
         change = (gain > drivers.patience) & ~xp.any(blocks, axis=0)
         lane = xp.concat([lane[:turn], xp.where(change, other_lane, lane[one]), lane[turn + 1 :]])
     drift = clip(xp, (lane - cars.lateral) / DT, -CHANGE_SPEED, CHANGE_SPEED)
@@ -98,10 +103,10 @@ def drive(
 
 
 def everyone(xp: Namespace, road_users: RoadUsers, s: Array, lateral: Array, speed: Array) -> RoadUsers:
-    """All road users and our car, (K + 1, N), as a driver may have to follow them; absent ones are far behind."""
+    """All road users and our car, (K + 1, N), as a driver may have to follow them; absent ones are nowhere."""
     one = s[None] * 0.0
     return RoadUsers(
-        s=xp.concat([xp.where(road_users.kind > 0.0, road_users.s, -1e6), s[None]]),
+        s=xp.concat([xp.where(road_users.kind > 0.0, road_users.s, math.nan), s[None]]),
         lateral=xp.concat([road_users.lateral, lateral[None]]),
         speed=xp.concat([road_users.speed, speed[None]]),
         drift=xp.concat([road_users.drift, one]),

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from mrl_tasks.driving.carla.axes import from_carla
 from mrl_tasks.driving.carla.client import LanePoint, ways
-from mrl_tasks.driving.family import PREVIEW
+from mrl_tasks.driving.family import END_MARGIN, PREVIEW, TOWN_SPEED
 from mrl_tasks.driving.geometry import Route
-from mrl_tasks.driving.initial_state import END_MARGIN
 from mrl_tasks.driving.roads import SPACING
 from mrl_tasks.driving.vehicle import DT
 
@@ -24,14 +23,13 @@ APART = 20.0  # [m] between stretches; no road user gets so far from the middle 
 NARROWEST = 3.0  # [m] of a lane
 SHARPEST = 1 / 30.0  # [1/m] of a bend
 FLAT = 0.2  # [m] between the highest and the lowest point, because the simulation is flat
-SPEED = 20.0  # [m/s]
 _STRIDE = 0.5  # [m] of the walk along a lane
 _SPARSE = 5  # only every fifth point is checked for its distance from other stretches
 
 
 def length_for(horizon: int) -> int:
-    """Length [m] of a stretch whose end a car at `SPEED` does not reach within the horizon."""
-    return math.ceil(SPEED * horizon * DT + END_MARGIN)
+    """Length [m] of a stretch whose end a car at `TOWN_SPEED` does not reach within the horizon."""
+    return math.ceil(TOWN_SPEED * horizon * DT + END_MARGIN)
 
 
 @cache
@@ -59,6 +57,7 @@ def one_behind_the_other(found: Sequence[Stretch]) -> Route:
         sin=np.sin(heading),
         curvature=np.concatenate([np.gradient(stretch[2], SPACING) for stretch in found]),
         length=SPACING * len(found[0][0]) - PREVIEW[-1],
+        closed=False,
         stretches=len(found),
         lane_width=2 * half,
         left_lanes=0,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _FOLDER = Path(__file__).parent
 SPACING = 1.0  # [m] between the points of a route
@@ -23,7 +26,7 @@ ROADS = {
     "s_bends": Layout(0, "bends of 45 m radius, left and right by turns"),
     "highway": Layout(1, "two lanes, wide bends"),
     "crossing": Layout(0, "a left turn where two roads cross"),
-    "loop": Layout(0, "twice round a closed circuit"),
+    "loop": Layout(0, "a closed circuit, which has no end"),
 }
 
 
@@ -33,5 +36,25 @@ def xodr_path(name: str) -> Path:
 
 
 def route_path(name: str) -> Path:
-    """Its route in JSON: lane_width [m]; x, y [m] and heading [rad, unwrapped] of its points, (M,) each."""
+    """Its route in JSON: see `read_points`."""
     return _FOLDER / f"{name}.json"
+
+
+@cache
+def read_points(name: str) -> Mapping[str, Any]:
+    """A road's route: lane_width [m]; x, y [m] and heading [rad, unwrapped] of its points, (M,) each.
+
+    Round a closed road, the first point follows the last; `lap` [m] is the way from the first back to it.
+    """
+    table: Mapping[str, Any] = json.loads(route_path(name).read_text())
+    return table
+
+
+def length(name: str) -> float:
+    """Of a road's route [m]: from its first point to its last, or a lap of a closed one."""
+    table = read_points(name)
+    return float(table.get("lap", SPACING * (len(table["x"]) - 1)))
+
+
+def is_closed(name: str) -> bool:
+    return "lap" in read_points(name)

@@ -1,0 +1,105 @@
+"""`mrl-bench reference`: trains the reference agents of scenarios, or checks the references that there are."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterable
+from math import inf
+from pathlib import Path
+
+from rich.console import Console
+
+from mrl_bench.cli.terminal import fail
+from mrl_bench.errors import printable
+from mrl_bench.report.formatting import DASH, count, number, plus_minus, score
+from mrl_bench.report.scale import Scale
+from mrl_bench.report.table import WrappedTable
+from mrl_bench.runs.cost import Cost
+from mrl_bench.runs.executor import ProcessExecutor, check, pick_device
+from mrl_bench.runs.files import write_atomically
+from mrl_bench.runs.progress import make_progress
+from mrl_bench.runs.provenance import cores
+from mrl_bench.runs.reference import gather_references, plan_references
+from mrl_bench.runs.store import Store
+from mrl_bench.scenario import Scenario, find_scenario, list_scenarios
+from mrl_bench.scenario.references import CONVERGED, References, references_path, shipped_references
+from mrl_bench.scenario.suite import find_suite
+
+
+def reference(options: argparse.Namespace) -> int:
+    """Makes the references of scenarios unless they are only to be checked; prints their certificates."""
+    scenarios = _scenarios(options)
+    if not options.check:
+        _make(scenarios, options)
+    return _check(scenarios, options.folder, options.against)
+
+
+def _scenarios(options: argparse.Namespace) -> list[Scenario]:
+    """Those of the suite and those that are named; by default all that ship."""
+    suite = [entry.scenario for entry in find_suite(options.suite).entries] if options.suite else []
+    named = options.scenarios or ([] if suite else list_scenarios())
+    return suite + [find_scenario(name) for name in named]
+
+
+def _make(scenarios: Iterable[Scenario], options: argparse.Namespace) -> None:
+    """Trains and evaluates the reference agents, and writes a file for each scenario once its runs are finished.
+
+    Raises:
+        MrlBenchError: a run failed or is not finished.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as cleanly as Ctrl-C
+    device, store = pick_device(options.device), Store(options.out)
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    plans = [(scenario, plan_references(scenario, seeds, device)) for scenario in scenarios]
+    runs = [run for _, plan in plans for run in plan]
+    check(runs)
+    with store.held():
+        workers = options.workers or cores()
+        cost = Cost.of(runs, store, workers)
+        print(
+            f"references: {cost}; {workers} at a time on {device}, results folder {printable(str(store.folder))}"
+        )
+        with make_progress(cost) as progress:
+            executor = ProcessExecutor(store, progress, workers, options.time_limit)
+            for scenario, plan in plans:
+                found = gather_references(scenario, zip(plan, executor.run(plan), strict=True))
+                write_atomically(_path(scenario, options.folder), found.to_bytes())
+
+
+def _path(scenario: Scenario, folder: Path | None) -> Path:
+    return references_path(scenario) if folder is None else folder / f"{scenario.id}.json"
+
+
+def _check(scenarios: Iterable[Scenario], folder: Path | None, against: Path | None) -> int:
+    """Prints the certificates and the headroom on test tasks; returns 1 unless all references are certified."""
+    title = f"on test tasks; moved: by doubling the budget, where random to oracle is 1 (certified: under {CONVERGED})"
+    heads = ["agent", "seeds", "env steps", "return", "moved", "headroom"]
+    table = WrappedTable(
+        title, "scenario", heads + ["headroom there"] * bool(against), text_columns=("agent",)
+    )
+    faults = []
+    for scenario in scenarios:
+        found = shipped_references(scenario, _path(scenario, folder))
+        if found is None or not found.certified:
+            faults.append(f"{scenario.id} has no {'references' if found is None else 'certificate'}")
+        other = shipped_references(scenario, _path(scenario, against)) if against else None
+        if found:
+            _add_rows(table, scenario, found, other)
+    Console().print(table)
+    sys.stdout.flush()
+    for fault in faults:
+        fail(fault, 1)
+    return int(bool(faults))
+
+
+def _add_rows(table: WrappedTable, scenario: Scenario, found: References, other: References | None) -> None:
+    scales = [Scale.of(each, "test", (-inf, inf), seed=0) for each in (found, other) if each]
+    for name, agent in found.agents.items():
+        moved = found.moved(name)
+        cells = [name, str(len(agent.seeds)), count(agent.env_steps)]
+        cells += [number(scales[0].reference_return(name).value)]
+        cells += [DASH if moved is None else score(moved)]
+        cells += [plus_minus(scale.headroom) if name == "blind" else "" for scale in scales]
+        table.add(scenario.id, cells)
