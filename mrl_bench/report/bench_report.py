@@ -14,6 +14,7 @@ import numpy as np
 from mrl_bench.errors import MrlBenchError, UsageError
 from mrl_bench.report import BenchInfo
 from mrl_bench.report.scores import ScenarioScores, score_scenario
+from mrl_bench.report.setup import read_setups
 from mrl_bench.results import Evaluation, canonical_json
 from mrl_bench.runs.files import inside, write_atomically
 from mrl_bench.runs.manifest import read_manifest
@@ -125,7 +126,7 @@ def _info(plan: Mapping[str, Any]) -> BenchInfo:
         device=plan["device"],
         machine=plan["machine"],
         versions={**versions, "simulators": ", ".join(versions["simulators"])},
-        docs=plan["docs"],
+        setups=read_setups(plan),
     )
 
 

@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
 
 from mrl_bench.report.formatting import count, learning_k, number, ordered, points, printable, score
 from mrl_bench.report.scores import LEARNED, Estimate, Row, SplitScores
 from mrl_bench.report.stats import Array
-from mrl_bench.report.style import FONT, QUIET, REFERENCE_DASHES, AgentStyle
+from mrl_bench.report.style import FONT, PAPER, QUIET, REFERENCE_DASHES, AgentStyle
 
 # Inches. A panel is about as wide as a phone shows it, so that its text is of the same size there.
 WIDTH, TOP, BOTTOM, LEFT, PLOT = 3.7, 0.34, 0.46, 0.46, 2.0
@@ -116,7 +115,7 @@ def _draw_curves(
         y = np.clip([value.value for value in values], low, high)
         axes.plot(
             x, y, clip_on=False, zorder=3,
-            color=style.colour, dashes=style.dashes, marker=style.marker, markeredgecolor="white", markeredgewidth=0.5,
+            color=style.colour, dashes=style.dashes, marker=style.marker, markeredgecolor=PAPER, markeredgewidth=0.5,
         )  # fmt: skip
         to_name = [x[-1], end], [y[-1], y[-1]]
         axes.plot(*to_name, color=style.colour, lw=0.7, dashes=(1, 2))
@@ -142,7 +141,7 @@ def _label_ends(axes: Axes, ends: Mapping[str, float], styles: Styles) -> None:
     heights = _apart(seen, gap=LINE / _inches(axes)[1])
     for name, end, start, height in zip(ends, wanted, seen, heights, strict=True):
         is_reference = name not in styles
-        colour = QUIET if is_reference else _dark(styles[name].colour)
+        colour = QUIET if is_reference else styles[name].text_colour
         beyond = " ↓" if end < 0 else " ↑" if end > 1 else ""
         leader_line = [_right_of(axes, inches) for inches in LEADER_LINE], [start, height]
         axes.plot(*leader_line, color=colour, lw=0.6, clip_on=False, transform=axes.transAxes)
@@ -229,7 +228,7 @@ def _draw_spread(figure: Figure, corner: Corner, split: SplitScores, styles: Sty
     axes.set_ylim(max(len(agents), 1), 0)
     axes.set_yticks([place + 0.5 for place in range(len(agents))], [_short(row.agent) for row in agents])
     for row, label in zip(agents, axes.get_yticklabels(), strict=True):
-        label.set(color=_dark(styles[row.agent].colour), parse_math=False)
+        label.set(color=styles[row.agent].text_colour, parse_math=False)
 
 
 def _strokes(axes: Axes, start: Array, end: Array, y: Array, **style: Any) -> None:
@@ -333,12 +332,6 @@ def _short(name: str) -> str:
     """A name shortened in the middle: names of related agents often begin alike."""
     name = printable(name)
     return name if len(name) <= 21 else f"{name[:9]}…{name[-11:]}"
-
-
-def _dark(colour: str) -> str:
-    """A darker shade for text: small letters need more contrast than lines."""
-    red, green, blue = to_rgb(colour)
-    return to_hex((0.7 * red, 0.7 * green, 0.7 * blue))
 
 
 def _uncrowded(at: Array, gap: float) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -70,3 +71,20 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
                 raise UsageError(f"--set {name}: {part!r} is already set as a whole")
         inner[last] = parse(value, f"--set {name}").data
     return settings
+
+
+def assignments(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Settings as `--set` takes them: the inverse of `parse_settings`."""
+    found: list[str] = []
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            found += assignments(value, f"{prefix}{name}.")
+        else:
+            found.append(f"{prefix}{name}={_as_yaml(value)}")
+    return found
+
+
+def _as_yaml(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:.0f}"  # such as 1.2e5 env steps
+    return value if isinstance(value, str) else json.dumps(value)

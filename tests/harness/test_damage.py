@@ -356,7 +356,7 @@ def rewritten(folder: Path, change: Callable[[Any], Any]) -> bytes:
         put("runs", 0, "train", value="/etc/passwd"),
         put("runs", 0, "terms", value=None),
         put("runs", value=3),
-        put("docs", value=[]),
+        put("scenarios", value=[]),
         put("suite", value=["core"]),
         drop("versions"),
         drop("runs", 0, "terms", "digest"),

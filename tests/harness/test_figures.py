@@ -14,7 +14,7 @@ from test_report import ALL_SCORES, AT_ONCE, MAML, make_learning, make_row, make
 
 from mrl_bench.report import figures, panels
 from mrl_bench.report.scores import ScenarioScores
-from mrl_bench.report.style import COLOURS, agent_styles
+from mrl_bench.report.style import AGENT_SHADES, agent_styles
 
 
 def test_learning_curves_are_drawn_where_there_are_some() -> None:
@@ -67,7 +67,7 @@ def test_an_agent_keeps_its_look_and_shares_it_with_none() -> None:
     for name in names:
         assert agent_styles([make_scores("one-v1", make_row(name, MAML))])[name] == together[name]
     many = agent_styles(ALL_SCORES)
-    assert len(many) == len(set(many.values())) > len(COLOURS)
+    assert len(many) == len(set(many.values())) > len(AGENT_SHADES)
     assert len({(look.colour, look.dashes) for look in many.values()}) == len(many)
 
 

@@ -16,9 +16,11 @@ from mrl_bench.report import BenchInfo, figures
 from mrl_bench.report import formatting as text
 from mrl_bench.report.page import render_page, write_page
 from mrl_bench.report.scores import Estimate, Learning, Row, ScenarioScores, SplitScores
+from mrl_bench.report.setup import AgentSetup, Setup
 from mrl_bench.report.table import plain_text, print_tables
 from mrl_bench.results import Video
 from mrl_bench.runs.files import write_atomically
+from mrl_bench.scenario.description import Description, DrawnParam
 
 EPISODES = (0, 1, 2, 3, 5, 10)
 TASKS = 20
@@ -118,6 +120,20 @@ ALL_SCORES = (
     make_scores("learned-v1", LEARNED, SLOW, AT_ONCE, ood=False),
     make_scores("metered-v1", make_row("maml", MAML, metrics=METRICS), ood=False),
 )
+SETUP = Setup(
+    Description(
+        "wiring-v1",
+        "One policy <b>solves</b> them all.",
+        "cartpole",
+        500,
+        10.0,
+        (DrawnParam("wiring", "1<i>", "sign of the force", dict.fromkeys(("train", "test"), "choice of -1, 1")),),
+        {split: tuple((wiring,) for wiring in [-1.0, 0.123456] * (TASKS // 2)) for split in ("train", "test", "ood")},
+    ),
+    budget="meta_train 2,000 env steps",
+    protocol="k = 0, 1, 2, 3, 5, 10 adaptation episodes",
+    agents={"rl2<b>": AgentSetup("rl2:<b>", ("lr=0.1", "name='<i>'"), "mrl-bench evaluate wiring-v1 '<b>' --seed 3")},
+)
 INFO = BenchInfo(
     suite="core-v1 <suite>",
     doc="What it is <for>",
@@ -127,7 +143,7 @@ INFO = BenchInfo(
     machine="a & b",
     versions={"torch": "2.9.1"},
     seconds={("wiring-v1", "maml"): 192.0},
-    docs={"length-v1": "One policy <b>solves</b> them all."},
+    setups={"8f3a9c01d2e47b65": SETUP},
     videos={
         "wiring-v1": Video(
             "rl2<b>", 1, "wiring\x1b -1", 10, (9.81, 123.4), (0.62, 10.0), 484, 180, b"moving", b"still"
