@@ -24,7 +24,7 @@ TITLE_HEIGHT = 0.4  # inches
 
 
 def write_figures(all_scores: Sequence[ScenarioScores], folder: Path) -> list[Path]:
-    """Writes `curves-<scenario>-<split>` of every scenario and split, as .svg and as .png."""
+    """Writes `curves-<scenario>-<split>` of every scenario and split, as .svg, .png and .pdf."""
     paths = []
     styles = agent_styles(all_scores)
     for scenario_scores in all_scores:
@@ -34,7 +34,11 @@ def write_figures(all_scores: Sequence[ScenarioScores], folder: Path) -> list[Pa
                 figure = _figure(scenario_scores, split, styles)
                 title = f"{printable(scenario_scores.scenario)}, {split.split}"
                 label = " ".join([title, *(panel.describe(split) for panel in panels(split))])
-                forms = {".svg": svg.document(figure, name, label), ".png": _png(figure)}
+                forms = {
+                    ".svg": svg.document(figure, name, label),
+                    ".png": _saved(figure, "png", metadata={"Software": None}),
+                    ".pdf": _saved(figure, "pdf", metadata={"CreationDate": None, "Title": title}),
+                }
             for suffix, data in forms.items():
                 paths.append(inside(folder, name + suffix))
                 write_atomically(paths[-1], data)
@@ -67,7 +71,7 @@ def _figure(scenario_scores: ScenarioScores, split: SplitScores, styles: Mapping
     return figure
 
 
-def _png(figure: Figure) -> bytes:
+def _saved(figure: Figure, form: str, metadata: Mapping[str, str | None]) -> bytes:
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    figure.savefig(buffer, format=form, metadata=dict(metadata))
     return buffer.getvalue()

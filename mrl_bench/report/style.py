@@ -87,6 +87,7 @@ STYLE = {
     "lines.linewidth": 1.5,
     "lines.markersize": 3.6,
     "savefig.dpi": 200,
+    "pdf.fonttype": 42,  # TrueType: text stays text, and journals accept it
 }
 
 

@@ -127,12 +127,23 @@ SETUP = Setup(
         "cartpole",
         500,
         10.0,
-        (DrawnParam("wiring", "1<i>", "sign of the force", dict.fromkeys(("train", "test"), "choice of -1, 1")),),
-        {split: tuple((wiring,) for wiring in [-1.0, 0.123456] * (TASKS // 2)) for split in ("train", "test", "ood")},
+        (
+            DrawnParam(
+                "wiring", "1<i>", "sign of the force", dict.fromkeys(("train", "test"), "choice of -1, 1")
+            ),
+        ),
+        {
+            split: tuple((wiring,) for wiring in [-1.0, 0.123456] * (TASKS // 2))
+            for split in ("train", "test", "ood")
+        },
     ),
     budget="meta_train 2,000 env steps",
     protocol="k = 0, 1, 2, 3, 5, 10 adaptation episodes",
-    agents={"rl2<b>": AgentSetup("rl2:<b>", ("lr=0.1", "name='<i>'"), "mrl-bench evaluate wiring-v1 '<b>' --seed 3")},
+    agents={
+        "rl2<b>": AgentSetup(
+            "rl2:<b>", ("lr=0.1", "name='<i>'"), "mrl-bench evaluate wiring-v1 '<b>' --seed 3"
+        )
+    },
 )
 INFO = BenchInfo(
     suite="core-v1 <suite>",
