@@ -44,7 +44,7 @@ class Curve:
             raise ValueError("the arrays of an adaptation curve must have the shapes (B, K, N) and (B, K)")
         if any(np.shape(value) != self.returns.shape for value in self.metrics.values()):
             raise ValueError("each metric of an adaptation curve must have the shape (B, K, N)")
-        named = {name for ratio in self.reported.values() for name in ratio if name is not None}
+        named = {name for ratio in self.reported.values() for name in ratio.measured}
         if missing := sorted(named - set(self.metrics)):
             raise ValueError(f"the family reports metrics that it does not measure: {', '.join(missing)}")
 
@@ -63,7 +63,7 @@ class Curve:
             env_steps=np.asarray(data["env_steps"], dtype=np.float64),
             failed=np.asarray(data["failed"], dtype=np.int64),
             metrics={name: np.asarray(value, dtype=np.float64) for name, value in data["metrics"].items()},
-            reported={name: Ratio(str(metric), _text(per)) for name, metric, per in data["reported"]},
+            reported={name: ratio_from_json(*values) for name, *values in data["reported"]},
         )
 
 
@@ -195,6 +195,11 @@ class Video:
             moving=moving,
             still=still,
         )
+
+
+def ratio_from_json(metric: Any, per: Any, low: Any, high: Any) -> Ratio:
+    low, high = (None if bound is None else float(bound) for bound in (low, high))
+    return Ratio(str(metric), _text(per), low, high)
 
 
 def _text(value: Any) -> str | None:

@@ -59,6 +59,14 @@ class Ratio(NamedTuple):
 
     metric: str
     per: str | None = None  # the metric in the denominator; None for the number of episodes
+    # Least and largest possible value of the quotient, at which intervals are cut; None where there is no bound.
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The metrics that it is computed from."""
+        return (self.metric,) if self.per is None else (self.metric, self.per)
 
 
 @dataclass(frozen=True)

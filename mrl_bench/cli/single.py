@@ -12,7 +12,7 @@ from dataclasses import replace
 from mrl_bench import registry
 from mrl_bench.cli.terminal import fail
 from mrl_bench.errors import MrlBenchError, UsageError, nearest, printable
-from mrl_bench.report.scores import score_scenario
+from mrl_bench.report.scoring import score_scenario
 from mrl_bench.results import REFERENCE_AGENTS, Evaluation
 from mrl_bench.runs.cost import Cost
 from mrl_bench.runs.executor import NotFinished, ProcessExecutor, check, forget_failed, pick_device

@@ -13,7 +13,8 @@ import numpy as np
 
 from mrl_bench.errors import MrlBenchError, UsageError
 from mrl_bench.report import BenchInfo
-from mrl_bench.report.scores import ScenarioScores, score_scenario
+from mrl_bench.report.scores import ScenarioScores
+from mrl_bench.report.scoring import score_scenario
 from mrl_bench.report.setup import read_setups
 from mrl_bench.results import Evaluation, canonical_json
 from mrl_bench.runs.files import inside, write_atomically

@@ -116,12 +116,12 @@ def failed(rows: Sequence[Row]) -> str:
 
 
 def why_flagged(split: SplitScores) -> str:
-    return "no adaptation needed" if isfinite(split.headroom) else "the oracle is no better than random"
+    return split.diagnosis or ""
 
 
 def headroom(split: SplitScores) -> str:
     """The headroom, with a warning where it is too small."""
-    value = f"headroom {score(split.headroom)}"
+    value = f"headroom {score(split.headroom.value)}"
     return f"{value}: {why_flagged(split)}, scores are not meaningful" if split.flagged else value
 
 
@@ -142,8 +142,10 @@ def end_points(split: SplitScores) -> list[int]:
 
 
 def ordered(rows: Sequence[Row]) -> list[Row]:
-    """Agents from best to worst at the last k, then the reference agents likewise."""
-    return sorted(rows, key=lambda row: (row.is_reference, -row.scores[-1].value, row.agent))
+    """Agents from best to worst at the last k, those with failed runs last; then the reference agents likewise."""
+    return sorted(
+        rows, key=lambda row: (row.is_reference, row.failed_share, -row.scores[-1].value, row.agent)
+    )
 
 
 def leaders(split: SplitScores) -> list[Row]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm, ttest_1samp, ttest_ind_from_stats
 from scipy.stats import t as student_t
-from scipy.stats import ttest_ind_from_stats
 
 Array = NDArray[np.float64]
+
+LEAST_SEEDS = 3  # fewer say too little of their spread for an interval or a comparison
 
 
 def iqm(values: Array) -> Array:
@@ -21,7 +24,7 @@ def iqm(values: Array) -> Array:
     "Deep Reinforcement Learning at the Edge of the Statistical Precipice").
     """
     # The reference is scipy.stats.trim_mean(values, 0.25, axis=-1); a test compares them. It takes about eight
-    # times as long on the resampled scores of `seed_interval`, where nearly all of the scoring time goes.
+    # times as long on the resampled scores of `seed_error`, where nearly all of the scoring time goes.
     n = values.shape[-1]
     middle = np.sort(values, axis=-1)[..., n // 4 : n - n // 4]
     return np.asarray(middle.mean(-1))
@@ -81,49 +84,94 @@ def _log(x: Array) -> Array:
     return np.log(np.maximum(x, 1))  # 0 env steps are drawn as 1, because log 0 is undefined
 
 
-def seed_interval(
-    scores: Array,
-    statistic: Callable[[Array], Array],
-    rng: np.random.Generator,
-    reps: int = 500,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Confidence interval of a statistic of S training seeds, by a bootstrap over whole seeds.
+class Error(NamedTuple):
+    """A standard error, and the degrees of freedom with which it is known; NaN below three seeds."""
+
+    size: float
+    degrees: int
+
+
+def seed_error(
+    scores: Array, statistic: Callable[[Array], Array], rng: np.random.Generator, reps: int = 500
+) -> Error:
+    """Standard error of a statistic of S training seeds, by a bootstrap over whole seeds.
 
     One seed gives one trained agent, which is scored on every task. The scores of a seed are therefore correlated
-    and are resampled together. The half-width is t((1 + level) / 2, S - 1) * SE * sqrt(S / (S - 1)), where SE is
-    the standard deviation of the resampled statistic. For a mean this is Student's interval.
+    and are resampled together. The error is the standard deviation of the resampled statistic times
+    sqrt(S / (S - 1)); for a mean this is the usual standard error.
 
     Args:
         scores: (S, ...), one row per seed.
         statistic: maps R resampled sets of seeds at once, (R, S, ...) -> (R,).
         rng: draws the seeds.
-        reps: number of resampled sets; the half-width has a relative error of about 1 / sqrt(2 reps).
-        level: nominal probability that the interval covers the true value.
-
-    Returns:
-        The lower and the upper bound; NaN for fewer than two seeds, which have no spread.
+        reps: number of resampled sets; the error has a relative error of about 1 / sqrt(2 reps).
     """
     S = len(scores)
-    if S < 2:
-        return math.nan, math.nan
+    if S < LEAST_SEEDS:
+        return Error(math.nan, S - 1)
     # In blocks of 125 sets, which fit the processor's cache.
     blocks = np.array_split(rng.integers(S, size=(reps, S)), math.ceil(reps / 125))
     resampled = np.concatenate([statistic(scores[rows]) for rows in blocks])
-    error = resampled.std(ddof=1) * math.sqrt(S / (S - 1))
-    value, half = float(statistic(scores[None])[0]), float(student_t.ppf((1 + level) / 2, S - 1) * error)
+    return Error(float(resampled.std(ddof=1)) * math.sqrt(S / (S - 1)), S - 1)
+
+
+def error_of_mean(values: Array) -> Error:
+    """Standard error of the mean of S seeds, (S,)."""
+    return _scaled_spread(values, 1 / math.sqrt(len(values)))
+
+
+def error_of_best(values: Array) -> Error:
+    """Standard deviation of the best of S seeds, (S,), as an estimate of the expected best of S seeds.
+
+    It is the spread of the seeds times the standard deviation of the maximum of S standard normal values.
+    """
+    return _scaled_spread(values, _deviation_of_maximum(len(values)))
+
+
+def _scaled_spread(values: Array, factor: float) -> Error:
+    S = len(values)
+    return Error(float(values.std(ddof=1)) * factor if S >= LEAST_SEEDS else math.nan, S - 1)
+
+
+@cache
+def _deviation_of_maximum(n: int) -> float:
+    """Standard deviation of the maximum of n independent standard normal values."""
+    x = np.linspace(-9, 9, 9001)
+    density = n * norm.pdf(x) * norm.cdf(x) ** (n - 1)
+    mean = np.trapezoid(x * density, x)
+    return math.sqrt(np.trapezoid((x - mean) ** 2 * density, x))
+
+
+def interval(value: float, errors: Sequence[Error], level: float = 0.95) -> tuple[float, float]:
+    """Student's confidence interval of a value with independent errors; NaN if one of them is unknown.
+
+    The errors' squares add up. The degrees of freedom are those of Welch and Satterthwaite.
+    """
+    squares = np.array([error.size for error in errors]) ** 2
+    variance = float(squares.sum())
+    if math.isnan(variance):
+        return math.nan, math.nan
+    if variance == 0:
+        return value, value
+    degrees = variance**2 / sum(square**2 / e.degrees for square, e in zip(squares, errors, strict=True))
+    half = float(student_t.ppf((1 + level) / 2, degrees)) * math.sqrt(variance)
     return value - half, value + half
 
 
-def welch(a: Array, b: Array) -> float:
-    """Two-sided p-value of Welch's t-test that two groups of seeds, (S,) and (S',), have the same mean.
+def same_mean(a: Array, b: Array, paired: bool) -> float:
+    """Two-sided p-value of a t-test that two agents' scores, (S,) and (S',), have the same mean over seeds.
 
-    The p-value is 1 if a group has one seed, because its spread is unknown, and if the means are equal up to
-    rounding. It is 0 if the means differ and neither group has any spread.
+    It is the test of the differences if entries of the same index are of the same seed, and Welch's otherwise. The
+    p-value is 1 if an agent has fewer than three seeds, because its spread is unknown, and if the means are equal up
+    to rounding. It is 0 if the means differ and there is no spread.
     """
     mean_a, mean_b = float(a.mean()), float(b.mean())
-    if min(len(a), len(b)) < 2 or math.isclose(mean_a, mean_b, rel_tol=1e-9, abs_tol=1e-12):
+    if min(len(a), len(b)) < LEAST_SEEDS or math.isclose(mean_a, mean_b, rel_tol=1e-9, abs_tol=1e-12):
         return 1.0
+    if paired:
+        difference = a - b
+        constant = np.ptp(difference) <= 1e-9 * abs(mean_a - mean_b)
+        return 0.0 if constant else float(ttest_1samp(difference, 0).pvalue)
     std_a, std_b = float(a.std(ddof=1)), float(b.std(ddof=1))
     if std_a == std_b == 0:
         return 0.0
@@ -140,21 +188,3 @@ def holm(p_values: Sequence[float]) -> Array:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(stepped, 1)
     return adjusted
-
-
-def rank_ranges(scores: Mapping[str, Array], alpha: float = 0.05) -> dict[str, tuple[int, int]]:
-    """The (best, worst) rank of each agent that is consistent with its seeds' scores, (S,) each.
-
-    An agent is better than another if its mean is higher and Welch's test is significant at `alpha` after Holm's
-    adjustment over all pairs. The best rank is 1 plus the number of better agents; the worst is the number of
-    agents minus the number of worse ones. (1, 1) is a clear winner; n indistinguishable agents are all (1, n).
-    """
-    pairs = list(combinations(scores, 2))
-    p_values = holm([welch(scores[one], scores[other]) for one, other in pairs])
-    ranks = {agent: (1, len(scores)) for agent in scores}
-    for pair, p in zip(pairs, p_values, strict=True):
-        if p < alpha:
-            worse, better = sorted(pair, key=lambda agent: float(scores[agent].mean()))
-            ranks[worse] = (ranks[worse][0] + 1, ranks[worse][1])
-            ranks[better] = (ranks[better][0], ranks[better][1] - 1)
-    return ranks

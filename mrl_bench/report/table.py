@@ -207,7 +207,7 @@ def _summary(shown: Sequence[tuple[ScenarioScores, SplitScores]]) -> WrappedTabl
         flag, flag_style = ("!", FLAG) if split.flagged else (" ", "")
         cells = (
             split.split,
-            Text(score(split.headroom) + flag, style=flag_style),
+            Text(score(split.headroom.value) + flag, style=flag_style),
             Text("\n").join(_leaders(split)) or DASH,
             Text(failed(split.rows) or DASH, style=BROKEN if failed(split.rows) else ""),
         )

@@ -26,9 +26,9 @@ class DrivingScore(NamedTuple):
 
 # The metrics in reports, by display name.
 REPORTED = {
-    "driving score": Ratio("driving_score"),
-    "success rate": Ratio("success"),
-    "collisions per km": Ratio("collisions", per="distance"),
+    "driving score": Ratio("driving_score", low=0.0, high=100.0),
+    "success rate": Ratio("success", low=0.0, high=1.0),
+    "collisions per km": Ratio("collisions", per="distance", low=0.0),
 }
 
 
