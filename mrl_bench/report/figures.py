@@ -54,9 +54,9 @@ def inline_svg(panel: Panel, split: SplitScores, styles: Mapping[str, AgentStyle
 
 
 def _figure(scenario_scores: ScenarioScores, split: SplitScores, styles: Mapping[str, AgentStyle]) -> Figure:
-    """All panels of a split under a title: three in one row, or four in two rows."""
+    """All panels of a split under a title: three in one row, or more in two rows."""
     shown = panels(split)
-    columns = 2 if len(shown) > 3 else len(shown)
+    columns = min(len(shown), 3) if len(shown) != 4 else 2
     rows = math.ceil(len(shown) / columns)
     size = columns * WIDTH, rows * height(split) + TITLE_HEIGHT
     figure = Figure(figsize=size)

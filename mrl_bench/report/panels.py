@@ -59,6 +59,10 @@ def _return_lines(split: SplitScores) -> list[Line]:
     return [Line(row, row.k, row.returns) for row in ordered(split.rows)]
 
 
+def _online_lines(split: SplitScores) -> list[Line]:
+    return [Line(row, row.online.k, row.online.scores) for row in ordered(split.rows) if row.online]
+
+
 def _learners(split: SplitScores) -> list[Line]:
     """The learning curves whose first point is not at 0 env steps, which a logarithmic axis cannot show."""
     found = [(row, row.learning) for row in ordered(split.rows) if row.learning]
@@ -74,6 +78,13 @@ def _draw_scores(figure: Figure, corner: Corner, split: SplitScores, styles: Sty
 def _draw_returns(figure: Figure, corner: Corner, split: SplitScores, styles: Styles) -> None:
     view = (-np.inf, np.inf)
     axes = _draw_curves(figure, corner, split, styles, _return_lines(split), "Mean return", view)
+    _label_episodes(axes, split)
+
+
+def _draw_online(figure: Figure, corner: Corner, split: SplitScores, styles: Styles) -> None:
+    references = [line for line in _score_lines(split) if line.row.is_reference]
+    lines, title = [*_online_lines(split), *references], "Score of the adaptation episodes (mean)"
+    axes = _draw_curves(figure, corner, split, styles, lines, title, SCORE_VIEW)
     _label_episodes(axes, split)
 
 
@@ -247,6 +258,10 @@ def _describe_returns(split: SplitScores) -> str:
     return _describe(what, _return_lines(split), number)
 
 
+def _describe_online(split: SplitScores) -> str:
+    return _describe("Normalised score of the adaptation episodes", _online_lines(split), score)
+
+
 def _describe_learning(split: SplitScores) -> str:
     what = f"Normalised score at k = {learning_k(split)} adaptation episodes during meta-training"
     return _describe(what, _learners(split), score, lambda env_steps: f" after {count(env_steps)} env steps")
@@ -286,12 +301,14 @@ PANELS = (
     Panel("returns", _draw_returns, _describe_returns),
     Panel("spread", _draw_spread, _describe_spread),
 )
+ONLINE = Panel("online", _draw_online, _describe_online)
 LEARNING = Panel("learning", _draw_learning, _describe_learning)
 
 
 def panels(split: SplitScores) -> tuple[Panel, ...]:
-    """The panels of a split; the learning curve only where there is one."""
-    return (*PANELS, LEARNING) if _learners(split) else PANELS
+    """The panels of a split; the online curve and the learning curve only where there is one."""
+    further = ((ONLINE, _online_lines(split)), (LEARNING, _learners(split)))
+    return (*PANELS, *(panel for panel, lines in further if lines))
 
 
 # ---- layout ----

@@ -46,6 +46,7 @@ def _points(row: Row) -> Iterator[Cells]:
             "k": k,
             "env_steps": row.env_steps[i],
             **_estimate("score", row.scores[i]),
+            **_estimate("mean", row.means[i]),
             **_estimate("return", row.returns[i]),
             **whole,
         }
