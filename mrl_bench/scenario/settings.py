@@ -73,15 +73,17 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def assignments(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Settings as `--set` takes them: the inverse of `parse_settings`."""
-    found: list[str] = []
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings in one level, by names as "maml.hidden"."""
+    found: dict[str, Any] = {}
     for name, value in settings.items():
-        if isinstance(value, Mapping):
-            found += assignments(value, f"{prefix}{name}.")
-        else:
-            found.append(f"{prefix}{name}={_as_yaml(value)}")
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return found
+
+
+def assignments(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as `--set` takes them: the inverse of `parse_settings`."""
+    return [f"{name}={_as_yaml(value)}" for name, value in flat(settings).items()]
 
 
 def _as_yaml(value: Any) -> str:
