@@ -25,6 +25,40 @@ REFERENCE_AGENTS = ("random", "blind", "oracle")
 
 
 @dataclass(frozen=True)
+class Online:
+    """The price of adaptation: the adaptation episodes of one agent on one split, B tasks with M episodes each.
+
+    They are in the order played; those of a round that are played at the same time, by environment instance.
+    """
+
+    returns: NDArray[np.float64]  # (B, M) undiscounted
+    failed: NDArray[np.int64]  # (B, M) 1 if the episode failed, else 0
+    # Name -> (B, M), the same as of the scored episodes; none if M = 0.
+    metrics: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = self.returns.shape
+        same = all(np.shape(value) == shape for value in (self.failed, *self.metrics.values()))
+        if len(shape) != 2 or not same:
+            raise ValueError("the values of adaptation episodes must all have the shape (B, M)")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "returns": self.returns.tolist(),
+            "failed": self.failed.tolist(),
+            "metrics": {name: value.tolist() for name, value in self.metrics.items()},
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Online:
+        return Online(
+            returns=np.asarray(data["returns"], dtype=np.float64),
+            failed=np.asarray(data["failed"], dtype=np.int64),
+            metrics=_arrays(data["metrics"]),
+        )
+
+
+@dataclass(frozen=True)
 class Curve:
     """The adaptation curve of one agent on one split: B tasks, K scored values of k, N scored episodes at each."""
 
@@ -33,6 +67,7 @@ class Curve:
     env_steps: NDArray[np.float64]  # (B, K) env steps of adaptation on each task so far
     # (B, K) failed episodes: those scored at this k, and all adaptation episodes so far.
     failed: NDArray[np.int64]
+    online: Online  # the adaptation episodes, of which there are M = k[-1] on each task
     # Further measurements of the family, name -> (B, K, N); see `mrl_bench.family.HasMetrics`.
     metrics: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     reported: Mapping[str, Ratio] = field(default_factory=dict)  # those that tables show
@@ -44,16 +79,24 @@ class Curve:
             raise ValueError("the arrays of an adaptation curve must have the shapes (B, K, N) and (B, K)")
         if any(np.shape(value) != self.returns.shape for value in self.metrics.values()):
             raise ValueError("each metric of an adaptation curve must have the shape (B, K, N)")
+        if self.online.returns.shape != (cells[0], self.k[-1]):
+            raise ValueError(
+                f"an adaptation curve up to k = {self.k[-1]} must have as many adaptation episodes"
+            )
+        if self.k[-1] and set(self.online.metrics) != set(self.metrics):
+            raise ValueError("scored episodes and adaptation episodes must have the same metrics")
         named = {name for ratio in self.reported.values() for name in ratio.measured}
         if missing := sorted(named - set(self.metrics)):
             raise ValueError(f"the family reports metrics that it does not measure: {', '.join(missing)}")
 
     def to_json(self) -> dict[str, Any]:
         mappings = {
+            "online": self.online.to_json(),
             "metrics": {name: value.tolist() for name, value in self.metrics.items()},
             "reported": [[name, *ratio] for name, ratio in self.reported.items()],  # a list keeps the order
         }
-        return {name: np.asarray(value).tolist() for name, value in vars(self).items()} | mappings
+        arrays = {name: value for name, value in vars(self).items() if name not in mappings}
+        return {name: np.asarray(value).tolist() for name, value in arrays.items()} | mappings
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Curve:
@@ -62,7 +105,8 @@ class Curve:
             returns=np.asarray(data["returns"], dtype=np.float64),
             env_steps=np.asarray(data["env_steps"], dtype=np.float64),
             failed=np.asarray(data["failed"], dtype=np.int64),
-            metrics={name: np.asarray(value, dtype=np.float64) for name, value in data["metrics"].items()},
+            online=Online.from_json(data["online"]),
+            metrics=_arrays(data["metrics"]),
             reported={name: ratio_from_json(*values) for name, *values in data["reported"]},
         )
 
@@ -200,6 +244,10 @@ class Video:
 def ratio_from_json(metric: Any, per: Any, low: Any, high: Any) -> Ratio:
     low, high = (None if bound is None else float(bound) for bound in (low, high))
     return Ratio(str(metric), _text(per), low, high)
+
+
+def _arrays(data: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
+    return {str(name): np.asarray(value, dtype=np.float64) for name, value in data.items()}
 
 
 def _text(value: Any) -> str | None:

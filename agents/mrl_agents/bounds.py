@@ -17,4 +17,5 @@ Share = Annotated[float, Interval(ge=0, le=1)]  # a probability, or a factor suc
 Part = Annotated[float, Interval(gt=0, le=1)]  # a share that is not 0
 Positive = Annotated[float, Gt(0)]
 Weight = Annotated[float, Ge(0)]
-ActionStd = Annotated[float, Interval(ge=0.05, le=2.7)]  # what `mrl_agents.gaussian` can act with
+MIN_STD, MAX_STD = 0.05, 2.7  # of actions, in a setting and in what is learned
+ActionStd = Annotated[float, Interval(ge=MIN_STD, le=MAX_STD)]

@@ -14,8 +14,10 @@ from torch import Generator, Tensor
 
 from mrl_agents.advantage import clipped_surrogate, gae, masked_mean
 from mrl_agents.bounds import ActionStd, Count, Part, Positive, Rate, Share, Widths
-from mrl_agents.gaussian import init_policy, log_prob, sample
+from mrl_agents.gaussian import init_policy, log_prob, sample, std_of
+from mrl_agents.gradients import descend
 from mrl_agents.networks import init_mlp, mlp, obs_scaler
+from mrl_agents.normalisation import RunningNorm
 from mrl_bench.agent import Training
 from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
 
@@ -44,7 +46,7 @@ class Ppo:
         policy = init_policy(spec.obs_dim, spec.act_dim, config.hidden_sizes, config.action_std, rng)
         critic = init_mlp([spec.obs_dim, *config.hidden_sizes, 1], rng, name="critic_")
         self.weights = {key: value.to(device).requires_grad_() for key, value in (policy | critic).items()}
-        self.scaled = obs_scaler(spec, device)
+        self.scaled, self.norm = obs_scaler(spec, device), RunningNorm(spec.obs_dim, device)
         self.value_scale = torch.zeros(
             (), device=device
         )  # running size of the critic's targets; 0 before the first
@@ -69,7 +71,7 @@ class Ppo:
     def act(
         self, state: State, memory: Memory, step: TimeStep, explore: bool, rng: Generator
     ) -> tuple[Tensor, Memory]:
-        return sample(self.weights, self.scaled(step.obs), explore, rng), memory
+        return sample(self.weights, self._input(step.obs), explore, rng), memory
 
     def adapt(self, state: State, memory: Memory, rollout: Rollout, rng: Generator) -> State:
         return state
@@ -78,20 +80,28 @@ class Ppo:
         return {
             **{key: value.detach() for key, value in self.weights.items()},
             "value_scale": self.value_scale,
+            **self.norm.state_dict(),
         }
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         self.weights = {key: tensors[key].clone().requires_grad_() for key in self.weights}
         self.value_scale = tensors["value_scale"].clone()
+        self.norm.load_state_dict(tensors)
+
+    def _input(self, obs: Tensor) -> Tensor:
+        """The networks' input: observations (..., O), normalised."""
+        return self.norm(self.scaled(obs))
 
     def _value(self, obs: Tensor) -> Tensor:
-        """(..., O), scaled -> (...), in units of `value_scale`."""
+        """(..., O), normalised -> (...), in units of `value_scale`."""
         return mlp(self.weights, obs, name="critic_").squeeze(-1)
 
     def _update(self, rollout: Rollout, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
         config, mask = self.config, rollout.mask
+        if not mask.any():  # every episode failed in its first step: there is nothing to learn from
+            return {}
         with torch.no_grad():
-            obs = self.scaled(rollout.obs)
+            obs = self._input(rollout.obs)
             value = self._value(obs) * self.value_scale  # (B, E, T + 1)
             advantage = gae(rollout.reward, value, rollout.terminated, mask, config.gamma, config.gae_lambda)
             target = advantage + value[..., :-1]
@@ -105,7 +115,8 @@ class Ppo:
                 target[valid] / self.value_scale,
             )  # (N, .)
             advantage = advantage[valid]
-            advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-6)
+            spread = advantage.std(correction=min(1, len(advantage) - 1))  # of a single step it is 0
+            advantage = (advantage - advantage.mean()) / (spread + 1e-6)
             old = log_prob(self.weights, obs, action)
         size = max(1024, -(-len(obs) // config.num_minibatches))
         for _ in range(config.epochs):
@@ -114,13 +125,11 @@ class Ppo:
                 log_ratio = log_prob(self.weights, obs[chosen], action[chosen]) - old[chosen]
                 policy_loss = -clipped_surrogate(log_ratio, advantage[chosen], config.clip_coef).mean()
                 value_loss = 0.5 * ((self._value(obs[chosen]) - target[chosen]) ** 2).mean()
-                optimiser.zero_grad()
-                (policy_loss + value_loss).backward()
-                torch.nn.utils.clip_grad_norm_(self.weights.values(), config.max_grad_norm)
-                optimiser.step()
+                descend(optimiser, policy_loss + value_loss, config.max_grad_norm)
+        self.norm.update(self.scaled(rollout.obs)[:, :, :-1][valid])
         return {
             "losses/policy_loss": policy_loss.detach(),
             "losses/value_loss": value_loss.detach(),
             "losses/approx_kl": (log_ratio.exp() - 1 - log_ratio).mean().detach(),
-            "losses/action_std": self.weights["log_std"].exp().mean().detach(),
+            "losses/action_std": std_of(self.weights["log_std"]).mean().detach(),
         }

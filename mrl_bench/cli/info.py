@@ -119,7 +119,7 @@ def _print_scenario(scenario: Scenario) -> None:
             (
                 "cost",
                 f"one agent and seed: {scenario.budget.meta_train:,} env steps of meta-training, "
-                f"up to {_evaluation_steps(scenario):,} of evaluation",
+                f"up to {_evaluation_steps(scenario, scenario.protocol.k):,} of evaluation",
             ),
         ]
     )
@@ -128,10 +128,10 @@ def _print_scenario(scenario: Scenario) -> None:
     print_table("tasks", ("", *scenario.splits), [("count", *counts), *params])
 
 
-def _evaluation_steps(scenario: Scenario) -> int:
-    """Env steps of the evaluation of one run, if no episode ends early."""
+def _evaluation_steps(scenario: Scenario, k: Sequence[int]) -> int:
+    """Env steps of the evaluation of one run that is scored at each k, if no episode ends early."""
     protocol, tasks = scenario.protocol, sum(len(scenario.tasks(split)) for split in scenario.splits)
-    return tasks * (len(protocol.k) * protocol.scored_episodes + protocol.k[-1]) * scenario.horizon
+    return tasks * (len(k) * protocol.scored_episodes + k[-1]) * scenario.horizon
 
 
 def _print_suite(suite: Suite) -> None:
@@ -141,7 +141,9 @@ def _print_suite(suite: Suite) -> None:
         registry.find("agent", agent)
     runs = plan_runs(suite, "cpu")
     trained = sum(run.planned_env_steps for run in runs)
-    played = sum(_evaluation_steps(run.scenario) for run in runs)
+    played = sum(
+        _evaluation_steps(run.scenario, run.scenario.protocol.scored_at(run.agent.name)) for run in runs
+    )
     references = ", ".join(REFERENCE_AGENTS)
     print_text(f"suite {suite.id}\n\n{suite.doc}\n")
     print_facts(

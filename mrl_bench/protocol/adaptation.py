@@ -15,7 +15,7 @@ from mrl_bench.family import BatchEnv, HasMetrics
 from mrl_bench.keyed_random import seed_of
 from mrl_bench.protocol.promises import Unchanged, require_methods, require_state
 from mrl_bench.protocol.rollout import collect
-from mrl_bench.results import Curve
+from mrl_bench.results import Curve, Online
 from mrl_bench.types import Memory, Rollout, State, TaskBatch
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Checkpoint(NamedTuple):
     round: int  # adaptation rounds so far
     state: State  # a copy: writing into it changes nothing in the adaptation
     env_steps: NDArray[np.float64]  # (B,) env steps of the adaptation data of each task so far
-    failed: NDArray[np.int64]  # (B,) adaptation episodes so far in which the simulation failed
+    online: Online  # the adaptation episodes so far
 
 
 @dataclass(frozen=True)
@@ -72,17 +72,17 @@ class Adaptation:
         require_methods(self.agent)
         unchanged = Unchanged(self.agent)
         state = require_state(self.agent.initial_state(tasks), tasks, "initial_state")
-        env_steps, failed = np.zeros(tasks), np.zeros(tasks, dtype=np.int64)
+        env_steps, played = np.zeros(tasks), list[Online]()
         times = self.scenario.protocol.episodes_per_round if self.sequential else 1
         for done in range(max(rounds) + 1):
             if done in rounds:
-                yield Checkpoint(done, copy_state(state), env_steps.copy(), failed)
+                yield Checkpoint(done, copy_state(state), env_steps.copy(), _in_order(tasks, played))
                 unchanged.check()
             for turn in range(done * times, (done + 1) * times) if done < max(rounds) else ():
                 seeds = self._seeds("adapt", turn, start=turn)
                 rollout, memory = self._collect(adapt_env, state, explore=True, **seeds)
                 env_steps += (rollout.mask.sum((1, 2)) + rollout.failed.sum(1)).cpu().numpy()
-                failed = failed + rollout.failed.sum(1).cpu().numpy()
+                played.append(Online(_returns(rollout), _failed(rollout), _metrics(adapt_env)))
                 state = self.agent.adapt(state, memory, rollout, self._update_generator(turn))
                 require_state(state, tasks, "adapt")
 
@@ -137,23 +137,51 @@ def evaluate(
     adaptation = Adaptation(agent, scenario, split, seed, device, strict)
     scored_env = scenario.family.make(tasks, protocol.scored_episodes, device)
     adapt_env = adaptation.make_adapt_env(tasks)
-    metered = scored_env if isinstance(scored_env, HasMetrics) else None
     returns, steps, failed, measured = [], [], [], []
     with closing(scored_env), closing(adapt_env):
         for checkpoint in adaptation.checkpoints(adapt_env, len(tasks), rounds):
             rollout = adaptation.score(scored_env, checkpoint)
-            returns.append(rollout.returns().double().cpu().numpy())
-            metrics = metered.metrics() if metered else {}
-            measured.append({name: value.double().cpu().numpy() for name, value in metrics.items()})
+            returns.append(_returns(rollout))
+            measured.append(_metrics(scored_env))
             steps.append(checkpoint.env_steps)
-            failed.append(checkpoint.failed + rollout.failed.sum(1).cpu().numpy())
+            failed.append(checkpoint.online.failed.sum(1) + _failed(rollout).sum(1))
     return Curve(
         k=scored_at,
         returns=np.stack(returns, 1),  # (B, K, N)
         env_steps=np.stack(steps, 1),  # (B, K)
         failed=np.stack(failed, 1),  # (B, K)
+        online=checkpoint.online,  # at the largest k
         metrics={name: np.stack([values[name] for values in measured], 1) for name in measured[0]},
-        reported=dict(metered.reported) if metered else {},
+        reported=dict(scored_env.reported) if isinstance(scored_env, HasMetrics) else {},
+    )
+
+
+def _returns(rollout: Rollout) -> NDArray[np.float64]:
+    """Undiscounted return of each episode, (B, E)."""
+    return rollout.returns().double().cpu().numpy()
+
+
+def _failed(rollout: Rollout) -> NDArray[np.int64]:
+    """(B, E) 1 if the episode failed, else 0."""
+    return rollout.failed.long().cpu().numpy()
+
+
+def _metrics(env: BatchEnv) -> dict[str, NDArray[np.float64]]:
+    """Name -> (B, E): what the family measured in the episodes just played, if it measures anything."""
+    measured = env.metrics() if isinstance(env, HasMetrics) else {}
+    return {name: value.double().cpu().numpy() for name, value in measured.items()}
+
+
+def _in_order(tasks: int, played: Sequence[Online]) -> Online:
+    """The episodes of collections (B, E), one after another."""
+    none = np.zeros((tasks, 0))  # if there was no collection
+    return Online(
+        returns=np.concatenate([none, *(part.returns for part in played)], 1),
+        failed=np.concatenate([none.astype(np.int64), *(part.failed for part in played)], 1),
+        metrics={
+            name: np.concatenate([part.metrics[name] for part in played], 1)
+            for name in (played[0].metrics if played else ())
+        },
     )
 
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from math import gcd, nan
 
 import numpy as np
 
 from mrl_bench.report.estimates import mean_cvar, pooled_iqm, pooled_mean, quotient
 from mrl_bench.report.metrics import Metric
 from mrl_bench.report.scale import Scale
-from mrl_bench.report.scores import LEARNED, NEAR_ORACLE, RANKED_SEEDS, Estimate, Learning, Row
+from mrl_bench.report.scores import LEARNED, NEAR_ORACLE, RANKED_SEEDS, Estimate, Learning, OnlineScores, Row
 from mrl_bench.report.stats import Array, area, common_steps, first_crossing, resample
 from mrl_bench.results import Curve, Evaluation, LearningCurve
-
-if TYPE_CHECKING:
-    from mrl_bench.scenario.references import ReferenceAgent
+from mrl_bench.scenario.references import ReferenceAgent
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class AgentRuns:
             cvar=scale.score(scores[..., -1], mean_cvar),
             k_to_90=_k_to_90(self.k, headline),
             learning=learning,
-            online=None,
+            online=self._online() if self.k[-1] else None,
             model_errors=_mean_of_each([run.training.model_errors for run in self.runs]),
             train_env_steps=float(np.mean([run.training.env_steps for run in self.finished] or [0])),
             metrics=self._metrics(),
@@ -86,6 +84,25 @@ class AgentRuns:
             name: metric.over_seeds(self.of_curves(partial(_counted, metric)), len(self.k))
             for name, metric in self.scale.metrics.items()
         }
+
+    def _online(self) -> OnlineScores:
+        scale, episodes = self.scale, self.k[-1]
+        counted = self.of_curves(
+            lambda curve: scale.counted(curve.online.returns[..., None], curve.online.failed > 0)
+        )
+        scores = scale.scores(scale.over_seeds(counted, episodes))  # (S, B, M)
+        size = gcd(*self.k)  # whole rounds, whose episodes are of one policy
+        bins = scores.reshape(*scores.shape[:2], -1, size).mean(-1)
+        finished = [run.error is None for run in self.runs]
+        return OnlineScores(
+            k=tuple(range(size, episodes + 1, size)),
+            scores=tuple(scale.score(one, pooled_mean) for one in np.moveaxis(bins, -1, 0)),
+            worst=float(scores[finished].min()) if any(finished) else nan,
+            metrics={
+                name: metric.over_seeds(self.of_curves(partial(_counted_online, metric)), 1)[0]
+                for name, metric in scale.metrics.items()
+            },
+        )
 
     def learning(self) -> Learning | None:
         """The learning curve over all seeds, on this split's tasks; None if no seed has one."""
@@ -143,6 +160,12 @@ def reference_row(scale: Scale, name: str, trained: ReferenceAgent, k: tuple[int
 
 def _counted(metric: Metric, curve: Curve) -> Array:
     return metric.counted(curve.metrics, curve.failed > 0)
+
+
+def _counted_online(metric: Metric, curve: Curve) -> Array:
+    """Numerator and denominator over the adaptation episodes, (B, 1, 2)."""
+    measured = {name: values[..., None] for name, values in curve.online.metrics.items()}
+    return np.asarray(metric.counted(measured, curve.online.failed > 0).mean(1, keepdims=True))
 
 
 def _k_to_90(k: Sequence[int], scores: Sequence[Estimate]) -> int | None:

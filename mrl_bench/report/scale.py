@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, isnan, nan
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,7 @@ from mrl_bench.report.metrics import Metric
 from mrl_bench.report.scores import Estimate
 from mrl_bench.report.stats import Array, Error, error_of_best, error_of_mean, seed_error
 from mrl_bench.results import REFERENCE_AGENTS
-
-if TYPE_CHECKING:
-    from mrl_bench.scenario.references import ReferenceReturns, References
+from mrl_bench.scenario.references import ReferenceReturns, References
 
 SPAN_FLOOR = 0.1  # least span oracle - random of a task, as a share of the split's mean span
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import inf
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,9 +14,7 @@ from mrl_bench.report.scale import Scale, of_score
 from mrl_bench.report.scores import Estimate, Learning, ScenarioScores, SplitScores
 from mrl_bench.report.stats import Array, iqm, seed_error
 from mrl_bench.results import REFERENCE_AGENTS, Evaluation
-
-if TYPE_CHECKING:
-    from mrl_bench.scenario.references import References
+from mrl_bench.scenario.references import References
 
 SPLITS = ("train", "test", "ood")  # in the order of the report
 
@@ -48,6 +45,9 @@ def score_scenario(
         split: {agent: AgentRuns(scale, split, points[split], each) for agent, each in agents.items()}
         for split, scale in scales.items()
     }
+    for split_runs in runs.values():
+        for each in split_runs.values():
+            _require_alike(each)
     learning = {}  # is measured on training tasks, and shown with the test scores
     if "train" in runs:
         learning = {agent: each.learning() for agent, each in runs["train"].items()}
@@ -86,21 +86,23 @@ def _by_agent(evaluations: Sequence[Evaluation], references: References) -> dict
 
 def _points(evaluations: Sequence[Evaluation], references: References) -> dict[str, tuple[int, ...]]:
     """The k of the curves of each split; 0 alone where no run finished."""
-    curves = [evaluation.curves for evaluation in evaluations if evaluation.error is None]
-    if not curves:
-        return dict.fromkeys(references.agents["random"].splits, (0,))
-    if any(set(each) != set(curves[0]) for each in curves):
+    finished = [evaluation.curves for evaluation in evaluations if evaluation.error is None]
+    if not finished:
+        return {split: (0,) for agent in references.agents.values() for split in agent.splits}
+    if any(set(curves) != set(finished[0]) for curves in finished):
         raise ValueError(f"evaluations of one scenario must have the same splits, from {', '.join(SPLITS)}")
-    found = {}
-    for split in curves[0]:
-        shapes = {(each[split].k, len(each[split].returns)) for each in curves}
-        reported = [each[split].reported for each in curves]
-        if len(shapes) != 1 or any(each != references.reported for each in reported):
+    return {split: curve.k for split, curve in finished[0].items()}
+
+
+def _require_alike(runs: AgentRuns) -> None:
+    """Raises ValueError unless all curves have the same points, and the tasks and metrics of the references."""
+    reported = {name: metric.ratio for name, metric in runs.scale.metrics.items()}
+    for run in runs.finished:
+        curve = run.curves[runs.split]
+        if (curve.k, len(curve.returns), curve.reported) != (runs.k, runs.scale.tasks, reported):
             raise ValueError(
-                f"curves of split {split!r} differ in their points or tasks, or in what is reported"
+                f"curves of split {runs.split!r} differ in their points or tasks, or in what is reported"
             )
-        found[split], _ = shapes.pop()
-    return found
 
 
 def _split_scores(

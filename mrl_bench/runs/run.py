@@ -332,9 +332,10 @@ def _evaluate(run: Run, store: Store, trained: TrainingResult, progress: ReportP
     with store.tensorboard(run.tensorboard_name, "evaluate") as write:
         for done, split in enumerate(run.scenario.splits):
             progress(f"evaluate on {split}", done, len(run.scenario.splits), None)
-            curve = curves[split] = evaluate(agent, run.played, split, seed=run.seed, device=device)
+            curve = evaluate(agent, run.played, split, seed=run.seed, device=device, k=run.terms.k)
             for k, mean_return in zip(curve.k, curve.returns.mean((0, 2)), strict=True):
                 write({f"{_ADAPTATION}{split}": mean_return}, k)
+            curves[split] = curve
     store.put_seconds(run.key("evaluate"), time.perf_counter() - started)
     evaluation = _evaluation(run, trained, curves)
     run.terms.check(evaluation)

@@ -8,6 +8,7 @@ from math import inf
 from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter
 
 from mrl_bench.errors import ContractError
@@ -65,7 +66,7 @@ class Terms:
             seed=seed,
             budget=scenario.budget.of(agent),
             horizon=scenario.horizon,
-            k=scenario.protocol.k,
+            k=scenario.protocol.scored_at(agent),
             episodes_per_round=scenario.protocol.episodes_per_round,
             scored_episodes=scenario.protocol.scored_episodes,
             tasks={name: split.count or tests for name, split in scenario.splits.items()},
@@ -124,10 +125,18 @@ class Terms:
         rising = np.diff(curve.env_steps, axis=1, prepend=0.0) >= 0
         possible = (curve.env_steps <= k * self.horizon) & (curve.env_steps % 1 == 0) & rising
         _require(possible.all(), f"its env steps on {split} are not those of k episodes")
-        possible = (curve.failed >= 0) & (curve.failed <= k + self.scored_episodes)
+        scored_failures = curve.failed - self._adaptation_failures(split, curve)
+        possible = (scored_failures >= 0) & (scored_failures <= self.scored_episodes)
         _require(possible.all(), f"its failed episodes on {split} are fewer than 0 or more than were played")
-        finite = all(np.isfinite(values).all() for values in curve.metrics.values())
-        _require(finite, f"a metric on {split} is not finite")
+        metrics = (*curve.metrics.values(), *curve.online.metrics.values())
+        _require(all(np.isfinite(values).all() for values in metrics), f"a metric on {split} is not finite")
+
+    def _adaptation_failures(self, split: str, curve: Curve) -> NDArray[np.int64]:
+        """Failed adaptation episodes before each k, (B, K), of a curve whose adaptation episodes can be."""
+        self._check_returns(f"{split} task", curve.online.returns)
+        failed = curve.online.failed
+        _require(np.isin(failed, (0, 1)).all(), f"failures of adaptation episodes on {split} are not 0 or 1")
+        return np.stack([failed[:, :k].sum(1) for k in self.k], 1)
 
     def _check_returns(self, where: str, returns: Any) -> None:
         """Args: returns: (B, ...), of single episodes or means over them."""

@@ -45,9 +45,9 @@ class PrivilegedScenario(Scenario):
         return tasks
 
     @cached_property
-    def digest(self) -> str:
+    def tasks_digest(self) -> str:
         """That of the plain scenario: the oracle is compared with the agents that play it."""
-        return self.plain.digest
+        return self.plain.tasks_digest
 
 
 def privileged(scenario: Scenario) -> PrivilegedScenario:

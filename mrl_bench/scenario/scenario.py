@@ -110,7 +110,16 @@ class Scenario:
 
     @cached_property
     def digest(self) -> str:
-        """A hash (16 hex digits) of everything that defines what results of this scenario mean.
+        """A hash (16 hex digits) of everything that defines what an agent's results on this scenario mean.
+
+        That is what `tasks_digest` covers, the protocol, and the agents' budget, but not the reference agents'.
+        """
+        terms = {"meta_train": self.budget.meta_train, "protocol": asdict(self.protocol)}
+        return _hash({"tasks": self.tasks_digest, **terms})
+
+    @cached_property
+    def tasks_digest(self) -> str:
+        """A hash (16 hex digits) of everything that decides which return a policy earns on the tasks.
 
         It ignores comments, the order of keys, `doc`, and options of the family whose dataclass field has the
         metadata {"in_digest": False}. It includes defaults that the file leaves out, and the content of the files that
@@ -122,12 +131,14 @@ class Scenario:
             "options": _options_in_digest(self.family),
             "simulator": self.simulator,
             "splits": {name: _meaning(split) for name, split in self.splits.items()},
-            "budget": asdict(self.budget),
-            "protocol": asdict(self.protocol),
         }
         if files := getattr(self.family, "data_files", ()):
             meaning["files"] = [(path.name, sha256(path.read_bytes()).hexdigest()) for path in files]
-        return sha256(canonical_json(meaning)).hexdigest()[:16]
+        return _hash(meaning)
+
+
+def _hash(meaning: Any) -> str:
+    return sha256(canonical_json(meaning)).hexdigest()[:16]
 
 
 def _options_in_digest(family: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from annotated_types import MinLen
 from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
+from mrl_bench.results import REFERENCE_AGENTS
 from mrl_bench.scenario.distributions import Distribution
 from mrl_bench.scenario.validation import Flag, Schema, Text, between, invalid
 
@@ -49,11 +50,22 @@ AdaptationEpisodes = Annotated[int, *between(0, MAX_K)]
 
 @dataclass(frozen=True)
 class Budget(Schema):
-    """Env steps of meta-training: for each agent, and for the two reference agents that are trained."""
+    """Env steps of meta-training: for each agent, and for the two reference agents that are trained.
+
+    The oracle gets at least as many as any agent, because it is to be the upper end of the scale.
+    """
 
     meta_train: Steps
-    blind: Steps
-    oracle: Steps
+    blind: Steps = 0  # by default as many as `meta_train`
+    oracle: Steps = 0  # by default as many as `meta_train`
+
+    def __post_init__(self) -> None:
+        for name in ("blind", "oracle"):
+            object.__setattr__(self, name, getattr(self, name) or self.meta_train)
+        if self.oracle < self.meta_train:
+            raise invalid(
+                f"the oracle needs at least the {self.meta_train:,} env steps of 'meta_train'", ("oracle",)
+            )
 
     def of(self, agent: str) -> int:
         """The budget of an agent: a reference agent's (0 for random, which does not train), or that of all others."""
@@ -86,6 +98,10 @@ class Protocol(Schema):
                     f"{k} is not a multiple of 'episodes_per_round', which is {self.episodes_per_round}",
                     ("k", i),
                 )
+
+    def scored_at(self, agent: str) -> tuple[int, ...]:
+        """The entries of `k` at which an agent is scored: 0 for reference agents, which do not adapt, or else all."""
+        return self.k[:1] if agent in REFERENCE_AGENTS else self.k
 
     @property
     def rounds(self) -> tuple[int, ...]:

@@ -8,11 +8,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from bench_kit import make_scenario
+from bench_kit import make_scenario, make_suite, planned_run, toy
 from toy_agents import Learner, NotFinite, ToyConfig, Writes
 
 from mrl_bench.errors import ContractError
 from mrl_bench.protocol.adaptation import Adaptation, evaluate
+from mrl_bench.results import Curve, canonical_json
+from mrl_bench.runs.run import execute
+from mrl_bench.runs.store import Store
 from mrl_bench.scenario import privileged
 from mrl_bench.types import TaskBatch, Trial
 
@@ -246,6 +249,67 @@ def test_adaptation_episodes_of_a_sequential_agent_start_in_different_states(sce
     starts = [rollout.obs[:, :, 0] for rollout in RECORDS[id(agent)].adapted]
     assert all(start.shape[:2] == (3, 1) for start in starts)
     assert len(torch.cat(starts, 1).flatten(0, 1).unique(dim=0)) == 18
+
+
+class Wanders(Recorder):
+    """Its actions are noise; one of them is NaN in every adaptation episode of task 1 that starts at x > 0."""
+
+    def act(self, state, memory, step, explore, rng):
+        action = torch.randn(*step.obs.shape[:2], 1, generator=rng)
+        if explore and step.t == 2:
+            action[1, step.obs[1, :, 0] > 0] = torch.nan
+        return action, memory
+
+
+class WandersInOrder(Wanders):
+    sequential = True
+
+
+@pytest.mark.parametrize(("cls", "times", "together"), [(Wanders, 3, 2), (WandersInOrder, 6, 1)])
+def test_returns_failures_and_metrics_of_adaptation_episodes_are_recorded_in_order(
+    tmp_path, cls, times, together
+):
+    params = {"speed": {"uniform": [1, 3]}, "wind": {"uniform": [-0.5, 0.5]}}
+    splits = {"test": {"count": 3, "seed": 1}}
+    family = "broken_families:SlidersWithExtras"
+    sliders = make_scenario(tmp_path, family=family, options={}, horizon=40, params=params, splits=splits)
+    agent = make(cls, sliders)
+    curve = score(agent, sliders)
+    adapted = RECORDS[id(agent)].adapted
+    assert [rollout.failed.shape for rollout in adapted] == [(3, together)] * times
+    returns, failed, lengths = (
+        torch.cat(each, 1)
+        for each in zip(*((r.returns(), r.failed, r.lengths()) for r in adapted), strict=True)
+    )
+    assert curve.online.returns.tolist() == returns.double().tolist()
+    assert curve.online.failed.tolist() == failed.long().tolist()
+    assert failed[1].any()
+    assert not failed[[0, 2]].any()
+    assert not failed.all()
+    steps = curve.online.metrics["steps"]
+    assert steps[~failed].tolist() == lengths[~failed].tolist()
+    assert np.ptp(steps) > 0
+    assert curve.online.metrics.keys() == curve.metrics.keys() == {"distance", "steps"}
+    for place, k in enumerate(curve.k):
+        assert curve.failed[:, place].tolist() == failed[:, :k].sum(1).tolist()
+        assert curve.env_steps[:, place].tolist() == (lengths + failed)[:, :k].sum(1).tolist()
+    data = curve.to_json()
+    assert canonical_json(Curve.from_json(data).to_json()) == canonical_json(data)
+
+
+@pytest.mark.parametrize(("agent", "k"), [("random", (0,)), ("learner", (0, 2, 6))])
+def test_a_run_of_a_reference_agent_is_scored_once(tmp_path, agent, k):
+    run = planned_run(make_suite(tmp_path, {"learner": toy("Learner")}), agent)
+    evaluation = execute(run, Store(tmp_path), lambda *_: None)
+    assert evaluation.error is None
+    assert {curve.k for curve in evaluation.curves.values()} == {run.terms.k} == {k}
+
+
+def test_without_adaptation_no_adaptation_episode_is_recorded(scenario):
+    curve = evaluate(make(Learner, scenario), scenario, "test", seed=0, device=CPU, k=(0,))
+    assert curve.online.returns.shape == curve.online.failed.shape == (3, 0)
+    data = curve.to_json()
+    assert canonical_json(Curve.from_json(data).to_json()) == canonical_json(data)
 
 
 class Told(Learner):

@@ -16,7 +16,18 @@ from threading import Thread
 import numpy as np
 import pytest
 import torch
-from bench_kit import SCENARIO, Cli, canonical, make_scenario, make_suite, planned_run, run_cli, toy, toy_run
+from bench_kit import (
+    SCENARIO,
+    Cli,
+    canonical,
+    make_scenario,
+    make_suite,
+    online,
+    planned_run,
+    run_cli,
+    toy,
+    toy_run,
+)
 from rich.console import Console
 
 from mrl_bench.cli import main as cli
@@ -624,7 +635,8 @@ def evaluation() -> Evaluation:
 
 
 def flat_curve(value: float) -> Curve:
-    return Curve((0, 3), np.full((2, 2, 4), value), np.ones((2, 2)), np.zeros((2, 2), dtype=np.int64))
+    returns, failed = np.full((2, 2, 4), value), np.zeros((2, 2), dtype=np.int64)
+    return Curve((0, 3), returns, np.ones((2, 2)), failed, online(2, 3))
 
 
 def test_a_summary_is_one_line(tmp_path: Path) -> None:

@@ -236,6 +236,19 @@ EDITS = {
     "more failed episodes than episodes": test_curve("failed", 0, 0, value=4),
     "half a failed episode": test_curve("failed", 0, 0, value=0.5),
     "a metric of another shape": test_curve("metrics", value={"success": [1.0]}),
+    "an adaptation episode less": drop("body", "curves", "test", "online", "returns", 0, 0),
+    "no adaptation episodes": test_curve(
+        "online", value={"returns": [[]] * 3, "failed": [[]] * 3, "metrics": {}}
+    ),
+    "an adaptation return beyond what can be paid": test_curve("online", "returns", 0, 5, value=12.1),
+    "an adaptation return that is NaN": test_curve("online", "returns", 2, 0, value=float("nan")),
+    "an adaptation episode that failed twice": test_curve("online", "failed", 0, 0, value=2),
+    "a failed adaptation episode that the curve does not count": test_curve(
+        "online", "failed", 0, 0, value=1
+    ),
+    "a metric of adaptation episodes alone": test_curve(
+        "online", "metrics", value={"success": [[1.0] * 6] * 3}
+    ),
     "an unknown key": body("note", value="trust me"),
     "a key less": drop("body", "error"),
     "a split less": drop("body", "curves", "ood"),

@@ -39,7 +39,7 @@ splits:
   train: {}
   test: {count: 21, seed: 1}
   ood: {count: 8, seed: 2, params: {gain: {uniform: [5, 8]}}}
-budget: {meta_train: 3.2e6, blind: 5e5, oracle: 1000000}
+budget: {meta_train: 3.2e6, blind: 5e5, oracle: 3200000}
 protocol: {k: [0, 6], episodes_per_round: 3, scored_episodes: 4}
 """
 
@@ -65,7 +65,7 @@ def test_a_scenario_says_what_its_file_says(toy, tmp_path):
     assert scenario.family_name == "toy_family:Toy"
     assert (scenario.family.horizon, scenario.family.mode) == (50, "slow")
     assert scenario.options == {"mode": "slow"}
-    assert scenario.budget == Budget(meta_train=3_200_000, blind=500_000, oracle=1_000_000)
+    assert scenario.budget == Budget(meta_train=3_200_000, blind=500_000, oracle=3_200_000)
     assert type(scenario.budget.meta_train) is int
     assert scenario.protocol == Protocol(k=(0, 6), episodes_per_round=3, scored_episodes=4)
     assert list(scenario.splits) == ["train", "test", "ood"]
@@ -92,6 +92,11 @@ def test_options_reach_the_family(toy):
     )
     assert type(family.legs) is int
     assert type(family.friction) is float
+
+
+def test_reference_agents_get_the_budget_of_all_agents_by_default(toy):
+    budget = toy({", blind: 5e5, oracle: 3200000": ""}).budget
+    assert (budget.blind, budget.oracle) == (3_200_000, 3_200_000)
 
 
 def test_a_scenario_does_not_change(toy):
@@ -329,7 +334,8 @@ def test_the_digest_ignores_how_a_file_is_written(toy, tmp_path):
         "{mode: slow}": "{legs: 4}",  # both are defaults
         "{uniform: [2, 5]}": "{uniform: [2.0, 0.5e1]}",
         "1.5": "{fixed: 1.5}",
-        "5e5": "500000",
+        "3.2e6": "3200000",
+        "5e5": "6e5",  # of a reference agent
         "train: {}": "train: {seed: 0}",
         "count: 21": "may_repeat_train: false, count: 21",
     }
@@ -355,14 +361,15 @@ def test_the_digest_ignores_how_a_file_is_written(toy, tmp_path):
         ("seed: 1}", "seed: 3}"),
         ("[5, 8]", "[6, 8]"),
         ("seed: 2, ", "seed: 4, "),
-        ("3.2e6", "3.3e6"),
-        ("5e5", "6e5"),
+        ("meta_train: 3.2e6", "meta_train: 3.1e6"),
         ("[0, 6]", "[0, 9]"),
         ("scored_episodes: 4", "scored_episodes: 5"),
     ],
 )
 def test_the_digest_changes_with_every_change_of_meaning(toy, old, new):
     assert toy({old: new}).digest != toy().digest
+    changes_tasks = not any(word in new for word in ("meta_train", "[0, 9]", "scored_episodes"))
+    assert (toy({old: new}).tasks_digest != toy().tasks_digest) == changes_tasks
 
 
 def test_the_digest_is_that_of_the_family_whatever_it_is_called(tmp_path):
@@ -376,8 +383,8 @@ def test_the_digest_is_that_of_the_family_whatever_it_is_called(tmp_path):
 
 def test_the_digest_changes_with_simulator_and_terms(toy, monkeypatch):
     scenario = toy()
-    other = scenario.with_overrides(budget=dataclasses.replace(scenario.budget, blind=7))
-    assert (other.budget.blind, other.protocol) == (7, scenario.protocol)
+    other = scenario.with_overrides(budget=dataclasses.replace(scenario.budget, meta_train=7))
+    assert (other.budget.meta_train, other.protocol) == (7, scenario.protocol)
     longer = scenario.with_overrides(protocol=Protocol(k=(0, 7)))
     digests = {scenario.digest, other.digest, longer.digest}
     monkeypatch.setattr("toy_family.Toy.simulator", "toy 2")
@@ -389,7 +396,7 @@ def test_the_digest_changes_with_simulator_and_terms(toy, monkeypatch):
 
 OOD = "{count: 8, seed: 2, params: {gain: {uniform: [5, 8]}}}"
 MOVED = "params: {gain: {uniform: [5, 8]}}"
-BUDGET = "{meta_train: 3.2e6, blind: 5e5, oracle: 1000000}"
+BUDGET = "{meta_train: 3.2e6, blind: 5e5, oracle: 3200000}"
 GAIN = "{uniform: [2, 5]}"
 SIGN = "{choice: [-1, 1]}"
 FAMILY = "toy_family:Toy"
@@ -511,8 +518,9 @@ REFUSED = [
     ("ood overlaps training in gain", {MOVED: "params: ^^{gain: 4.5}"}),
     ("ood overlaps training in gain", {MOVED: "params: ^^{gain: {choice: [4.5, 9]}}"}),
     ("'budget' must be a mapping", {BUDGET: "^^3e6"}),
-    ("'oracle' is missing", {"{meta_train": "^^{meta_train", ", oracle: 1000000": ""}),
-    ("unknown key 'orcale': did you mean 'oracle'?", {"oracle: 1": "^^orcale: 1"}),
+    ("'meta_train' is missing", {"{meta_train: 3.2e6, ": "^^{"}),
+    ("unknown key 'orcale': did you mean 'oracle'?", {"oracle: 3": "^^orcale: 3"}),
+    ("the oracle needs at least the 3,200,000 env steps of 'meta_train'", {"3200000": "^^3199999"}),
     ("'meta_train' must be a whole number, not 3200000.5", {"3.2e6": "^^3200000.5"}),
     ("'meta_train' must be a whole number, not the text '3,200'", {"3.2e6": "^^'3,200'"}),
     ("'blind' must be 1 or more, not -500000", {"5e5": "^^-5e5"}),
@@ -561,7 +569,7 @@ def test_all_errors_are_reported_in_the_order_of_the_file(toy):
     places = [line.split(":")[1:3] for line in caught.value.lines]
     lines = [int(line) for line, _ in places]
     assert places == sorted(places, key=lambda place: [*map(int, place)])
-    assert lines == [1, 4, 4, 4, 5, 7, 9, 11, 12, 13, 14, 14, 14, 15], str(caught.value)
+    assert lines == [1, 4, 4, 4, 5, 7, 9, 11, 12, 13, 14, 14, 15], str(caught.value)
 
 
 def test_a_wrong_option_does_not_hide_a_wrong_parameter_nor_make_one_of_a_right_one(tmp_path):

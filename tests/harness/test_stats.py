@@ -7,15 +7,18 @@ import pytest
 import scipy.stats
 
 from mrl_bench.report.stats import (
+    Error,
     area,
     cvar,
+    error_of_best,
+    error_of_mean,
     first_crossing,
     holm,
+    interval,
     iqm,
-    rank_ranges,
     resample,
-    seed_interval,
-    welch,
+    same_mean,
+    seed_error,
 )
 
 
@@ -107,48 +110,74 @@ def test_first_crossing_by_hand(x, y, expected):
     assert crossing is None if expected is None else crossing == pytest.approx(expected)
 
 
-def test_seed_interval_of_a_mean_is_students():
-    # Mean 3, standard deviation sqrt(2.5), t(.975, 4) = 2.776445: the half-width is 2.776445 * sqrt(2.5 / 5).
+def seed_interval(scores, statistic, rng, reps=500):
+    return interval(float(statistic(scores[None])[0]), [seed_error(scores, statistic, rng, reps)])
+
+
+def test_seed_error_of_a_mean_is_the_usual_one():
     scores = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
-    low, high = seed_interval(scores, mean, np.random.default_rng(0), reps=200_000)
-    assert (low + high) / 2 == pytest.approx(3.0)
-    assert (high - low) / 2 == pytest.approx(1.963243, rel=0.01)
+    error = seed_error(scores, mean, np.random.default_rng(0), reps=200_000)
+    assert error.size == pytest.approx(math.sqrt(2.5 / 5), rel=0.01)
+    assert error.degrees == 4
+    assert error_of_mean(scores) == pytest.approx((math.sqrt(2.5 / 5), 4))
 
 
-def test_seed_interval_at_another_level():
-    scores = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
-    wide = seed_interval(scores, mean, np.random.default_rng(0))
-    narrow = seed_interval(scores, mean, np.random.default_rng(0), level=0.5)
-    # The quantiles of Student's t with 4 degrees of freedom: 0.740697 and 2.776445.
-    assert (narrow[1] - 3) / (wide[1] - 3) == pytest.approx(0.740697 / 2.776445, rel=1e-5)
-
-
-def test_seed_interval_resamples_whole_seeds():
-    # All tasks of a seed score its luck alone, so sixteen of them must not narrow the interval.
+def test_seed_error_resamples_whole_seeds():
+    # All tasks of a seed score its luck alone, so sixteen of them must not reduce the error.
     luck = np.array([0.0, 1.0, 2.0, 3.0])
-    of_one_task = seed_interval(luck, mean, np.random.default_rng(3))
-    of_many = seed_interval(np.repeat(luck[:, None], 16, axis=1), mean, np.random.default_rng(3))
+    of_one_task = seed_error(luck, mean, np.random.default_rng(3))
+    of_many = seed_error(np.repeat(luck[:, None], 16, axis=1), mean, np.random.default_rng(3))
     assert of_many == pytest.approx(of_one_task)
 
 
-def test_seed_interval_of_one_seed_is_unknown():
-    low, high = seed_interval(np.ones((1, 8)), pooled_iqm, np.random.default_rng(0))
-    assert math.isnan(low)
-    assert math.isnan(high)
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_errors_of_fewer_than_three_seeds_are_unknown(seeds):
+    values = np.arange(8.0)[:seeds]
+    errors = (
+        seed_error(values, mean, np.random.default_rng(0)),
+        error_of_mean(values),
+        error_of_best(values),
+    )
+    assert all(math.isnan(error.size) for error in errors)
 
 
-def test_seed_interval_of_constant_seeds_has_no_width():
-    bounds = seed_interval(np.full((4, 8), 0.3), pooled_iqm, np.random.default_rng(0))
-    assert bounds == pytest.approx((0.3, 0.3))
+def test_seed_error_of_constant_seeds_is_zero():
+    assert seed_error(np.full((4, 8), 0.3), pooled_iqm, np.random.default_rng(0)).size == pytest.approx(0)
 
 
-def test_seed_interval_is_a_function_of_the_generator():
+def test_seed_error_is_a_function_of_the_generator():
     scores = np.random.default_rng(1).normal(size=(6, 9))
-    bounds = [seed_interval(scores, pooled_iqm, np.random.default_rng(seed)) for seed in (0, 0, 1)]
-    assert bounds[0] == bounds[1] != bounds[2]
+    errors = [seed_error(scores, pooled_iqm, np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    assert errors[0] == errors[1] != errors[2]
 
 
-def test_seed_interval_covers_where_tasks_share_the_seeds_luck():
+@pytest.mark.parametrize(("seeds", "deviation"), [(3, 0.747975), (5, 0.668980), (10, 0.586808)])
+def test_the_error_of_the_best_is_that_of_the_largest_normal_value(seeds, deviation):
+    # The deviations are those of tables of order statistics; the values here have a standard deviation of 2.
+    values = 2 * scipy.stats.zscore(np.arange(float(seeds)), ddof=1)
+    assert error_of_best(values) == pytest.approx((2 * deviation, seeds - 1), rel=1e-5)
+
+
+def test_an_interval_of_one_error_is_students():
+    # t(.975, 4) = 2.776445, t(.75, 4) = 0.740697
+    assert interval(3.0, [Error(0.5, 4)]) == pytest.approx((3 - 0.5 * 2.776445, 3 + 0.5 * 2.776445))
+    assert interval(3.0, [Error(0.5, 4)], level=0.5) == pytest.approx(
+        (3 - 0.5 * 0.740697, 3 + 0.5 * 0.740697)
+    )
+
+
+def test_an_interval_of_two_errors_has_welchs_degrees_of_freedom():
+    # Variances 1/3 and 4/3 with 2 degrees each: those of test_welch_by_hand.
+    low, high = interval(0.0, [Error(math.sqrt(1 / 3), 2), Error(math.sqrt(4 / 3), 2)])
+    assert high == -low == pytest.approx(scipy.stats.t.ppf(0.975, 2.9411765) * math.sqrt(5 / 3))
+
+
+def test_an_interval_without_error_has_no_width_and_one_of_an_unknown_error_is_unknown():
+    assert interval(0.3, []) == interval(0.3, [Error(0.0, 4)]) == (0.3, 0.3)
+    assert all(map(math.isnan, interval(0.3, [Error(0.1, 4), Error(math.nan, 1)])))
+
+
+def test_intervals_cover_where_tasks_share_the_seeds_luck():
     rng = np.random.default_rng(0)
     S, B, experiments, reps = 10, 20, 300, 200
     task = rng.normal(0.5, 0.3, B)
@@ -171,6 +200,10 @@ def test_seed_interval_covers_where_tasks_share_the_seeds_luck():
     assert stratified < 0.75
 
 
+def welch(a, b):
+    return same_mean(a, b, paired=False)
+
+
 def test_welch_by_hand():
     # Means 2 and 4, variances 1 and 4: t = -2 / sqrt(1/3 + 4/3) = -1.549193, with (5/3)^2 / (1/18 + 16/18)
     # = 2.941176 degrees of freedom.
@@ -180,7 +213,7 @@ def test_welch_by_hand():
 
 def test_welch_is_scipys_for_unequal_groups():
     rng = np.random.default_rng(0)
-    for seeds in (2, 5, 30):
+    for seeds in (3, 5, 30):
         a, b = rng.normal(0, 1, seeds), rng.normal(1, 3, 10)
         assert welch(a, b) == pytest.approx(scipy.stats.ttest_ind(a, b, equal_var=False).pvalue, abs=1e-12)
 
@@ -193,14 +226,22 @@ def test_welch_of_a_constant_group_warns_of_nothing():
 @pytest.mark.parametrize(
     ("a", "b", "expected"),
     [
-        ([0.5], [9.0, 9.1, 9.2], 1.0),  # one seed shows no spread
+        ([0.5, 0.6], [9.0, 9.1], 1.0),  # too few seeds to know the spread
         ([0.1] * 10, [0.1] * 10, 1.0),
         ([0.1 + 0.2] * 10, [0.3] * 10, 1.0),  # differ by rounding alone
-        ([0.0, 0.0], [1.0, 1.0], 0.0),
+        ([0.0] * 3, [1.0] * 3, 0.0),
     ],
 )
-def test_welch_without_spread(a, b, expected):
-    assert welch(np.array(a), np.array(b)) == expected
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_comparison_without_spread(a, b, expected, paired):
+    assert same_mean(np.array(a), np.array(b), paired) == expected
+
+
+def test_a_comparison_of_pairs_is_of_their_differences():
+    # Differences 1, 2, 3: t = 2 / sqrt(1 / 3), 2 degrees. The luck that seeds share does not count.
+    a, luck = np.array([1.0, 2.0, 3.0]), np.array([0.0, 50.0, -20.0])
+    assert same_mean(a + luck, luck, paired=True) == pytest.approx(2 * scipy.stats.t.sf(2 * math.sqrt(3), 2))
+    assert welch(a + luck, luck) > 0.9
 
 
 def test_welch_with_one_constant_group():
@@ -217,44 +258,3 @@ def test_holm_steps_down_and_keeps_the_order():
 def test_holm_stops_at_one():
     assert holm([0.6, 0.7]) == pytest.approx([1.0, 1.0])
     assert len(holm([])) == 0
-
-
-def test_rank_ranges_of_a_winner_a_loser_and_two_that_tie():
-    spread = np.linspace(-0.05, 0.05, 10)
-    scores = {"loser": 0.1 + spread, "tie": 0.50 + spread, "winner": 0.9 + spread, "too": 0.501 + spread}
-    assert rank_ranges(scores) == {"loser": (4, 4), "tie": (2, 3), "winner": (1, 1), "too": (2, 3)}
-
-
-def test_rank_ranges_overlap_where_only_the_ends_differ():
-    # Neighbours are 1.0 standard deviations apart, the ends 2.0: t = 2.24 (p = .04) and 4.47 (p < .001).
-    spread = scipy.stats.zscore(np.linspace(-1, 1, 10), ddof=1)
-    scores = {"a": spread, "b": spread + 1.0, "c": spread + 2.0}
-    assert rank_ranges(scores) == {"a": (2, 3), "b": (1, 3), "c": (1, 2)}
-
-
-def test_rank_ranges_adjust_for_the_number_of_pairs():
-    spread = scipy.stats.zscore(np.linspace(-1, 1, 10), ddof=1)
-    pair = {"a": spread, "b": spread + 1.0}  # p = .04 counts alone, and not as one of six
-    assert rank_ranges(pair) == {"a": (2, 2), "b": (1, 1)}
-    crowd = pair | {"c": spread + 0.5, "d": spread + 0.5}
-    assert set(rank_ranges(crowd).values()) == {(1, 4)}
-
-
-def test_rank_ranges_of_one_seed_say_nothing():
-    ranks = rank_ranges({"a": np.array([0.0]), "b": np.array([9.0]), "c": np.array([5.0])})
-    assert set(ranks.values()) == {(1, 3)}
-
-
-def test_rank_ranges_of_few_agents():
-    assert rank_ranges({}) == {}
-    assert rank_ranges({"alone": np.array([0.1, 0.2])}) == {"alone": (1, 1)}
-
-
-def test_identical_agents_are_rarely_told_apart():
-    rng = np.random.default_rng(0)
-    experiments, agents, seeds = 300, 6, 10
-    wrong = 0
-    for _ in range(experiments):
-        ranks = rank_ranges({str(agent): rng.normal(0.5, 0.1, seeds) for agent in range(agents)})
-        wrong += set(ranks.values()) != {(1, agents)}
-    assert wrong / experiments <= 0.10

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bench_kit import make_scenario, toy_run
+from bench_kit import make_scenario, online, toy_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
@@ -25,7 +25,8 @@ KEY = "0123456789abcdef"
 
 
 def evaluation(value: float = 1.0) -> Evaluation:
-    curve = Curve((0, 2), np.full((3, 2, 4), value), np.ones((3, 2)), np.zeros((3, 2), dtype=np.int64))
+    returns, failed = np.full((3, 2, 4), value), np.zeros((3, 2), dtype=np.int64)
+    curve = Curve((0, 2), returns, np.ones((3, 2)), failed, online(3, 2))
     return Evaluation("tiny-v1", "d" * 16, "maml", False, 0, TrainingResult(100), {"test": curve})
 
 

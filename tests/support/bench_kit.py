@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import torch
 import yaml
 
 from mrl_bench.protocol.training import BudgetedTraining, Log
+from mrl_bench.results import Online
 from mrl_bench.runs.executor import plan_runs
 from mrl_bench.runs.run import Run
 from mrl_bench.scenario import Scenario, find_scenario
@@ -78,6 +80,16 @@ def canonical(folder: Path) -> dict[str, bytes]:
     """The files that must be identical, byte for byte, in two executions of the same bench."""
     names = [*folder.glob("results/*"), *folder.glob("weights/*"), *folder.glob("scores.json")]
     return {str(path.relative_to(folder)): path.read_bytes() for path in names}
+
+
+def online(tasks: int, episodes: int, returns: float = 0.0, **metrics: float) -> Online:
+    """Adaptation episodes that were all alike and did not fail."""
+    shape = (tasks, episodes)
+    return Online(
+        np.full(shape, returns),
+        np.zeros(shape, dtype=np.int64),
+        {name: np.full(shape, value) for name, value in metrics.items()},
+    )
 
 
 class Cli:

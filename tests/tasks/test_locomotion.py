@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from mrl_tasks.locomotion.physics import model_fields
 from mrl_tasks.locomotion.robots import ROBOTS
 
 from mrl_bench.errors import MissingPart, UsageError
-from mrl_bench.types import TaskBatch
+from mrl_bench.types import Ratio, TaskBatch
 
 CPU = torch.device("cpu")
 every_robot = pytest.mark.parametrize("name", ROBOTS)
@@ -270,6 +271,32 @@ def test_options_define_when_a_robot_is_healthy() -> None:
         *_, alive = play(family.make(tasks_of(family), 1, CPU), acts)
         assert alive.all().item() is not ends
     assert alive.sum() < 20
+
+
+@pytest.mark.parametrize("name", ["hopper", "walker2d"])
+def test_a_fall_is_an_episode_that_terminated(name: str) -> None:
+    family = Locomotion(robot=name)
+    env = family.make(tasks_of(family, action_delay=[0.0] * 4), 2, CPU)
+    assert env.reported == {"fall rate": Ratio("falls")}
+    env.reset(0)
+    fallen, counts = torch.zeros(4, 2, dtype=torch.bool), set()
+    for action in actions(family, 60, (4, 2)):
+        assert env.metrics()["falls"].tolist() == fallen.float().tolist()
+        fallen |= env.step(action).terminated
+        counts.add(int(fallen.sum()))
+    assert len(counts) > 2  # they fall in different steps
+    env.reset(1)
+    assert not env.metrics()["falls"].any()
+
+
+@pytest.mark.parametrize(
+    "options", [{"robot": "half_cheetah"}, {"robot": "swimmer"}, {"robot": "hopper", "terminates": False}]
+)
+def test_a_robot_whose_episodes_cannot_terminate_has_no_falls(options: dict[str, Any]) -> None:
+    family = Locomotion(**options)
+    env = family.make(tasks_of(family), 1, CPU)
+    env.reset(0)
+    assert env.metrics() == env.reported == {}
 
 
 @every_robot

@@ -116,6 +116,7 @@ def test_a_bad_state_fails_and_the_next_episode_does_not(name: str, coordinate: 
     push(env, 0.1)
     env.simulation.state[1, coordinate] = value
     assert push(env, 0.1).failed.flatten().tolist() == [False, True, False]
+    assert not any(falls[1] for falls in env.metrics().values())  # it broke down, and did not fall
     env.reset(1)
     assert not push(env, 0.1).failed.any()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from mrl_bench.keyed_random import uniforms
-from mrl_bench.types import Step, TaskBatch
+from mrl_bench.types import Ratio, Step, TaskBatch
 from mrl_tasks.locomotion.actuation import Actuation
 from mrl_tasks.locomotion.family import Locomotion
 from mrl_tasks.locomotion.robots import Robot
@@ -29,7 +29,10 @@ Array = Any
 
 
 class LocomotionEnv:
-    """B tasks x E robots, a `BatchEnv`. Internally, the instances are one axis, N = B x E."""
+    """B tasks x E robots; a `BatchEnv` that is `Renderable` and `HasMetrics`.
+
+    Internally, the instances are one axis, N = B x E.
+    """
 
     def __init__(
         self,
@@ -79,7 +82,7 @@ class LocomotionEnv:
         rest = self.simulation.rest
         self.simulation.start(rest + rest.new_tensor(robot.reset_noise * noise))
         self._actuation.reset()
-        self._place, self._alive = self.place(), self._all_true
+        self._place, self._alive, self._fallen = self.place(), self._all_true, self._all_false
         return self.observation()
 
     def step(self, action: Tensor) -> Step:
@@ -94,6 +97,7 @@ class LocomotionEnv:
             - self.robot.control_cost * (control * control).sum(-1)
         )
         terminated = ~(healthy | failed) if self._family.terminates else self._all_false
+        self._fallen = self._fallen | (self._alive & terminated)
         self._alive = self._alive & ~(terminated | failed)
         return Step(self.observation(), *(self._returned(x) for x in (reward, terminated, failed)))
 
@@ -101,6 +105,17 @@ class LocomotionEnv:
         """Values of instances, (N,), as the caller gets them: (B, E), in new memory."""
         tensor = torch.as_tensor(values).view(self._shape)
         return tensor.clone() if tensor.dtype == torch.bool else tensor.to(self._dtype)
+
+    @property
+    def reported(self) -> Mapping[str, Ratio]:
+        """See `mrl_bench.family.HasMetrics`."""
+        return {"fall rate": Ratio("falls", low=0.0, high=1.0)} if self._family.can_fall else {}
+
+    def metrics(self) -> dict[str, Tensor]:
+        """See `mrl_bench.family.HasMetrics`. `falls` is 1 if the episode terminated, else 0."""
+        if not self._family.can_fall:
+            return {}
+        return {"falls": torch.as_tensor(self._fallen).view(self._shape).to(self._dtype)}
 
     def render(self, task: int, episode: int, width: int, height: int) -> NDArray[np.uint8]:
         """See `mrl_bench.family.Renderable`."""

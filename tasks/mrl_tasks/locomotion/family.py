@@ -103,6 +103,11 @@ class Locomotion:
         )
 
     @property
+    def can_fall(self) -> bool:
+        """Whether an episode can terminate."""
+        return self.terminates and not self.body.always_healthy
+
+    @property
     def params(self) -> Mapping[str, Param]:
         return parameters(self.robot, self.task)
 
