@@ -16,7 +16,7 @@ from mrl_bench.errors import MrlBenchError, printable
 from mrl_bench.report.bench_report import BenchReport, add_videos, read_report, write_report
 from mrl_bench.report.table import print_tables
 from mrl_bench.results import Evaluation
-from mrl_bench.runs.cost import Cost
+from mrl_bench.runs.cost import Cost, Measured
 from mrl_bench.runs.executor import (
     NotFinished,
     ProcessExecutor,
@@ -44,7 +44,7 @@ def bench(options: argparse.Namespace) -> int:
         if options.retry_failed:
             forget_failed(store, runs)
         workers = min(options.workers or cores(), len(runs))
-        cost = Cost.of(runs, store, workers)
+        cost = Cost.of(runs, store, workers, Measured.of_suite(suite.id))
         write_manifest(store, suite, runs)
         where = f"{workers} at a time on {runs[0].device}, results folder {printable(str(store.folder))}"
         print(f"{suite.id}: {cost}; {where}", flush=True)

@@ -8,9 +8,8 @@ from __future__ import annotations
 import argparse
 import ast
 import inspect
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import is_dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
@@ -19,10 +18,10 @@ from mrl_bench import registry
 from mrl_bench.cli.layout import print_facts, print_table, print_text
 from mrl_bench.cli.settings import Setting, settings
 from mrl_bench.errors import MrlBenchError, UsageError
-from mrl_bench.results import REFERENCE_AGENTS
 
 if TYPE_CHECKING:
     from mrl_bench.family import Param
+    from mrl_bench.runs.run import Run
     from mrl_bench.scenario import Scenario
     from mrl_bench.scenario.suite import Suite
 
@@ -106,29 +105,27 @@ def info_command(options: argparse.Namespace) -> int:
 
 
 def _print_scenario(scenario: Scenario) -> None:
+    from mrl_bench.scenario.description import budget_in_words, drawn_params, protocol_in_words
+
     print_text(f"scenario {scenario.id}, digest {scenario.digest}\n\n{scenario.doc}\n")
     shown = ", ".join(f"{name} = {value}" for name, value in scenario.options.items())
     seconds = scenario.horizon * scenario.family.spec.dt
-    protocol, budget = scenario.protocol, asdict(scenario.budget)
     print_facts(
         [
             ("family", scenario.family_name + (f" ({shown})" if shown else "")),
             ("horizon", f"{scenario.horizon} control steps, {seconds:g} s"),
-            (
-                "protocol",
-                f"k = {', '.join(map(str, protocol.k))} adaptation episodes; {protocol.episodes_per_round} a round, "
-                f"{protocol.scored_episodes} scored at each k",
-            ),
-            ("budget", ", ".join(f"{name} {steps:,}" for name, steps in budget.items()) + " env steps"),
+            ("protocol", protocol_in_words(scenario.protocol)),
+            ("budget", budget_in_words(scenario.budget)),
             (
                 "cost",
-                f"one agent and seed: {budget['meta_train']:,} env steps of meta-training, "
-                f"up to {_evaluation_steps(scenario, protocol.k):,} of evaluation",
+                f"one agent and seed: {scenario.budget.meta_train:,} env steps of meta-training, "
+                f"up to {_evaluation_steps(scenario, scenario.protocol.k):,} of evaluation",
             ),
         ]
     )
     counts = [f"{split.count or 'endless'}" for split in scenario.splits.values()]
-    print_table("tasks", ("", *scenario.splits), [("count", *counts), *_distributions(scenario)])
+    params = [(param.name, *param.draws.values()) for param in drawn_params(scenario)]
+    print_table("tasks", ("", *scenario.splits), [("count", *counts), *params])
 
 
 def _evaluation_steps(scenario: Scenario, k: Sequence[int]) -> int:
@@ -137,29 +134,9 @@ def _evaluation_steps(scenario: Scenario, k: Sequence[int]) -> int:
     return tasks * (len(k) * protocol.scored_episodes + k[-1]) * scenario.horizon
 
 
-def _distributions(scenario: Scenario) -> Iterator[tuple[str, ...]]:
-    """A row for each parameter that is not fixed at its default: its name, and its distribution in each split."""
-    for name, param in scenario.family.params.items():
-        drawn = [split.draws[name].distribution for split in scenario.splits.values()]
-        if any(distribution.values != (param.default,) for distribution in drawn):
-            yield (name, *map(_describe, drawn))
-
-
-def _describe(distribution: Any) -> str:
-    """A distribution as it stands in YAML, as "uniform 5 to 15"."""
-    ((kind, value),) = asdict(distribution).items()
-    if kind == "fixed":
-        return f"{value:g}"
-    if kind == "normal":
-        return "normal " + ", ".join(f"{name} {number:g}" for name, number in value.items())
-    if kind == "choice":
-        return "choice of " + ", ".join(f"{number:g}" for number in value)
-    spans = value if kind == "ranges" else [value]
-    return f"{kind} " + " and ".join(f"{low:g} to {high:g}" for low, high in spans)
-
-
 def _print_suite(suite: Suite) -> None:
     from mrl_bench.runs.executor import plan_runs
+    from mrl_bench.scenario.references import shipped_references
 
     for agent in {agent.agent for entry in suite.entries for agent in entry.agents}:
         registry.find("agent", agent)
@@ -168,13 +145,15 @@ def _print_suite(suite: Suite) -> None:
     played = sum(
         _evaluation_steps(run.scenario, run.scenario.protocol.scored_at(run.agent.name)) for run in runs
     )
-    references = ", ".join(REFERENCE_AGENTS)
+    provisional = [entry.scenario.id for entry in suite.entries if shipped_references(entry.scenario) is None]
     print_text(f"suite {suite.id}\n\n{suite.doc}\n")
     print_facts(
         [
-            ("seeds", f"{suite.seeds} of each agent; one of each reference agent ({references})"),
+            ("seeds", f"{suite.seeds} of each agent"),
+            ("references", f"provisional for {', '.join(provisional)}" if provisional else "ship"),
             ("runs", f"{len(runs)}, on {len(suite.entries)} scenario{'s' * (len(suite.entries) != 1)}"),
             ("cost", f"at most {trained:,} env steps of meta-training and {played:,} of evaluation"),
+            ("time", _core_hours(suite, runs)),
         ]
     )
     rows = []
@@ -188,13 +167,25 @@ def _print_suite(suite: Suite) -> None:
     print_table("agents", ("name", "on", "settings"), list(_agent_rows(suite)))
 
 
+def _core_hours(suite: Suite, runs: Sequence[Run]) -> str:
+    from mrl_bench.runs.cost import Measured, duration
+
+    measured = Measured.of_suite(suite.id)
+    if measured is None:
+        return "not measured"
+    seconds = measured.of(runs)
+    return f"{seconds / 3600:.2g} core-hours, {duration(seconds / 2)} on two cores ({measured.where})"
+
+
 def _agent_rows(suite: Suite) -> Iterator[tuple[str, str, str]]:
     """(name, where, settings) of each agent; several where its settings differ between scenarios."""
+    from mrl_bench.scenario.settings import assignments
+
     groups: dict[tuple[str, str], list[Scenario]] = {}
     for entry in suite.entries:
         for agent in entry.agents:
             name = agent.name if agent.name == agent.agent else f"{agent.name} ({agent.agent})"
-            groups.setdefault((name, _assignments(agent.settings)), []).append(entry.scenario)
+            groups.setdefault((name, ", ".join(assignments(agent.settings))), []).append(entry.scenario)
     for (name, shown), scenarios in sorted(groups.items()):
         yield name, _where(scenarios, [entry.scenario for entry in suite.entries]), shown or "defaults"
 
@@ -207,22 +198,6 @@ def _where(chosen: Sequence[Scenario], among: Sequence[Scenario]) -> str:
     if len(chosen) == sum(scenario.family_name in families for scenario in among):
         return ", ".join(sorted(families))
     return ", ".join(scenario.id for scenario in chosen)
-
-
-def _assignments(settings: Mapping[str, Any], prefix: str = "") -> str:
-    """Settings as `--set` takes them."""
-    return ", ".join(
-        _assignments(value, f"{prefix}{name}.")
-        if isinstance(value, Mapping)
-        else f"{prefix}{name}={_as_yaml(value)}"
-        for name, value in settings.items()
-    )
-
-
-def _as_yaml(value: Any) -> str:
-    if isinstance(value, float) and value.is_integer():
-        return f"{value:.0f}"  # such as 1.2e5 env steps
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _print_family(name: str, cls: Any) -> None:

@@ -33,6 +33,8 @@ _BUDGET = (
     "a score needs reference agents that were evaluated with the same --budget"
 )
 
+_SUITE = "a suite's id or YAML file: takes budget, protocol and settings from it; the agent is named as there"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code."""
@@ -123,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("scenario", help="id or YAML file")
         one.add_argument("agent", help="short name or module:Class")
         one.add_argument("--seed", type=_seed, default=0, help="training seed (default: 0)")
+        one.add_argument("--suite", help=_SUITE)
         one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a hyperparameter")
         one.add_argument("--budget", type=_steps, metavar="STEPS", help=_BUDGET)
         _add_device(one)

@@ -7,10 +7,11 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from mrl_bench import registry
 from mrl_bench.cli.terminal import fail
-from mrl_bench.errors import MrlBenchError, UsageError, printable
+from mrl_bench.errors import MrlBenchError, UsageError, nearest, printable
 from mrl_bench.report.bench_report import references_in
 from mrl_bench.report.scoring import score_scenario
 from mrl_bench.results import REFERENCE_AGENTS, Evaluation
@@ -21,9 +22,9 @@ from mrl_bench.runs.progress import make_progress, summary
 from mrl_bench.runs.run import Run
 from mrl_bench.runs.store import Store
 from mrl_bench.runs.terms import Terms
-from mrl_bench.scenario import Budget, find_scenario, list_scenarios
-from mrl_bench.scenario.settings import parse_settings
-from mrl_bench.scenario.suite import AgentSpec
+from mrl_bench.scenario import Budget, Scenario, find_scenario, list_scenarios
+from mrl_bench.scenario.settings import overlay, parse_settings
+from mrl_bench.scenario.suite import AgentSpec, Suite, find_suite
 
 _LOG_LINES, _LOG_COLUMNS = 20, 300  # how much of the log of a failed run is shown
 
@@ -73,14 +74,30 @@ def single_run(options: argparse.Namespace) -> Run:
     Raises:
         UsageError: there is no such scenario, agent or setting.
     """
-    _check_order(options)
-    scenario = find_scenario(options.scenario)
+    if options.suite:
+        scenario, agent = _in_suite(find_suite(options.suite), options.scenario, options.agent)
+    else:
+        _check_order(options)
+        scenario, agent = find_scenario(options.scenario), AgentSpec.outside_suite(options.agent, {})
     if steps := options.budget:
         scenario = scenario.with_overrides(Budget(meta_train=steps, blind=steps, oracle=steps))
-    agent = AgentSpec.outside_suite(options.agent, parse_settings(options.set))
-    run = Run(scenario, agent, options.seed, pick_device(options.device))
+    settings = overlay(agent.settings, parse_settings(options.set))
+    run = Run(scenario, replace(agent, settings=settings), options.seed, pick_device(options.device))
     check([run])
     return run
+
+
+def _in_suite(suite: Suite, scenario: str, agent: str) -> tuple[Scenario, AgentSpec]:
+    """A scenario and an agent as a suite runs them."""
+    entries = {entry.scenario.id: entry for entry in suite.entries}
+    if scenario not in entries:
+        raise UsageError(f"suite {suite.id} has no scenario {scenario!r}: {nearest(scenario, entries)}")
+    entry = entries[scenario]
+    references = [AgentSpec(name, name, {}) for name in REFERENCE_AGENTS]
+    agents = {known.name: known for known in (*entry.agents, *references)}
+    if agent not in agents:
+        raise UsageError(f"suite {suite.id} has no agent {agent!r} on {scenario}: {nearest(agent, agents)}")
+    return entry.scenario, agents[agent]
 
 
 def _check_order(options: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mrl_bench.report.setup import Setup
 from mrl_bench.results import Video
 
 
@@ -25,5 +26,5 @@ class BenchInfo:
     versions: Mapping[str, str] = field(default_factory=dict)  # package or simulator -> version
     # (scenario, agent) -> measured training time [s], mean over seeds
     seconds: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    docs: Mapping[str, str] = field(default_factory=dict)  # scenario -> what it asks of an agent
+    setups: Mapping[str, Setup] = field(default_factory=dict)  # digest of a scenario -> what was run on it
     videos: Mapping[str, Video] = field(default_factory=dict)  # scenario -> a task before and after adapting

@@ -1,4 +1,4 @@
-"""Reads the results of a bench, scores them, and writes scores.json, the figures and the HTML page."""
+"""Reads the results of a bench, scores them, and writes scores.json, scores.csv, the figures and the HTML page."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mrl_bench.errors import MrlBenchError, UsageError
 from mrl_bench.report import BenchInfo
 from mrl_bench.report.scores import ScenarioScores
 from mrl_bench.report.scoring import score_scenario
+from mrl_bench.report.setup import read_setups
 from mrl_bench.results import Evaluation, canonical_json
 from mrl_bench.runs.files import inside, write_atomically
 from mrl_bench.runs.manifest import read_manifest
@@ -152,7 +153,7 @@ def _info(plan: Mapping[str, Any]) -> BenchInfo:
         device=plan["device"],
         machine=plan["machine"],
         versions={**versions, "simulators": ", ".join(versions["simulators"])},
-        docs=plan["docs"],
+        setups=read_setups(plan),
     )
 
 
@@ -170,12 +171,16 @@ def add_videos(folder: Path, report: BenchReport) -> BenchReport:
 
 
 def write_report(folder: Path, report: BenchReport) -> Path:
-    """Writes scores.json, the figures and the page; returns the page's path."""
+    """Writes scores.json, scores.csv, the figures and the page; returns the page's path."""
     from mrl_bench.report.figures import write_figures
     from mrl_bench.report.page import write_page
+    from mrl_bench.report.tidy import scores_csv
 
-    scores, figures, page = (inside(folder, name) for name in ("scores.json", "figures", "report.html"))
+    scores, table, figures, page = (
+        inside(folder, name) for name in ("scores.json", "scores.csv", "figures", "report.html")
+    )
     write_atomically(scores, canonical_json([_plain(asdict(scored)) for scored in report.scores]))
+    write_atomically(table, scores_csv(report.scores).encode())
     write_figures(report.scores, figures)
     write_page(report.scores, report.info, page)
     return page

@@ -24,7 +24,7 @@ TITLE_HEIGHT = 0.4  # inches
 
 
 def write_figures(all_scores: Sequence[ScenarioScores], folder: Path) -> list[Path]:
-    """Writes `curves-<scenario>-<split>` of every scenario and split, as .svg and as .png."""
+    """Writes `curves-<scenario>-<split>` of every scenario and split, as .svg, .png and .pdf."""
     paths = []
     styles = agent_styles(all_scores)
     for scenario_scores in all_scores:
@@ -34,7 +34,11 @@ def write_figures(all_scores: Sequence[ScenarioScores], folder: Path) -> list[Pa
                 figure = _figure(scenario_scores, split, styles)
                 title = f"{printable(scenario_scores.scenario)}, {split.split}"
                 label = " ".join([title, *(panel.describe(split) for panel in panels(split))])
-                forms = {".svg": svg.document(figure, name, label), ".png": _png(figure)}
+                forms = {
+                    ".svg": svg.document(figure, name, label),
+                    ".png": _saved(figure, "png", metadata={"Software": None}),
+                    ".pdf": _saved(figure, "pdf", metadata={"CreationDate": None, "Title": title}),
+                }
             for suffix, data in forms.items():
                 paths.append(inside(folder, name + suffix))
                 write_atomically(paths[-1], data)
@@ -50,9 +54,9 @@ def inline_svg(panel: Panel, split: SplitScores, styles: Mapping[str, AgentStyle
 
 
 def _figure(scenario_scores: ScenarioScores, split: SplitScores, styles: Mapping[str, AgentStyle]) -> Figure:
-    """All panels of a split under a title: three in one row, or four in two rows."""
+    """All panels of a split under a title: three in one row, or more in two rows."""
     shown = panels(split)
-    columns = 2 if len(shown) > 3 else len(shown)
+    columns = min(len(shown), 3) if len(shown) != 4 else 2
     rows = math.ceil(len(shown) / columns)
     size = columns * WIDTH, rows * height(split) + TITLE_HEIGHT
     figure = Figure(figsize=size)
@@ -67,7 +71,7 @@ def _figure(scenario_scores: ScenarioScores, split: SplitScores, styles: Mapping
     return figure
 
 
-def _png(figure: Figure) -> bytes:
+def _saved(figure: Figure, form: str, metadata: Mapping[str, str | None]) -> bytes:
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    figure.savefig(buffer, format=form, metadata=dict(metadata))
     return buffer.getvalue()

@@ -7,7 +7,7 @@ from math import isfinite
 from textwrap import shorten
 
 from mrl_bench.errors import printable as printable
-from mrl_bench.report.scores import Estimate, Row, SplitScores
+from mrl_bench.report.scores import ABOVE_ORACLE, Estimate, Row, ScenarioScores, SplitScores
 from mrl_bench.results import Video
 from mrl_bench.runs.cost import duration
 
@@ -38,15 +38,20 @@ def _fixed(value: float, digits: int) -> str:
     return f"{round(value, digits) + 0.0:.{digits}f}" if isfinite(value) else DASH
 
 
-def plus_minus(estimate: Estimate) -> str:
-    """A score and the half-width of its interval, which is symmetric."""
-    return f"{score(estimate.value)} ±{score((estimate.high - estimate.low) / 2)}"
+def plus_minus(estimate: Estimate, show: Callable[[float], str] = score) -> str:
+    """A value and how far its interval reaches: 0.80 ±0.10, or 0.98 -0.05 +0.02. Only the value without interval."""
+    value, below, above = (
+        show(x) for x in (estimate.value, estimate.value - estimate.low, estimate.high - estimate.value)
+    )
+    if DASH in (below, above):
+        return value
+    return f"{value} ±{above}" if below == above else f"{value} -{below} +{above}"
 
 
 def interval(estimate: Estimate, show: Callable[[float], str] = score) -> str:
-    """[low, high]; a dash where it is unknown, with fewer than two seeds."""
+    """[low, high]; empty where it is unknown, with fewer than three seeds."""
     low, high = show(estimate.low), show(estimate.high)
-    return DASH if DASH in (low, high) else f"[{low}, {high}]"
+    return "" if DASH in (low, high) else f"[{low}, {high}]"
 
 
 def count(value: float) -> str:
@@ -115,14 +120,33 @@ def failed(rows: Sequence[Row]) -> str:
     return ", ".join(f"{count} {noun}{'s' * (count > 1)}" for noun, count in counts if count)
 
 
-def why_flagged(split: SplitScores) -> str:
-    return split.diagnosis or ""
+def seeds(row: Row) -> str:
+    """How many seeds there are, and how many of them failed."""
+    return f"{row.seeds}, {row.failed_runs} failed" if row.failed_runs else str(row.seeds)
 
 
 def headroom(split: SplitScores) -> str:
-    """The headroom, with a warning where it is too small."""
-    value = f"headroom {score(split.headroom.value)}"
-    return f"{value}: {why_flagged(split)}, scores are not meaningful" if split.flagged else value
+    """The headroom with its interval, and what is wrong with the scale."""
+    parts = ["headroom", score(split.headroom.value), interval(split.headroom)]
+    value = " ".join(part for part in parts if part)
+    if split.diagnosis is None:
+        return value
+    return f"{value}: {split.diagnosis}{', scores are not meaningful' if split.flagged else ''}"
+
+
+def warnings(scenario_scores: ScenarioScores, split: SplitScores) -> list[str]:
+    """What to know before believing the scores of a split."""
+    found = [headroom(split)] if split.diagnosis else []
+    if scenario_scores.provisional:
+        found.append("provisional references, trained by this bench: its scores hold within it alone")
+    rows = ordered(split.rows)
+    found += [f"{printable(row.agent)} is {ABOVE_ORACLE}" for row in rows if row.above_oracle]
+    found += [
+        f"{printable(row.agent)} failed, and scores no better than random: {failed([row])}"
+        for row in rows
+        if failed([row])
+    ]
+    return found
 
 
 def points(split: SplitScores) -> tuple[int, ...]:

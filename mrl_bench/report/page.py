@@ -15,7 +15,7 @@ from mrl_bench.report import formatting as text
 from mrl_bench.report.figures import inline_svg
 from mrl_bench.report.panels import panels
 from mrl_bench.report.scores import HEADROOM_FLOOR, Row, ScenarioScores
-from mrl_bench.report.style import agent_styles
+from mrl_bench.report.style import agent_styles, css_shades
 from mrl_bench.runs.files import write_atomically
 
 # In the order of the page.
@@ -30,7 +30,7 @@ def write_page(all_scores: Sequence[ScenarioScores], info: BenchInfo, path: Path
 def render_page(all_scores: Sequence[ScenarioScores], info: BenchInfo) -> str:
     """The page's HTML: the same for the same scores and info."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -61,8 +61,14 @@ def render_page(all_scores: Sequence[ScenarioScores], info: BenchInfo) -> str:
         test_rows=test_rows,
         agents=_best_first(row for row in test_rows.values() if not row.is_reference),
         figures=figures,
+        shades={mode: Markup(_variables(mode)) for mode in ("light", "dark")},
         floor=HEADROOM_FLOOR,
     )
+
+
+def _variables(mode: str) -> str:
+    """The colours of a mode, "light" or "dark", as declarations of CSS variables."""
+    return " ".join(f"--{name}: {getattr(shade, mode)};" for name, shade in css_shades().items())
 
 
 def _best_first(rows: Iterable[Row]) -> list[str]:

@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
 
 from mrl_bench.report.formatting import count, learning_k, number, ordered, points, printable, score
 from mrl_bench.report.scores import LEARNED, Estimate, Row, SplitScores
 from mrl_bench.report.stats import Array
-from mrl_bench.report.style import FONT, QUIET, REFERENCE_DASHES, AgentStyle
+from mrl_bench.report.style import FONT, PAPER, QUIET, REFERENCE_DASHES, AgentStyle
 
 # Inches. A panel is about as wide as a phone shows it, so that its text is of the same size there.
 WIDTH, TOP, BOTTOM, LEFT, PLOT = 3.7, 0.34, 0.46, 0.46, 2.0
@@ -60,6 +59,10 @@ def _return_lines(split: SplitScores) -> list[Line]:
     return [Line(row, row.k, row.returns) for row in ordered(split.rows)]
 
 
+def _online_lines(split: SplitScores) -> list[Line]:
+    return [Line(row, row.online.k, row.online.scores) for row in ordered(split.rows) if row.online]
+
+
 def _learners(split: SplitScores) -> list[Line]:
     """The learning curves whose first point is not at 0 env steps, which a logarithmic axis cannot show."""
     found = [(row, row.learning) for row in ordered(split.rows) if row.learning]
@@ -75,6 +78,13 @@ def _draw_scores(figure: Figure, corner: Corner, split: SplitScores, styles: Sty
 def _draw_returns(figure: Figure, corner: Corner, split: SplitScores, styles: Styles) -> None:
     view = (-np.inf, np.inf)
     axes = _draw_curves(figure, corner, split, styles, _return_lines(split), "Mean return", view)
+    _label_episodes(axes, split)
+
+
+def _draw_online(figure: Figure, corner: Corner, split: SplitScores, styles: Styles) -> None:
+    references = [line for line in _score_lines(split) if line.row.is_reference]
+    lines, title = [*_online_lines(split), *references], "Score of the adaptation episodes (mean)"
+    axes = _draw_curves(figure, corner, split, styles, lines, title, SCORE_VIEW)
     _label_episodes(axes, split)
 
 
@@ -116,7 +126,7 @@ def _draw_curves(
         y = np.clip([value.value for value in values], low, high)
         axes.plot(
             x, y, clip_on=False, zorder=3,
-            color=style.colour, dashes=style.dashes, marker=style.marker, markeredgecolor="white", markeredgewidth=0.5,
+            color=style.colour, dashes=style.dashes, marker=style.marker, markeredgecolor=PAPER, markeredgewidth=0.5,
         )  # fmt: skip
         to_name = [x[-1], end], [y[-1], y[-1]]
         axes.plot(*to_name, color=style.colour, lw=0.7, dashes=(1, 2))
@@ -142,7 +152,7 @@ def _label_ends(axes: Axes, ends: Mapping[str, float], styles: Styles) -> None:
     heights = _apart(seen, gap=LINE / _inches(axes)[1])
     for name, end, start, height in zip(ends, wanted, seen, heights, strict=True):
         is_reference = name not in styles
-        colour = QUIET if is_reference else _dark(styles[name].colour)
+        colour = QUIET if is_reference else styles[name].text_colour
         beyond = " ↓" if end < 0 else " ↑" if end > 1 else ""
         leader_line = [_right_of(axes, inches) for inches in LEADER_LINE], [start, height]
         axes.plot(*leader_line, color=colour, lw=0.6, clip_on=False, transform=axes.transAxes)
@@ -229,7 +239,7 @@ def _draw_spread(figure: Figure, corner: Corner, split: SplitScores, styles: Sty
     axes.set_ylim(max(len(agents), 1), 0)
     axes.set_yticks([place + 0.5 for place in range(len(agents))], [_short(row.agent) for row in agents])
     for row, label in zip(agents, axes.get_yticklabels(), strict=True):
-        label.set(color=_dark(styles[row.agent].colour), parse_math=False)
+        label.set(color=styles[row.agent].text_colour, parse_math=False)
 
 
 def _strokes(axes: Axes, start: Array, end: Array, y: Array, **style: Any) -> None:
@@ -246,6 +256,10 @@ def _describe_scores(split: SplitScores) -> str:
 def _describe_returns(split: SplitScores) -> str:
     what = f"Mean return at k = {_listed(points(split))} adaptation episodes"
     return _describe(what, _return_lines(split), number)
+
+
+def _describe_online(split: SplitScores) -> str:
+    return _describe("Normalised score of the adaptation episodes", _online_lines(split), score)
 
 
 def _describe_learning(split: SplitScores) -> str:
@@ -287,12 +301,14 @@ PANELS = (
     Panel("returns", _draw_returns, _describe_returns),
     Panel("spread", _draw_spread, _describe_spread),
 )
+ONLINE = Panel("online", _draw_online, _describe_online)
 LEARNING = Panel("learning", _draw_learning, _describe_learning)
 
 
 def panels(split: SplitScores) -> tuple[Panel, ...]:
-    """The panels of a split; the learning curve only where there is one."""
-    return (*PANELS, LEARNING) if _learners(split) else PANELS
+    """The panels of a split; the online curve and the learning curve only where there is one."""
+    further = ((ONLINE, _online_lines(split)), (LEARNING, _learners(split)))
+    return (*PANELS, *(panel for panel, lines in further if lines))
 
 
 # ---- layout ----
@@ -333,12 +349,6 @@ def _short(name: str) -> str:
     """A name shortened in the middle: names of related agents often begin alike."""
     name = printable(name)
     return name if len(name) <= 21 else f"{name[:9]}…{name[-11:]}"
-
-
-def _dark(colour: str) -> str:
-    """A darker shade for text: small letters need more contrast than lines."""
-    red, green, blue = to_rgb(colour)
-    return to_hex((0.7 * red, 0.7 * green, 0.7 * blue))
 
 
 def _uncrowded(at: Array, gap: float) -> list[int]:

@@ -9,21 +9,53 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from matplotlib import style
+from matplotlib.colors import to_hex, to_rgb
 
 from mrl_bench.report.scores import ScenarioScores
 
-# Eight colours that can be told apart with deuteranopia and protanopia (simulated CIELAB distance of at least 15),
-# with a contrast of at least 3 on white. Beyond eight agents, markers and dashes differ too.
-COLOURS = ("#3A9BDC", "#882255", "#CC79A7", "#332288", "#0072B2", "#D55E00", "#117733", "#009E73")
-MARKERS = ("o", "s", "^", "D", "v")
-DASHES = ((1, 0), (4, 1.5), (1.5, 1.5))  # solid, dashed, dotted
+
+class Shade(NamedTuple):
+    """A colour on light paper and on dark paper, "#rrggbb". Figures are drawn with the light one."""
+
+    light: str
+    dark: str
+
+
+# The colours of the page and of its figures, by their names as CSS variables.
+PAGE_SHADES: Mapping[str, Shade] = {
+    "ink": Shade("#1a1a1a", "#e8eaed"),
+    "quiet": Shade("#5b6472", "#a1a9b5"),
+    "line": Shade("#e2e5ea", "#30363f"),
+    "paper": Shade("#ffffff", "#14171b"),
+    "link": Shade("#0b5cad", "#7ab8f5"),
+    "bad": Shade("#b42318", "#ff9c92"),
+    "bad-paper": Shade("#fef3f2", "#351b19"),
+}
+INK, QUIET, GRID, PAPER, ALARM = (
+    PAGE_SHADES[name].light for name in ("ink", "quiet", "line", "paper", "bad")
+)
+
+# Eight colours that can be told apart with normal vision, deuteranopia and protanopia, on either paper. Each has a
+# marker, so that curves can be told apart in black and white too.
+AGENT_SHADES = (
+    Shade("#3a9bdc", "#9ee3f2"),
+    Shade("#882255", "#ca64b4"),
+    Shade("#cc79a7", "#d07594"),
+    Shade("#332288", "#7b79f7"),
+    Shade("#0072b2", "#3dbcf9"),
+    Shade("#d55e00", "#efb128"),
+    Shade("#117733", "#56f482"),
+    Shade("#009e73", "#77eebd"),
+)
+MARKERS = ("v", "D", "P", "X", "o", "^", "s", "*")
+SHIPPED = {"maml": 4, "maml-mbml": 5, "mbml": 6, "dqn": 2}  # agent -> its place in AGENT_SHADES
+DASHES = ((1, 0), (4, 1.5), (1.5, 1.5))  # solid, dashed, dotted: with more than eight agents, or sixteen
 REFERENCE_DASHES: Mapping[str, tuple[float, ...]] = {
     "oracle": (5, 2),
     "blind": (5, 2, 1, 2),
     "random": (1, 2),
 }
 
-INK, QUIET, GRID, ALARM = "#1a1a1a", "#6b7280", "#e5e7eb", "#b42318"
 FONT = 8.0  # points
 STYLE = {
     "svg.fonttype": "none",  # text stays text
@@ -55,6 +87,7 @@ STYLE = {
     "lines.linewidth": 1.5,
     "lines.markersize": 3.6,
     "savefig.dpi": 200,
+    "pdf.fonttype": 42,  # TrueType: text stays text, and journals accept it
 }
 
 
@@ -62,28 +95,56 @@ class AgentStyle(NamedTuple):
     """How an agent is drawn in every figure."""
 
     colour: str
+    text_colour: str  # darker: small letters need more contrast than lines
     marker: str
     dashes: tuple[float, ...]
 
 
 def agent_styles(all_scores: Iterable[ScenarioScores]) -> dict[str, AgentStyle]:
-    """The style of each agent. Its name picks the colour, so that reports agree; if it is taken, the next free one."""
+    """The style of each agent. Agents that ship with mrl-bench have fixed ones.
+
+    The name of any other agent picks one of the remaining colours, so that reports agree; if it is taken, the next
+    free one.
+    """
     rows = (
         row
         for scenario_scores in all_scores
         for split in scenario_scores.splits.values()
         for row in split.rows
     )
+    names = {row.agent for row in rows if not row.is_reference}
     found: dict[str, AgentStyle] = {}
-    free: set[str] = set()
-    for place, name in enumerate(sorted({row.agent for row in rows if not row.is_reference})):
-        free = free or set(COLOURS)
-        wanted = zlib.crc32(name.encode()) % len(COLOURS)
-        colour = next(colour for colour in COLOURS[wanted:] + COLOURS[:wanted] if colour in free)
-        free.remove(colour)
-        lap = place // len(COLOURS)
-        found[name] = AgentStyle(colour, MARKERS[lap % len(MARKERS)], DASHES[lap % len(DASHES)])
+    uses = [0] * len(AGENT_SHADES)
+    for name in sorted(names, key=lambda name: (name not in SHIPPED, name)):
+        place = min(
+            _preferences(name), key=lambda place: uses[place]
+        )  # the first of those with the fewest uses
+        shade, dashes = AGENT_SHADES[place], DASHES[uses[place] % len(DASHES)]
+        found[name] = AgentStyle(shade.light, text_shade(shade).light, MARKERS[place], dashes)
+        uses[place] += 1
     return found
+
+
+def _preferences(name: str) -> list[int]:
+    """Places in AGENT_SHADES, the wanted ones first."""
+    if name in SHIPPED:
+        return [SHIPPED[name]]
+    others = [place for place in range(len(AGENT_SHADES)) if place not in SHIPPED.values()]
+    first = zlib.crc32(name.encode()) % len(others)
+    return [*others[first:], *others[:first], *SHIPPED.values()]
+
+
+def text_shade(shade: Shade) -> Shade:
+    """The shade of an agent's name."""
+    red, green, blue = to_rgb(shade.light)
+    return Shade(to_hex((0.7 * red, 0.7 * green, 0.7 * blue)), shade.dark)
+
+
+def css_shades() -> dict[str, Shade]:
+    """Every colour of the page by the name of its CSS variable."""
+    agents = {f"agent-{place}": shade for place, shade in enumerate(AGENT_SHADES)}
+    texts = {f"{name}-text": text_shade(shade) for name, shade in agents.items()}
+    return {**PAGE_SHADES, **agents, **texts}
 
 
 @contextmanager

@@ -8,13 +8,22 @@ from io import BytesIO
 
 from matplotlib.figure import Figure
 
+from mrl_bench.report.style import css_shades
+
 LAYOUT_FONT = "'DejaVu Sans'"
 FONTS = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"  # what viewers use instead
 
+_COLOUR = re.compile("#[0-9a-f]{6}")
+_VARIABLES = {shade.light: f"var(--{name})" for name, shade in css_shades().items()}
+
 
 def element(figure: Figure, prefix: str, label: str) -> str:
-    """An `<svg>` element for an HTML page; `prefix` makes its ids unique in the page."""
-    return ET.tostring(_tree(figure, prefix, label), encoding="unicode")
+    """An `<svg>` element for an HTML page, in the page's colours; `prefix` makes its ids unique in the page."""
+    root = _tree(figure, prefix, label)
+    for node in root.iter():
+        if "style" in node.attrib:
+            node.attrib["style"] = _COLOUR.sub(_variable, node.attrib["style"])
+    return ET.tostring(root, encoding="unicode")
 
 
 def document(figure: Figure, prefix: str, label: str) -> bytes:
@@ -40,6 +49,10 @@ def _tree(figure: Figure, prefix: str, label: str) -> ET.Element:
 def _local(name: str) -> str:
     """A name without its XML namespace: HTML has none, and SVG 2 accepts href without xlink."""
     return name.rpartition("}")[2]
+
+
+def _variable(colour: re.Match[str]) -> str:
+    return _VARIABLES.get(colour[0], colour[0])
 
 
 def _value(key: str, value: str, prefix: str) -> str:

@@ -33,9 +33,10 @@ from mrl_bench.report.formatting import (
     printable,
     rank,
     score,
+    seeds,
     steps_to_60,
     train_time,
-    why_flagged,
+    warnings,
 )
 from mrl_bench.report.scores import Row, ScenarioScores, SplitScores
 
@@ -47,10 +48,13 @@ REFERENCE, FLAG, BROKEN, HEADING = "dim", "bold yellow", "red", "bold"
 LEGEND = """\
 k: adaptation episodes on a task so far
 score: (return - random) / (oracle - random), so 0 is the random agent and 1 the oracle, which sees the task's \
-parameters; interquartile mean (IQM) over seeds and tasks, \N{PLUS-MINUS SIGN} the half-width of its 95 % interval \
-over seeds
+parameters; interquartile mean (IQM) over seeds and tasks, and from three seeds on how far its 95 % interval reaches \
+(\N{PLUS-MINUS SIGN}, or - and +)
+mean: mean of the same scores, in which every failure counts
 rank: range of places at the last k that the seeds do not rule out
 gain: score at the last k minus score at k=0, in each task
+zero-shot: score at k=0 minus that of blind, in each task
+adaptation episodes: those that the agent learns from, which the scores do not include
 ood: tasks outside of the training distribution
 headroom: (oracle - blind) / (oracle - random), where blind cannot adapt; below 0.2 the tasks need no adaptation
 seeds: training runs of an agent; train steps: env steps of meta-training of one run
@@ -104,6 +108,9 @@ def _parts(
         yield _headline(scenario_scores, split)
         yield _scores(scenario_scores, split)
         yield Text()
+        if any(row.online for row in split.rows):
+            yield _online(split)
+            yield Text()
         yield _returns(scenario_scores, split, info)
         if metric_names(split):
             yield Text()
@@ -111,10 +118,6 @@ def _parts(
         if split.split == "test" and model_errors(split.rows):
             yield Text()
             yield _model_errors(split)
-        for row in split.rows:
-            if failed([row]):
-                line = f"failed, and scored as random: {printable(row.agent)}, {failed([row])}"
-                yield Text(line, style=BROKEN)
     if len(shown) > 1:
         yield Text()
         yield _summary(shown)
@@ -124,9 +127,11 @@ def _parts(
 def _headline(scenario_scores: ScenarioScores, split: SplitScores) -> Text:
     name = (printable(scenario_scores.scenario), HEADING)
     line = Text.assemble(name, f" · {split.split}, {split.tasks} tasks")
-    if not split.flagged:
-        return line.append(f" · {headroom(split)}")
-    return line.append(f"\n! {headroom(split)}", style=FLAG)
+    if split.diagnosis is None:
+        line.append(f" · {headroom(split)}")
+    for warning in warnings(scenario_scores, split):
+        line.append(f"\n! {warning}", style=FLAG)
+    return line
 
 
 def _scores(scenario_scores: ScenarioScores, split: SplitScores) -> WrappedTable:
@@ -134,15 +139,18 @@ def _scores(scenario_scores: ScenarioScores, split: SplitScores) -> WrappedTable
     k, shown = points(split), headline_points(split)
     ood = _ood_scores(scenario_scores) if split.split == "test" else {}
     learned_k = learning_k(split)
-    headers = ["rank", *(f"k={k[point]}" for point in shown), "gain"]
+    headers = ["rank", *(f"k={k[point]}" for point in shown), f"mean k={k[-1]}", "gain", "zero-shot"]
     headers += [f"ood k={k[-1]}"] if ood else []
     headers += [] if learned_k is None else [f"env steps\nto score 0.6\nat k={learned_k}"]
-    table = WrappedTable("score: IQM ± 95 %, where random is 0 and oracle is 1", "agent", headers)
+    table = WrappedTable(
+        "score: IQM with its 95 % interval, where random is 0 and oracle is 1", "agent", headers
+    )
     for row in ordered(split.rows):
         if row.agent in ("random", "oracle"):
             continue  # 0 and 1 by definition
         star = "*" if row.preliminary and not row.is_reference else ""
-        cells = [rank(row) + star, *(plus_minus(row.scores[point]) for point in shown), plus_minus(row.gain)]
+        estimates = [*(row.scores[point] for point in shown), row.means[-1], row.gain, row.zero_shot]
+        cells = [rank(row) + star, *map(plus_minus, estimates)]
         cells += [ood.get(row.agent, DASH)] if ood else []
         cells += [] if learned_k is None else [steps_to_60(row)]
         table.add_agent(row, cells)
@@ -163,7 +171,20 @@ def _returns(scenario_scores: ScenarioScores, split: SplitScores, info: BenchInf
     for row in ordered(split.rows):
         returns = [number(row.returns[point].value) for point in shown]
         seconds = info.seconds.get((scenario_scores.scenario, row.agent))
-        table.add_agent(row, [*returns, str(row.seeds), count(row.train_env_steps), train_time(seconds)])
+        table.add_agent(row, [*returns, seeds(row), count(row.train_env_steps), train_time(seconds)])
+    return table
+
+
+def _online(split: SplitScores) -> WrappedTable:
+    """What the adaptation episodes themselves score: the price of adaptation."""
+    names = metric_names(split)
+    headers = ["mean score", "worst", *(printable(name) for name in names)]
+    table = WrappedTable("adaptation episodes: first → last bin of episodes", "agent", headers)
+    for row in ordered(split.rows):
+        if online := row.online:
+            first, last = online.scores[0].value, online.scores[-1].value
+            metrics = [number(online.metrics[name].value) for name in names]
+            table.add_agent(row, [f"{score(first)} → {score(last)}", score(online.worst), *metrics])
     return table
 
 
@@ -217,7 +238,7 @@ def _summary(shown: Sequence[tuple[ScenarioScores, SplitScores]]) -> WrappedTabl
 
 def _leaders(split: SplitScores) -> list[Text]:
     if split.flagged:
-        return [Text(why_flagged(split), style=FLAG)]
+        return [Text(split.diagnosis or "", style=FLAG)]
     return [Text(f"{printable(row.agent)} {plus_minus(row.scores[-1])}") for row in leaders(split)]
 
 

@@ -1,9 +1,13 @@
-"""What a bench costs: env steps, and seconds where earlier runs of the results folder were timed."""
+"""What a bench costs: env steps, and seconds where runs of the results folder or of the suite were timed before.
+
+The suites that ship have measured costs in `scenarios/suites/costs.json`; `python -m tools.write_costs` makes it.
+"""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from statistics import mean
@@ -13,6 +17,7 @@ from mrl_bench.errors import MrlBenchError
 from mrl_bench.runs.manifest import read_manifest
 from mrl_bench.runs.run import Run, finished
 from mrl_bench.runs.store import Store, StoreError
+from mrl_bench.scenario.suite import suites_dir
 
 
 def duration(seconds: float) -> str:
@@ -28,6 +33,29 @@ def duration(seconds: float) -> str:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """Core-seconds of one run of each (scenario, agent), and where they were measured."""
+
+    seconds: Mapping[tuple[str, str], float]
+    where: str  # machine and day
+
+    @staticmethod
+    def of_suite(suite: str) -> Measured | None:
+        """The measured costs of a suite that ships; None if they were not measured."""
+        path = suites_dir() / "costs.json"
+        found = json.loads(path.read_bytes()).get(suite) if path.is_file() else None
+        if found is None:
+            return None
+        seconds = {(row["scenario"], row["agent"]): float(row["seconds"]) for row in found["runs"]}
+        return Measured(seconds, found["where"])
+
+    def of(self, runs: Iterable[Run]) -> float:
+        """Core-seconds of runs; those that were not measured count as the mean of the others."""
+        usual = mean(self.seconds.values())
+        return sum(self.seconds.get((run.scenario.id, run.agent.name), usual) for run in runs)
+
+
+@dataclass(frozen=True)
 class Cost:
     """The expected cost of the runs that are not finished."""
 
@@ -35,12 +63,13 @@ class Cost:
     finished: int
     env_steps: int  # of meta-training, at most
     weights: Mapping[str, float]  # label of an unfinished run -> its share of the work: seconds, or env steps
-    seconds: float | None  # None where no earlier run of the folder was timed
+    seconds: float | None  # None where no such run was timed before
 
     @staticmethod
-    def of(runs: Sequence[Run], store: Store, workers: int) -> Cost:
+    def of(runs: Sequence[Run], store: Store, workers: int, measured: Measured | None = None) -> Cost:
+        """Args: measured: the usual costs of these runs, for those that the results folder has no time of."""
         left = [run for run in runs if finished(run, store) is None]
-        timed = _seconds_per_run(store)
+        timed = {**(measured.seconds if measured else {}), **_seconds_per_run(store)}
         weights: dict[str, float]
         if timed:
             usual = mean(timed.values())

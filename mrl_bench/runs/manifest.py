@@ -23,8 +23,9 @@ from mrl_bench.runs.run import Run
 from mrl_bench.runs.store import MAX_BYTES, Store
 from mrl_bench.runs.terms import Terms
 from mrl_bench.scenario import Scenario
+from mrl_bench.scenario.description import Description
 from mrl_bench.scenario.references import shipped_references
-from mrl_bench.scenario.suite import AgentSpec, Suite
+from mrl_bench.scenario.suite import AgentSpec, Suite, suites_dir
 
 Key = Annotated[str, Field(pattern=r"^[\w-]{1,64}$")]
 
@@ -52,12 +53,13 @@ class _Manifest:
     """What readers rely on in a manifest."""
 
     suite: str
+    suite_file: str | None  # as `--suite` takes it; None for single runs
     doc: str
     created: str
     commit: str
     machine: str
     device: str
-    docs: dict[str, str]
+    scenarios: dict[str, Description]  # by digest
     versions: dict[str, str | list[str]]
     references: dict[str, Any]  # digest of a scenario -> `References`, where they ship
     runs: list[_PlannedRun]
@@ -70,13 +72,16 @@ def write_manifest(store: Store, suite: Suite, runs: Sequence[Run]) -> None:
     simulators = {entry.scenario.family.simulator for entry in suite.entries}
     plan = {
         "suite": suite.id,
+        "suite_file": suite.id if suite.path.parent == suites_dir() else str(suite.path),
         "doc": suite.doc,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": git_commit(),
         "machine": machine(),
         "device": _device(runs[0].device),
         "versions": package_versions() | {"simulators": sorted(simulators)},
-        "docs": {entry.scenario.id: entry.scenario.doc for entry in suite.entries},
+        "scenarios": {
+            entry.scenario.digest: asdict(Description.of(entry.scenario)) for entry in suite.entries
+        },
         "references": {k: v for entry in suite.entries for k, v in _references(entry.scenario).items()},
         "runs": [_entry(run) for run in sorted(runs, key=lambda run: order.index(run.scenario.id))],
     }
@@ -98,20 +103,21 @@ def _add(store: Store, run: Run) -> None:
         known = read_manifest(store.folder)
     manifest = known or {
         "suite": "single runs",
+        "suite_file": None,
         "doc": "",
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": git_commit(),
         "machine": machine(),
         "device": _device(run.device),
         "versions": package_versions() | {"simulators": []},
-        "docs": {},
+        "scenarios": {},
         "references": {},
         "runs": [],
     }
     if any(other["evaluate"] == entry["evaluate"] for other in manifest["runs"]):
         return
     manifest["runs"] = [other for other in manifest["runs"] if _place(other) != _place(entry)] + [entry]
-    manifest["docs"].setdefault(run.scenario.id, run.scenario.doc)
+    manifest["scenarios"][run.scenario.digest] = asdict(Description.of(run.scenario))
     manifest["references"] |= _references(run.scenario)
     versions = manifest["versions"]
     versions["simulators"] = sorted({*versions["simulators"], run.scenario.family.simulator})

@@ -11,6 +11,7 @@ from typing import IO, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
+from rich.table import Column
 
 from mrl_bench.errors import printable
 from mrl_bench.results import Evaluation
@@ -18,7 +19,9 @@ from mrl_bench.runs.cost import Cost, TimeLeft, duration
 from mrl_bench.runs.run import Run
 
 _HEARTBEAT = 30.0  # seconds between plain lines about one run
-_ROOM_FOR_BARS = 60  # columns; a narrower terminal gets percentages without bars
+_ROOM_FOR_BARS = (
+    110  # columns; a narrower terminal gets percentages without bars, on as many lines as they need
+)
 
 
 def summary(evaluation: Evaluation, splits: Sequence[str] = ("test",)) -> str:
@@ -57,12 +60,12 @@ class _RunClock:
             self.left.advanced(run.label, done / max(total, 1))
 
     def note(self, run: Run, stage: str, done: int, total: int, mean_return: float | None) -> list[str]:
-        """Steps per second, the run's time left and its training return; nothing outside training."""
+        """The training return so far, the run's time left and steps per second; nothing outside training."""
         if stage != "train":
             return []
         rate = done / max(self.seconds(run), 1e-9)
-        parts = [f"{rate:,.0f} steps/s", f"{duration((total - done) / max(rate, 1))} left"]
-        return parts if mean_return is None else [*parts, f"return {mean_return:.1f}"]
+        parts = [f"{duration((total - done) / max(rate, 1))} left", f"{rate:,.0f} steps/s"]
+        return parts if mean_return is None else [f"return {mean_return:.1f}", *parts]
 
 
 class PlainProgress:
@@ -129,8 +132,8 @@ class BarProgress:
             TextColumn("{task.fields[note]}", markup=False),
         ]
         if console.width < _ROOM_FOR_BARS:
-            line = "{task.percentage:>3.0f} % {task.description} {task.fields[note]}"
-            columns = [TextColumn(line, markup=False)]
+            line = "{task.percentage:>3.0f} % {task.description}: {task.fields[note]}"
+            columns = [TextColumn(line, markup=False, table_column=Column(overflow="fold"))]
         self.progress = Progress(*columns, console=console)
         self.clock = _RunClock(cost)
         self.all = self.progress.add_task("all runs", total=cost.runs, note="")

@@ -27,7 +27,7 @@ from mrl_bench.runs.provenance import package_versions
 from mrl_bench.runs.store import Store, StoreError
 from mrl_bench.runs.terms import Terms
 from mrl_bench.scenario import Budget, Protocol, Scenario, load_scenario, played_by
-from mrl_bench.scenario.settings import make_config
+from mrl_bench.scenario.settings import flat, make_config
 from mrl_bench.scenario.suite import AgentSpec
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ ReportProgress = Callable[[str, int, int, float | None], None]
 Unplanned = Callable[[], Mapping[str, str]]
 
 _RETURN = "charts/episodic_return_"  # followed by how often the tasks had been played before
+_ADAPTATION = "adaptation/return_"  # followed by the split; its steps are adaptation episodes
 _MODEL = "model/"  # the last scalars under it are part of the result
 
 
@@ -86,7 +87,17 @@ class Run:
     @property
     def tensorboard_name(self) -> str:
         """Has a part of the run's key, so that runs with different settings keep their own curves."""
-        return f"{self.scenario.id}/{self.agent.name}-{self.seed}-{self.key('train')[:6]}"
+        return f"{self.scenario.id}/{self.agent.name}/seed-{self.seed}-{self.key('train')[:6]}"
+
+    @property
+    def shown_settings(self) -> dict[str, bool | float | str]:
+        """What TensorBoard compares runs by: scenario, agent, budget, seed and the whole config, one level deep."""
+        facts = {"scenario": self.scenario.id, "agent": self.agent.name, "seed": self.seed}
+        settings = {**facts, "budget": self.planned_env_steps, **flat(asdict(self.config))}
+        return {
+            name: value if isinstance(value, bool | int | float) else str(value)
+            for name, value in settings.items()
+        }
 
     def key(self, stage: str) -> str:
         """The file name of a stage's result ("train" or "evaluate"): a hash of everything that it depends on."""
@@ -252,7 +263,8 @@ def train(run: Run, store: Store, progress: ReportProgress, unplanned: Unplanned
     curve = None
     if not run.is_reference:
         curve = PeriodicEvaluation(partial(make_agent, run, "cpu"), run.scenario, seed=run.seed)
-    with curve or nullcontext(), store.tensorboard(run.tensorboard_name) as write:
+    logging = store.tensorboard(run.tensorboard_name, "train", run.shown_settings, f"{_ADAPTATION}test")
+    with curve or nullcontext(), logging as write:
         agent = make_agent(run, run.device)
 
         def log(values: Mapping[str, float], step: int) -> None:
@@ -282,7 +294,10 @@ def train(run: Run, store: Store, progress: ReportProgress, unplanned: Unplanned
         if curve:
             curve.evaluate(training.steps, weights)
         _require_restored(run, agent, weights, curve)
-    trained = TrainingResult(training.steps, curve.curve if curve else None, model_errors, unplanned())
+        learned = curve.curve if curve else None
+        for steps, each in zip(learned.env_steps, learned.returns.T, strict=True) if learned else ():
+            write({"charts/learning_curve": each.mean()}, int(steps))
+    trained = TrainingResult(training.steps, learned, model_errors, unplanned())
     run.terms.check_training(trained)
     store.put_training(key, weights, trained)
     store.put_seconds(key, time.perf_counter() - started - (curve.seconds if curve else 0.0))
@@ -317,9 +332,13 @@ def _evaluate(run: Run, store: Store, trained: TrainingResult, progress: ReportP
     agent = make_agent(run, run.device)
     agent.load_state_dict(store.weights(run.key("train"), run.device))
     curves = {}
-    for done, split in enumerate(run.scenario.splits):
-        progress(f"evaluate on {split}", done, len(run.scenario.splits), None)
-        curves[split] = evaluate(agent, run.played, split, seed=run.seed, device=device, k=run.terms.k)
+    with store.tensorboard(run.tensorboard_name, "evaluate") as write:
+        for done, split in enumerate(run.scenario.splits):
+            progress(f"evaluate on {split}", done, len(run.scenario.splits), None)
+            curve = evaluate(agent, run.played, split, seed=run.seed, device=device, k=run.terms.k)
+            for k, mean_return in zip(curve.k, curve.returns.mean((0, 2)), strict=True):
+                write({f"{_ADAPTATION}{split}": mean_return}, k)
+            curves[split] = curve
     store.put_seconds(run.key("evaluate"), time.perf_counter() - started)
     evaluation = _evaluation(run, trained, curves)
     run.terms.check(evaluation)

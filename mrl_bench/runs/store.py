@@ -6,8 +6,8 @@ weights/       KEY.safetensors: the weights after meta-training; their hash is i
 videos/        KEY.webp, KEY-still.webp: an evaluated agent on one test task; KEY.json: what they show
 timings/       KEY.json: measured seconds; they differ from run to run
 logs/          KEY.log: the output of the run's code; the middle of a long output is left out
-tensorboard/   SCENARIO/AGENT-SEED-KEY/: scalars of meta-training; here KEY is its first 6 digits
-scores.json    scores of all runs; the same runs give the same bytes
+tensorboard/   SCENARIO/AGENT/seed-SEED-KEY/: scalars and settings of a run; here KEY is its first 6 digits
+scores.json    scores of all runs; the same runs give the same bytes; scores.csv: the main ones as a table
 report.html, figures/
 
 Each KEY.json is an envelope with a hash: see seal.py.
@@ -206,15 +206,28 @@ class Store:
         self._write(_TIMING, key, seconds)
 
     @contextmanager
-    def tensorboard(self, name: str) -> Iterator[Callable[[Mapping[str, float], int], None]]:
-        """A function that writes scalars (tag -> value, step) to the folder `name`, as in `Run.tensorboard_name`."""
+    def tensorboard(
+        self, name: str, stage: str, settings: Mapping[str, Any] | None = None, metric: str = ""
+    ) -> Iterator[Callable[[Mapping[str, float], int], None]]:
+        """A function that writes scalars of a stage: (tag -> value, step).
+
+        Args:
+            name: of the folder, as in `Run.tensorboard_name`.
+            stage: "train" or "evaluate".
+            settings: of the run, for the HPARAMS tab.
+            metric: tag of the scalar that this tab shows beside them.
+        """
         from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard.summary import hparams
 
         folder = self._inside(Path("tensorboard") / name)
         with _explained(folder):
-            for leftover in folder.glob("events.*"):  # of an attempt that was interrupted
+            for leftover in folder.glob(f"events.*.{stage}"):  # of an attempt that was interrupted
                 leftover.unlink()
-            writer = SummaryWriter(str(folder))
+            writer = SummaryWriter(str(folder), filename_suffix=f".{stage}")
+            events: Any = writer.file_writer  # torch declares it as None
+            for summary in hparams(settings, {metric: 0.0}) if settings else ():
+                events.add_summary(summary)
 
         def write(values: Mapping[str, float], step: int) -> None:
             with _explained(folder):

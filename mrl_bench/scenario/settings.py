@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -70,3 +71,22 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
                 raise UsageError(f"--set {name}: {part!r} is already set as a whole")
         inner[last] = parse(value, f"--set {name}").data
     return settings
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings in one level, by names as "maml.hidden"."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found
+
+
+def assignments(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as `--set` takes them: the inverse of `parse_settings`."""
+    return [f"{name}={_as_yaml(value)}" for name, value in flat(settings).items()]
+
+
+def _as_yaml(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:.0f}"  # such as 1.2e5 env steps
+    return value if isinstance(value, str) else json.dumps(value)

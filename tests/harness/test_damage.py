@@ -369,7 +369,7 @@ def rewritten(folder: Path, change: Callable[[Any], Any]) -> bytes:
         put("runs", 0, "train", value="/etc/passwd"),
         put("runs", 0, "terms", value=None),
         put("runs", value=3),
-        put("docs", value=[]),
+        put("scenarios", value=[]),
         put("suite", value=["core"]),
         drop("versions"),
         drop("runs", 0, "terms", "digest"),
@@ -519,7 +519,7 @@ def test_a_folder_that_is_a_link_to_elsewhere_is_not_written_to(
         lambda: copied.put_seconds("key", 1.0),
         lambda: copied.put_video("key", Video("a", 0, "", 6, (1.0, 1.0), (1.0, 1.0), 1, 1, b"", b"")),
         lambda: copied.log_path("key").write_text("line"),
-        lambda: copied.tensorboard("tiny-v1/learner-0").__enter__(),
+        lambda: copied.tensorboard("tiny-v1/learner/seed-0", "train").__enter__(),
         lambda: write_report(copy.folder, report),
     ]
     refused = []

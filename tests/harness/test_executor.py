@@ -135,9 +135,15 @@ def test_the_plan_says_what_was_run_and_on_what(unbroken: tuple[Path, int, str, 
 
 def test_scalars_have_the_usual_tags(suite: Path, unbroken: tuple[Path, int, str, str]) -> None:
     for agent, own in (("learner", "losses/push"), ("blind", "losses/value_loss")):
-        name = f"{agent}-0-{planned_run(suite, agent).key('train')[:6]}"
-        events = EventAccumulator(str(unbroken[0] / "tensorboard" / "tiny-v1" / name)).Reload()
-        tags = {"charts/episodic_return_0", "charts/episodic_length_0", "charts/SPS", own}
+        name = planned_run(suite, agent).tensorboard_name
+        events = EventAccumulator(str(unbroken[0] / "tensorboard" / name)).Reload()
+        tags = {
+            "charts/episodic_return_0",
+            "charts/episodic_length_0",
+            "charts/SPS",
+            own,
+            "adaptation/return_ood",
+        }
         assert tags <= set(events.Tags()["scalars"])
 
 
@@ -521,8 +527,9 @@ def check_restarted(folder: Path, unbroken: Path) -> None:
     assert canonical(folder) == canonical(unbroken)
     left = [path.name for path in folder.rglob(".*") if path.name != ".lock"]
     assert not left, "nothing half written is left"
-    for run_folder in folder.glob("tensorboard/*/*"):
-        assert len(list(run_folder.iterdir())) == 1, "scalars of one attempt only"
+    for run_folder in folder.glob("tensorboard/*/*/*"):
+        stages = [path.suffix for path in run_folder.iterdir()]
+        assert len(stages) == len(set(stages)), "scalars of one attempt only"
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
-from math import inf, nan
+from io import StringIO
+from math import inf, isnan, nan
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
 from mrl_bench.report import BenchInfo, figures
 from mrl_bench.report import formatting as text
 from mrl_bench.report.page import render_page, write_page
-from mrl_bench.report.scores import Estimate, Learning, Row, ScenarioScores, SplitScores
-from mrl_bench.report.table import plain_text, print_tables
+from mrl_bench.report.scores import Estimate, Learning, OnlineScores, Row, ScenarioScores, SplitScores
+from mrl_bench.report.setup import AgentSetup, Setup
+from mrl_bench.report.table import WrappedTable, plain_text, print_tables
+from mrl_bench.report.table import _parts as table_parts
 from mrl_bench.results import Video
 from mrl_bench.runs.files import write_atomically
+from mrl_bench.scenario.description import Description, DrawnParam
 
 EPISODES = (0, 1, 2, 3, 5, 10)
 TASKS = 20
@@ -50,6 +57,7 @@ def make_row(
     learning: Learning | None = None,
     model_errors: Mapping[str, float] | None = None,
     metrics: Sequence[str] = (),
+    online: OnlineScores | None = None,
 ) -> Row:
     half = nan if seeds < 2 else 0.02
     scores = [(value - RANDOM) / (ORACLE - RANDOM) for value in curve]
@@ -64,12 +72,15 @@ def make_row(
         env_steps=tuple(28.0 * k + 17 * k * k for k in EPISODES),
         returns=tuple(estimate(value, half * 172) for value in curve),
         scores=tuple(estimate(value, half) for value in scores),
+        means=tuple(estimate(value - 0.01, half) for value in scores),
         task_scores=np.add.outer(spread, scores),
         gain=estimate(scores[-1] - scores[0], half),
+        zero_shot=estimate(scores[0] - 0.34, half),
         area=estimate(float(np.mean(scores)), half),
         cvar=estimate(scores[-1] - 0.1, half),
         k_to_90=next((k for k, value in zip(EPISODES, scores, strict=True) if value >= 0.9), None),
         learning=learning,
+        online=online,
         model_errors=model_errors or {},
         train_env_steps=2e6,
         metrics={name: tuple(estimate(value / 2, 100 * half) for value in curve) for name in metrics},
@@ -89,14 +100,18 @@ def make_split(split: str, agents: Sequence[Row], headroom: float = 0.66) -> Spl
         make_row(name, [value] * len(EPISODES), seeds=1, rank=None, metrics=metrics)
         for name, value in references.items()
     ]
-    return SplitScores(split, TASKS, RANDOM, BLIND, ORACLE, headroom, (*rows, *agents))
+    known = Estimate(headroom, headroom - 0.06, headroom + 0.05)
+    oracle = RANDOM if isnan(headroom) else ORACLE
+    return SplitScores(split, TASKS, RANDOM, BLIND, oracle, known, (*agents, *rows))
 
 
-def make_scores(scenario: str, *agents: Row, ood: bool = True, headroom: float = 0.66) -> ScenarioScores:
+def make_scores(
+    scenario: str, *agents: Row, ood: bool = True, headroom: float = 0.66, provisional: bool = False
+) -> ScenarioScores:
     names = ("train", "test", "ood") if ood else ("test",)
     gap = {row.agent: Estimate(0.1, nan, nan) for row in agents} if ood else {}
     splits = {name: make_split(name, agents, headroom) for name in names}
-    return ScenarioScores(scenario, "8f3a9c01d2e47b65", splits, gap)
+    return ScenarioScores(scenario, "8f3a9c01d2e47b65", splits, gap, provisional)
 
 
 METRICS = ("driving score", "hits per [red]km<b>")
@@ -107,6 +122,14 @@ LEARNED = make_row(
     model_errors={"held_out_dynamics": 0.01234, "[red]<b>": nan},
 )
 SLOW = make_row("maml", MAML, learning=make_learning([1e4, 1e6], [0.1, 0.4], None))
+PAID = make_row(
+    "maml",
+    [*MAML[:-1], 260.0],
+    metrics=["falls"],
+    online=OnlineScores(
+        (5, 10), (estimate(-0.31, 0.02), estimate(0.42, 0.02)), -2.345, {"falls": estimate(7.25, 1)}
+    ),
+)
 AT_ONCE = make_row("idle", MAML, learning=make_learning([0.0], [0.9], 0.0))
 
 ALL_SCORES = (
@@ -117,6 +140,33 @@ ALL_SCORES = (
     make_scores("many-v1", *(make_row(name, MAML, rank=(1, 12)) for name in (*NASTY, *"abcde")), ood=False),
     make_scores("learned-v1", LEARNED, SLOW, AT_ONCE, ood=False),
     make_scores("metered-v1", make_row("maml", MAML, metrics=METRICS), ood=False),
+    make_scores("paid-v1", PAID, ood=False, provisional=True),
+    make_scores("unsure-v1", make_row("maml", MAML), ood=False, headroom=0.22),
+)
+SETUP = Setup(
+    Description(
+        "wiring-v1",
+        "One policy <b>solves</b> them all.",
+        "cartpole",
+        500,
+        10.0,
+        (
+            DrawnParam(
+                "wiring", "1<i>", "sign of the force", dict.fromkeys(("train", "test"), "choice of -1, 1")
+            ),
+        ),
+        {
+            split: tuple((wiring,) for wiring in [-1.0, 0.123456] * (TASKS // 2))
+            for split in ("train", "test", "ood")
+        },
+    ),
+    budget="meta_train 2,000 env steps",
+    protocol="k = 0, 1, 2, 3, 5, 10 adaptation episodes",
+    agents={
+        "rl2<b>": AgentSetup(
+            "rl2:<b>", ("lr=0.1", "name='<i>'"), "mrl-bench evaluate wiring-v1 '<b>' --seed 3"
+        )
+    },
 )
 INFO = BenchInfo(
     suite="core-v1 <suite>",
@@ -127,7 +177,7 @@ INFO = BenchInfo(
     machine="a & b",
     versions={"torch": "2.9.1"},
     seconds={("wiring-v1", "maml"): 192.0},
-    docs={"length-v1": "One policy <b>solves</b> them all."},
+    setups={"8f3a9c01d2e47b65": SETUP},
     videos={
         "wiring-v1": Video(
             "rl2<b>", 1, "wiring\x1b -1", 10, (9.81, 123.4), (0.62, 10.0), 484, 180, b"moving", b"still"
@@ -194,9 +244,10 @@ def table() -> str:
         (text.number(-1234.5), "-1234"),
         (text.number(-inf), DASH),
         (text.plus_minus(Estimate(0.5, 0.4, 0.6)), "0.50 ±0.10"),
-        (text.plus_minus(Estimate(0.5, nan, nan)), f"0.50 ±{DASH}"),
+        (text.plus_minus(Estimate(0.98, 0.9, 1.0)), "0.98 -0.08 +0.02"),
+        (text.plus_minus(Estimate(0.5, nan, nan)), "0.50"),
         (text.interval(Estimate(0.5, 0.4, 0.6)), "[0.40, 0.60]"),
-        (text.interval(Estimate(0.5, nan, nan)), DASH),
+        (text.interval(Estimate(0.5, nan, nan)), ""),
         (text.count(0), "0"),
         (text.count(999.6), "1k"),
         (text.count(1234), "1.2k"),
@@ -215,6 +266,7 @@ def table() -> str:
         (text.train_time(7512), "2 h 05 min"),
         (text.rank(make_row("a", MAML, rank=(2, 4))), "2-4"),
         (text.rank(make_row("a", MAML, rank=None)), DASH),
+        (text.seeds(make_row("a", MAML, seeds=10, failed=(2, 1))), "10, 2 failed"),
         (text.failed([make_row("a", MAML, failed=(2, 1))]), "2 seeds, 1 episode"),
         (text.printable("a\x1b[31m\n\u202eb"), "a\ufffd[31m\ufffd\ufffdb"),
     ],
@@ -242,10 +294,19 @@ def test_every_scenario_and_agent_appears(form: str, request: pytest.FixtureRequ
 def test_what_cannot_be_trusted_is_marked(form: str, request: pytest.FixtureRequest) -> None:
     report = request.getfixturevalue(form)
     shown = report.text if form == "page" else report
-    assert "headroom 0.01: no adaptation needed, scores are not meaningful" in shown
-    assert f"headroom {DASH}: the oracle is no better than random, scores are not meaningful" in shown
-    assert "headroom 0.66: " not in shown
-    assert "1 seed, 4 episodes" in shown
+    shown = " ".join(shown.split())
+    for words in (
+        "headroom 0.01 [-0.05, 0.06]: no adaptation needed, scores are not meaningful",
+        f"headroom {DASH}: references too weak, scores are not meaningful",
+        "headroom 0.22 [0.16, 0.27]: headroom uncertain",
+        "headroom 0.66 [0.60, 0.71]: references too weak",
+        "maml is above the oracle: the reference is not a ceiling here",
+        "crashed failed, and scores no better than random: 1 seed, 4 episodes",
+        "2, 1 failed" if form == "table" else "2 seeds, 1 failed",
+        "provisional references",
+    ):
+        assert words in shown, words
+    assert "headroom uncertain, scores" not in shown
     assert "preliminary" in shown
     assert re.search(r"\b(nan|inf|None)\b", shown, re.IGNORECASE) is None
 
@@ -282,6 +343,18 @@ def test_metrics_are_shown_where_there_are_some(
     assert "drivingscore" not in others
 
 
+@pytest.mark.parametrize("form", ["table", "page"])
+def test_the_price_of_adaptation_is_shown(form: str, request: pytest.FixtureRequest) -> None:
+    report = request.getfixturevalue(form)
+    shown = "".join((report.text if form == "page" else report).split())
+    words = (
+        "maml -0.31 → 0.42 -2.35 7.25"
+        if form == "table"
+        else "-0.31[-0.33, -0.29] 0.42[0.40, 0.44] -2.35 7.25"
+    )
+    assert "".join(words.split()) in shown
+
+
 def test_same_scores_give_the_same_bytes(table: str, tmp_path: Path) -> None:
     all_scores = ALL_SCORES[1:2]
     assert plain_text(ALL_SCORES, INFO, splits=("test", "ood")) == table
@@ -298,22 +371,34 @@ def test_plain_table_fits_a_log(table: str) -> None:
     assert table.replace("\n", "").isprintable()
 
 
-@pytest.mark.parametrize("width", [20, 40, 80])
-def test_a_narrow_table_keeps_every_number_whole(width: int) -> None:
-    lines = plain_text(ALL_SCORES, INFO, splits=("test", "ood"), width=width).splitlines()
-    assert max(map(len, lines)) <= width
-    assert not any("…" in line for line in lines)
-    for cell in ("0.85 ±0.02", "0.91 ±0.02", "3 min 12 s", "21.5 → 99.5", "38k"):
-        assert any(cell in line for line in lines)
+@pytest.mark.parametrize("width", [20, 40, 60, 80])
+def test_a_narrow_terminal_shows_every_cell_of_every_table(width: int) -> None:
+    tables = [
+        part for part in table_parts(ALL_SCORES, INFO, ("test", "ood")) if isinstance(part, WrappedTable)
+    ]
+    assert len(tables) > 2 * len(ALL_SCORES)
+    for table in tables:
+        out = StringIO()
+        Console(file=out, width=width, color_system=None).print(table)
+        lines = out.getvalue().splitlines()
+        assert max(map(cell_len, lines)) <= width
+        texts = [*table.headers, table.title, table.key]
+        for name, cells, _ in table.rows:
+            texts += [name.plain, *(cell.plain for cell in cells)]
+            for header, cell in zip(table.headers, cells, strict=True):
+                if header not in table.text_columns:  # a number is never broken
+                    assert any(cell.plain.strip() in line for line in lines), cell.plain
+        shown, expected = (Counter("".join("".join(part).split())) for part in (lines, texts))
+        assert shown >= expected  # long names and prose are folded, and no letter is lost
 
 
 def test_a_table_that_is_too_wide_continues_below_itself() -> None:
     parts = plain_text(ALL_SCORES[:1], INFO, width=40).split("\n\n")
-    scores = [part.splitlines() for part in parts if "±" in part.splitlines()[-1]]
+    scores = [part.splitlines() for part in parts if "±" in "".join(part.splitlines()[-4:])]
     assert [re.split("  +", part[-6].strip()) for part in scores[:3]] == [
         ["agent", "rank", "k=0", "k=1"],
-        ["agent", "k=10", "gain"],
-        ["agent", "ood k=10"],
+        ["agent", "k=10", "mean k=10"],
+        ["agent", "gain", "zero-shot"],
     ]
     assert all(part[-4].startswith("maml") for part in scores[:3])
 
@@ -330,7 +415,7 @@ def test_plain_table_ends_with_a_legend(table: str) -> None:
 
 
 def test_plain_table_shows_returns_scores_and_cost(table: str) -> None:
-    assert re.search(r"maml +1\* +0.09 ±0.02 +0.85 ±0.02 +0.99 ±0.02 +0.91 ±0.02 +0.99 ±0.02\n", table)
+    assert re.search(r"maml +1\* +0.09 ±0.02 +0.85 ±0.02 +0.99 ±0.02 +0.98 ±0.02 +0.91 ±0.02", table)
     assert re.search(r"maml +43.0 +175 +186 +198 +199 +199 +2 +2M +3 min 12 s\n", table)
 
 

@@ -14,9 +14,11 @@ import pytest
 import torch
 from bench_kit import make_scenario, online, toy_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from mrl_bench.results import Curve, Evaluation, TrainingResult, Video
 from mrl_bench.runs.files import remove_unfinished, write_atomically
+from mrl_bench.runs.run import execute
 from mrl_bench.runs.store import Store, StoreError
 
 KEY = "0123456789abcdef"
@@ -252,12 +254,14 @@ def test_scalars_can_be_read_by_tensorboard_and_those_of_a_cut_off_attempt_are_g
     store = Store(tmp_path)
     run = toy_run(make_scenario(tmp_path), "Learner", seed=3)
     for value in (1.0, 2.0):
-        with store.tensorboard(run.tensorboard_name) as write:
+        with store.tensorboard(run.tensorboard_name, "train") as write:
             write({"losses/policy_loss": value, "charts/SPS": 5.0}, 100)
-    folder = tmp_path / "tensorboard" / "tiny-v1" / f"learner-3-{run.key('train')[:6]}"
-    assert len(list(folder.iterdir())) == 1
+    with store.tensorboard(run.tensorboard_name, "evaluate") as write:
+        write({"adaptation/return_test": 3.0}, 6)
+    folder = tmp_path / "tensorboard" / "tiny-v1" / "learner" / f"seed-3-{run.key('train')[:6]}"
+    assert len(list(folder.iterdir())) == 2
     events = EventAccumulator(str(folder)).Reload()
-    assert events.Tags()["scalars"] == ["losses/policy_loss", "charts/SPS"]
+    assert events.Tags()["scalars"] == ["losses/policy_loss", "charts/SPS", "adaptation/return_test"]
     (scalar,) = events.Scalars("losses/policy_loss")
     assert (scalar.step, scalar.value) == (100, 2.0)
 
@@ -265,9 +269,9 @@ def test_scalars_can_be_read_by_tensorboard_and_those_of_a_cut_off_attempt_are_g
 def test_runs_with_different_settings_keep_their_own_scalars(tmp_path: Path) -> None:
     store, scenario = Store(tmp_path), make_scenario(tmp_path)
     for gain in (0.5, 1.0):
-        with store.tensorboard(toy_run(scenario, "Learner", gain=gain).tensorboard_name) as write:
+        with store.tensorboard(toy_run(scenario, "Learner", gain=gain).tensorboard_name, "train") as write:
             write({"losses/policy_loss": gain}, 100)
-    folders = list((tmp_path / "tensorboard" / "tiny-v1").iterdir())
+    folders = list((tmp_path / "tensorboard" / "tiny-v1" / "learner").iterdir())
     assert len(folders) == len(list((tmp_path / "tensorboard").rglob("events.*"))) == 2
 
 
@@ -301,5 +305,33 @@ def test_a_video_without_its_images_is_not_there(tmp_path: Path, monkeypatch: py
 def test_scalars_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "tensorboard").write_text("")
     run = toy_run(make_scenario(tmp_path), "Learner")
-    with pytest.raises(StoreError, match="tensorboard"), Store(tmp_path).tensorboard(run.tensorboard_name):
+    with (
+        pytest.raises(StoreError, match="tensorboard"),
+        Store(tmp_path).tensorboard(run.tensorboard_name, "train"),
+    ):
         pass
+
+
+def test_tensorboard_compares_runs_by_their_settings(tmp_path: Path) -> None:
+    run = toy_run(make_scenario(tmp_path), "Learner", seed=3, gain=0.25)
+    execute(run, Store(tmp_path), lambda *_: None)
+    events = EventAccumulator(str(tmp_path / "tensorboard" / run.tensorboard_name)).Reload()
+    data = {
+        tag: HParamsPluginData.FromString(events.SummaryMetadata(tag).plugin_data.content)
+        for tag in events.PluginTagToContent("hparams")
+    }
+    start = data["_hparams_/session_start_info"].session_start_info.hparams
+    assert start["gain"].number_value == 0.25
+    assert start["seed"].number_value == 3
+    assert start["scenario"].string_value == "tiny-v1"
+    assert start["budget"].number_value == 300
+    (metric,) = data["_hparams_/experiment"].experiment.metric_infos
+    assert metric.name.tag == "adaptation/return_test"
+    curve = events.Scalars(metric.name.tag)
+    assert [point.step for point in curve] == [0, 2, 6]
+    done = Store(tmp_path).evaluation(run.key("evaluate"))
+    assert done
+    assert curve[-1].value == pytest.approx(done.curves["test"].returns[:, -1].mean())
+    learned = done.training.learning_curve
+    assert learned
+    assert [point.step for point in events.Scalars("charts/learning_curve")] == learned.env_steps.tolist()

@@ -1,0 +1,161 @@
+"""References: made with several seeds, kept in a file, used by every bench whose tasks they are of."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bench_kit import make_scenario, make_suite, run_cli, toy
+from score_kit import references
+
+from mrl_bench.errors import MrlBenchError
+from mrl_bench.runs.executor import plan_runs
+from mrl_bench.runs.manifest import read_manifest
+from mrl_bench.runs.reference import plan_references
+from mrl_bench.scenario import find_scenario, list_scenarios
+from mrl_bench.scenario.references import References, references_path, shipped_references
+from mrl_bench.scenario.suite import find_suite
+
+
+def with_half(found: References, agent: str, half: list[float]) -> References:
+    """The references with other returns of an agent that was trained with half of the budget."""
+    trained = found.agents[agent]
+    test = dataclasses.replace(trained.splits["test"], half=np.array(half))
+    changed = dataclasses.replace(trained, splits={**trained.splits, "test": test})
+    return dataclasses.replace(found, agents={**found.agents, agent: changed})
+
+
+def ten_to_twenty() -> References:
+    """Random earns 0, blind 10 at best, oracle 20 at best; half of the budget changes nothing."""
+    rows = {
+        "random": [[0.0, 0.0]],
+        "blind": [[2.0, 4.0], [8.0, 12.0]],
+        "oracle": [[20.0, 20.0], [10.0, 10.0]],
+    }
+    found = references(**{name: np.array(values) for name, values in rows.items()})
+    return with_half(with_half(found, "blind", [10.0, 1.0]), "oracle", [3.0, 20.0])
+
+
+def test_the_best_seed_counts() -> None:
+    found = ten_to_twenty()
+    assert [found.agents[name].splits["test"].best for name in ("blind", "oracle")] == [1, 0]
+
+
+def test_references_are_certified_if_doubling_the_budget_moves_the_best_return_by_less_than_three_percent() -> (
+    None
+):
+    found = ten_to_twenty()
+    assert (found.moved("blind"), found.moved("oracle"), found.moved("random")) == (0.0, 0.0, None)
+    assert found.certified
+    weaker = with_half(found, "oracle", [19.0])
+    assert weaker.moved("oracle") == pytest.approx(0.05)
+    assert not weaker.certified
+    assert with_half(found, "blind", [10.5]).moved("blind") == pytest.approx(-0.025)
+    assert not with_half(found, "blind", [10.7]).certified
+    assert not with_half(found, "blind", []).certified
+
+
+def test_a_file_of_references_is_read_as_it_was_written(tmp_path: Path) -> None:
+    scenario = make_scenario(tmp_path)
+    found = dataclasses.replace(ten_to_twenty(), scenario=scenario.id, digest=scenario.tasks_digest)
+    path = references_path(scenario)
+    assert shipped_references(scenario) is None
+    path.parent.mkdir()
+    path.write_bytes(found.to_bytes())
+    again = shipped_references(scenario)
+    assert again is not None
+    assert again.to_bytes() == found.to_bytes()
+
+
+def test_references_of_other_tasks_are_not_used(tmp_path: Path) -> None:
+    scenario = make_scenario(tmp_path)
+    found = dataclasses.replace(ten_to_twenty(), scenario=scenario.id, digest=scenario.tasks_digest)
+    references_path(scenario).parent.mkdir()
+    references_path(scenario).write_bytes(found.to_bytes())
+    assert shipped_references(make_scenario(tmp_path, budget={"meta_train": 7}, protocol={"k": [0, 1]}))
+    assert shipped_references(make_scenario(tmp_path, horizon=13)) is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data.pop("agents"),
+        lambda data: data["agents"].pop("blind"),
+        lambda data: data["agents"]["blind"]["splits"]["test"]["returns"].pop(),
+        lambda data: data["agents"]["blind"]["splits"]["test"]["returns"][0].pop(),
+        lambda data: data["agents"]["oracle"]["splits"]["test"].update(returns="high"),
+        lambda data: data.update(reported=[["speed"]]),
+    ],
+)
+def test_damaged_references_are_refused(tmp_path: Path, damage) -> None:
+    scenario = make_scenario(tmp_path)
+    found = dataclasses.replace(ten_to_twenty(), scenario=scenario.id, digest=scenario.tasks_digest)
+    data = json.loads(found.to_bytes())
+    damage(data)
+    references_path(scenario).parent.mkdir()
+    references_path(scenario).write_text(json.dumps(data))
+    with pytest.raises(MrlBenchError, match=r"tiny-v1\.json is damaged"):
+        shipped_references(scenario)
+
+
+def test_blind_and_oracle_are_trained_with_the_whole_budget_and_with_half_of_it(tmp_path: Path) -> None:
+    runs = plan_references(make_scenario(tmp_path, budget={"meta_train": 300, "blind": 1000}), [4, 5], "cpu")
+    planned = sorted((run.agent.name, run.seed, run.budget) for run in runs)
+    assert planned == sorted(
+        [("random", seed, 0) for seed in (4, 5)]
+        + [("blind", seed, steps) for seed in (4, 5) for steps in (1000, 500)]
+        + [("oracle", seed, steps) for seed in (4, 5) for steps in (300, 150)]
+    )
+    assert len({run.key("train") for run in runs}) == len({run.label for run in runs}) == len(runs)
+
+
+def test_a_bench_uses_references_that_ship_and_trains_none(tmp_path: Path) -> None:
+    suite = make_suite(tmp_path, {"noisy": toy("Noisy")}, budget={"meta_train": 1500})
+    scenario = find_suite(suite).entries[0].scenario
+    make = ["reference", scenario.path, "--seeds", 1, "--out", tmp_path / "made"]
+    code, out, _ = run_cli(*make)
+    found = shipped_references(scenario)
+    assert found is not None
+    assert code == (0 if found.certified else 1)
+    assert "oracle" in out
+    assert {len(agent.seeds) for agent in found.agents.values()} == {1}
+    assert found.agents["oracle"].env_steps <= 1500
+    assert found.made_with["torch"]
+
+    assert [run.agent.name for run in plan_runs(find_suite(suite), "cpu")] == ["noisy"]
+    code, out, err = run_cli("bench", "--suite", suite, "--out", tmp_path / "results")
+    assert code == 0, err
+    assert "provisional" not in out + err
+    assert read_manifest(tmp_path / "results")["references"] == {scenario.digest: found.to_json()}
+    scores = (tmp_path / "results" / "scores.json").read_bytes()
+
+    references_path(scenario).unlink()  # the results folder keeps its own
+    run_cli("report", tmp_path / "results")
+    assert (tmp_path / "results" / "scores.json").read_bytes() == scores
+
+    code, _, err = run_cli(*make)  # nothing is trained again
+    assert (
+        shipped_references(scenario) == found or shipped_references(scenario).to_bytes() == found.to_bytes()
+    )
+
+
+def test_a_bench_without_references_trains_its_own_and_says_provisional(tmp_path: Path) -> None:
+    suite = make_suite(tmp_path, {"noisy": toy("Noisy")}, budget={"meta_train": 600})
+    code, out, err = run_cli("bench", "--suite", suite, "--out", tmp_path / "results")
+    assert code == 0, err
+    assert "provisional" in out
+    planned = {run["agent"]["name"] for run in read_manifest(tmp_path / "results")["runs"]}
+    assert planned == {"random", "blind", "oracle", "noisy"}
+
+
+def test_what_ships_fits_the_scenario_and_certifies() -> None:
+    folder = references_path(find_scenario(list_scenarios()[0])).parent
+    for path in folder.glob("*.json"):
+        scenario = find_scenario(path.stem)
+        found = shipped_references(scenario)
+        assert found is not None, f"{path.name} is of other tasks: make it again"
+        assert min(len(agent.seeds) for agent in found.agents.values()) >= 3
+        assert found.agents["oracle"].env_steps > 0.99 * scenario.budget.meta_train
