@@ -18,6 +18,7 @@ from mrl_bench.runs.reference import plan_references
 from mrl_bench.scenario import find_scenario, list_scenarios
 from mrl_bench.scenario.references import References, references_path, shipped_references
 from mrl_bench.scenario.suite import find_suite
+from tools.write_headroom import PAGE, with_table
 
 
 def with_half(found: References, agent: str, half: list[float]) -> References:
@@ -159,3 +160,8 @@ def test_what_ships_fits_the_scenario_and_certifies() -> None:
         assert found is not None, f"{path.name} is of other tasks: make it again"
         assert min(len(agent.seeds) for agent in found.agents.values()) >= 3
         assert found.agents["oracle"].env_steps > 0.99 * scenario.budget.meta_train
+
+
+def test_the_page_of_headrooms_is_that_of_the_references_that_ship() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert page == with_table(page), "run: python -m tools.write_headroom"
