@@ -30,7 +30,7 @@ _EXIT_CODES = """exit codes:
 
 _BUDGET = (
     "env steps of meta-training, as 200000 or 2e5 (default: the scenario's). The scenario's digest changes with it: "
-    "a score needs reference agents that were evaluated with the same --budget"
+    "results with another budget are not ranked together"
 )
 
 _SUITE = "a suite's id or YAML file: takes budget, protocol and settings from it; the agent is named as there"
