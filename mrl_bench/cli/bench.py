@@ -50,7 +50,7 @@ def bench(options: argparse.Namespace) -> int:
         print(f"{suite.id}: {cost}; {where}", flush=True)
         with make_progress(cost) as progress:
             executor = ProcessExecutor(store, progress, workers, options.time_limit)
-            results = executor.run(runs)
+            results = executor.run(cost.in_order(runs))
         unfinished = [result for result in results if isinstance(result, NotFinished)]
         failed = sum(isinstance(result, Evaluation) and result.error is not None for result in results)
 

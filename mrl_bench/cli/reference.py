@@ -64,6 +64,7 @@ def _make(scenarios: Iterable[Scenario], options: argparse.Namespace) -> None:
         with make_progress(cost) as progress:
             executor = ProcessExecutor(store, progress, workers, options.time_limit)
             for scenario, plan in plans:
+                plan = cost.in_order(plan)
                 found = gather_references(scenario, zip(plan, executor.run(plan), strict=True))
                 write_atomically(_path(scenario, options.folder), found.to_bytes())
 

@@ -20,24 +20,29 @@ from mrl_bench.scenario.references import ReferenceReturns, References
 
 SPAN_FLOOR = 0.1  # least span oracle - random of a task, as a share of the split's mean span
 
-# By how much a number moves, in units of 1 / mean span, when the mean return of random, blind or oracle moves by 1.
-Moves = tuple[float, float, float]
-OWN_MOVES: Mapping[str, Moves] = {"random": (1, 0, 0), "blind": (0, 1, 0), "oracle": (0, 0, 1)}
+# Derivatives of a number with respect to the mean returns of random, blind and oracle, times the mean span.
+Gradient = tuple[float, float, float]
+OWN_RETURN: Mapping[str, Gradient] = {"random": (1, 0, 0), "blind": (0, 1, 0), "oracle": (0, 0, 1)}
 
 
-def of_score(score: float) -> Moves:
-    """The moves of a score (return - random) / (oracle - random) of a given return."""
+def of_score(score: float) -> Gradient:
+    """The gradient of a score (return - random) / (oracle - random), where the return is given."""
     return (score - 1, 0, -score)
 
 
-def of_difference(difference: float) -> Moves:
-    """The moves of a difference between two scores."""
+def of_difference(difference: float) -> Gradient:
+    """The gradient of a difference between two scores."""
     return (difference, 0, -difference)
 
 
-def of_lead(lead: float) -> Moves:
-    """The moves of a score minus the score of blind."""
+def of_lead(lead: float) -> Gradient:
+    """The gradient of a score minus the score of blind."""
     return (lead, -1, -lead)
+
+
+def of_headroom(headroom: float) -> Gradient:
+    """The gradient of (oracle - blind) / (oracle - random)."""
+    return (headroom, -1, 1 - headroom)
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,7 @@ class Scale:
         if self.mean_span <= 0:
             return Estimate(nan)
         value = float((self.agents["oracle"].returns - self.agents["blind"].returns).mean()) / self.mean_span
-        return estimate(value, self._errors((value, -1, 1 - value)))
+        return estimate(value, self._errors(of_headroom(value)))
 
     def reference_return(self, name: str) -> Estimate:
         """Mean return of a reference agent over tasks."""
@@ -166,9 +171,9 @@ class Scale:
         value = float(pooled_iqm(lead[None, None])[0])
         return self._reference_estimate(name, value, of_lead(value))
 
-    def _reference_estimate(self, name: str, value: float, moves: Moves) -> Estimate:
-        """An estimate that moves with the scale, and with the agent's own return."""
-        random, blind, oracle = (sum(pair) for pair in zip(moves, OWN_MOVES[name], strict=True))
+    def _reference_estimate(self, name: str, value: float, gradient: Gradient) -> Estimate:
+        """An estimate that depends on the scale, and on the return of the agent that it is about."""
+        random, blind, oracle = (sum(pair) for pair in zip(gradient, OWN_RETURN[name], strict=True))
         return estimate(value, self._errors((random, blind, oracle)))
 
     def _reference_scores(self, name: str) -> Array:
@@ -185,7 +190,7 @@ class Scale:
         self,
         cells: Array,
         statistic: Statistic,
-        moves: Callable[[float], Moves],
+        gradient: Callable[[float], Gradient],
         possible: tuple[Array, Array],
     ) -> Estimate:
         """A statistic of cells (S, B), each of which lies between two bounds, (B,) each."""
@@ -194,21 +199,21 @@ class Scale:
             float(statistic(bound[None, None])[0]) if np.isfinite(bound).all() else unbounded
             for bound, unbounded in zip(possible, (-inf, inf), strict=True)
         )
-        errors = [seed_error(cells, statistic, self.generator()), *self.spread(moves(value))]
+        errors = [seed_error(cells, statistic, self.generator()), *self.known_errors(gradient(value))]
         return estimate(value, errors, least, most)
 
-    def spread(self, moves: Moves) -> list[Error]:
-        """The known errors of a number through the reference agents; they have none with fewer than three seeds."""
-        return [error for error in self._errors(moves) if not isnan(error.size)]
+    def known_errors(self, gradient: Gradient) -> list[Error]:
+        """The errors of a number through the reference agents that have the three seeds it takes to know them."""
+        return [error for error in self._errors(gradient) if not isnan(error.size)]
 
-    def _errors(self, moves: Moves) -> list[Error]:
+    def _errors(self, gradient: Gradient) -> list[Error]:
         """The errors of a number through the reference agents' returns."""
         if self.mean_span <= 0:  # scores are 0 by definition
             return []
         return [
-            Error(abs(move) * agent.error.size / self.mean_span, agent.error.degrees)
-            for move, agent in zip(moves, self.agents.values(), strict=True)
-            if move != 0
+            Error(abs(slope) * agent.error.size / self.mean_span, agent.error.degrees)
+            for slope, agent in zip(gradient, self.agents.values(), strict=True)
+            if slope != 0
         ]
 
     def generator(self) -> np.random.Generator:

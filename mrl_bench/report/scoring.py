@@ -151,5 +151,5 @@ def _split_gap(test: AgentRuns, ood: AgentRuns) -> Estimate:
         return pooled_iqm(rows[..., :B]) - pooled_iqm(rows[..., B:])
 
     test_score, ood_score = (float(iqm(runs.scores[..., -1].ravel())) for runs in (test, ood))
-    spread = test.scale.spread(of_score(test_score)) + ood.scale.spread(of_score(ood_score))
-    return estimate(test_score - ood_score, [seed_error(last, gap, test.scale.generator()), *spread])
+    known = test.scale.known_errors(of_score(test_score)) + ood.scale.known_errors(of_score(ood_score))
+    return estimate(test_score - ood_score, [seed_error(last, gap, test.scale.generator()), *known])

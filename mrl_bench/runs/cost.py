@@ -81,6 +81,13 @@ class Cost:
         steps = sum(run.planned_env_steps for run in left)
         return Cost(len(runs), len(runs) - len(left), steps, weights, seconds)
 
+    def in_order(self, runs: Sequence[Run]) -> list[Run]:
+        """The shortest run first, so that a result shows soon; then the longest, so that none of them ends last."""
+        ascending = sorted(runs, key=lambda run: self.weights.get(run.label, 0.0))
+        left = [run for run in ascending if run.label in self.weights]
+        first = left[:1]
+        return [*first, *(run for run in reversed(ascending) if run not in first)]
+
     def __str__(self) -> str:
         finished = f" ({self.finished} finished)" if self.finished else ""
         took = "" if self.seconds is None else f", about {duration(self.seconds)}"

@@ -48,10 +48,7 @@ class Progress(Protocol):
 
 
 def plan_runs(suite: Suite, device: str) -> list[Run]:
-    """All runs of a suite, the longest first, so that no long run starts last and leaves cores idle.
-
-    The reference agents run where no references ship.
-    """
+    """All runs of a suite, scenario by scenario. The reference agents run where no references ship."""
     runs = []
     for entry in suite.entries:
         if shipped_references(entry.scenario) is None:
@@ -60,7 +57,7 @@ def plan_runs(suite: Suite, device: str) -> list[Run]:
         runs += [
             Run(entry.scenario, agent, seed, device) for agent in entry.agents for seed in range(suite.seeds)
         ]
-    return sorted(runs, key=lambda run: -run.budget)
+    return runs
 
 
 @dataclass(frozen=True)

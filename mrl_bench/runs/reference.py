@@ -16,7 +16,7 @@ from mrl_bench.scenario.suite import AgentSpec
 
 
 def plan_references(scenario: Scenario, seeds: Sequence[int], device: str) -> list[Run]:
-    """The runs of the reference agents, and those of blind and oracle with half of the budget, the longest first.
+    """The runs of the reference agents, and those of blind and oracle with half of the budget.
 
     The latter show whether the budget is large enough; see `References.moved`.
     """
@@ -24,8 +24,7 @@ def plan_references(scenario: Scenario, seeds: Sequence[int], device: str) -> li
     half = Budget(meta_train=1, blind=max(blind // 2, 1), oracle=max(oracle // 2, 1))
     halved = scenario.with_overrides(budget=half)
     plans = [(scenario, name) for name in REFERENCE_AGENTS] + [(halved, "blind"), (halved, "oracle")]
-    runs = [Run(played, AgentSpec(name, name, {}), seed, device) for played, name in plans for seed in seeds]
-    return sorted(runs, key=lambda run: -run.budget)
+    return [Run(played, AgentSpec(name, name, {}), seed, device) for played, name in plans for seed in seeds]
 
 
 def gather_references(

@@ -28,6 +28,6 @@ def test_intervals_of_scores_and_headroom_cover(simulation, setting, reference_s
 
 
 def test_intervals_that_leave_out_the_references_do_not_cover(simulation, monkeypatch):
-    monkeypatch.setattr(simulation.Scale, "spread", lambda scale, moves: [])
+    monkeypatch.setattr(simulation.Scale, "known_errors", lambda scale, gradient: [])
     (setting,) = (each for each in simulation.SETTINGS if each.name == "references alone")
     assert simulation.coverage(setting, 3, 10, repeats=100, seed=1)["covered"]["iqm"] < 0.5

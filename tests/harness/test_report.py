@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from base64 import b64encode
 from collections import Counter
@@ -23,10 +24,12 @@ from mrl_bench.report.scores import Estimate, Learning, OnlineScores, Row, Scena
 from mrl_bench.report.setup import AgentSetup, Setup
 from mrl_bench.report.table import WrappedTable, plain_text, print_tables
 from mrl_bench.report.table import _parts as table_parts
+from mrl_bench.report.tidy import scores_csv
 from mrl_bench.results import Video
 from mrl_bench.runs.files import write_atomically
 from mrl_bench.scenario.description import Description, DrawnParam
 
+RUNNING = (Path(__file__).parents[2] / "docs" / "running.md").read_text()
 EPISODES = (0, 1, 2, 3, 5, 10)
 TASKS = 20
 MAML = (43.0, 175.0, 186.0, 198.0, 199.0, 199.0)
@@ -152,7 +155,10 @@ SETUP = Setup(
         10.0,
         (
             DrawnParam(
-                "wiring", "1<i>", "sign of the force", dict.fromkeys(("train", "test"), "choice of -1, 1")
+                "wiring",
+                "1<i>",
+                "sign of the force",
+                dict.fromkeys(("train", "test", "ood"), "choice of -1, 1"),
             ),
         ),
         {
@@ -302,7 +308,7 @@ def test_what_cannot_be_trusted_is_marked(form: str, request: pytest.FixtureRequ
         "headroom 0.66 [0.60, 0.71]: references too weak",
         "maml is above the oracle: the reference is not a ceiling here",
         "crashed failed, and scores no better than random: 1 seed, 4 episodes",
-        "2, 1 failed" if form == "table" else "2 seeds, 1 failed",
+        "2, 1 failed" if form == "table" else "failed: 1 seed, 4 episodes",
         "provisional references",
     ):
         assert words in shown, words
@@ -449,6 +455,38 @@ def test_page_shows_scores_returns_and_cost(page: Page) -> None:
     assert "maml2 seeds, preliminary 1 0.09[0.07, 0.11] 0.85[0.83, 0.87] 0.99[0.97, 1.01]" in words
     assert "2M steps3 min 12 s" in words
     assert "43.0[39.6, 46.4]0 steps 175[172, 178]45 steps" in words
+
+
+def test_page_shows_parameters_settings_commands_and_every_task(page: Page) -> None:
+    words = " ".join(page.text.split())
+    assert "One policy <b>solves</b> them all." in words
+    assert (
+        "parameterunit train test ood meaning wiring1<i>" + 3 * " choice of -1, 1" + " sign of the force"
+        in words
+    )
+    assert "protocolk = 0, 1, 2, 3, 5, 10 adaptation episodes" in words
+    assert "rl2<b> rl2:<b> settings: lr=0.1, name='<i>'mrl-bench evaluate wiring-v1 '<b>' --seed 3" in words
+    assert "task maml rl2 wiring1<i> 0 0.89-0.01 -0.010.89 -1 1 0.900.00 0.000.90 0.123" in words
+
+
+def test_scores_as_csv_have_a_row_for_each_split_agent_and_k() -> None:
+    rows = list(csv.DictReader(StringIO(scores_csv(ALL_SCORES))))
+    expected = [
+        (scores.scenario, split.split, row.agent, str(k))
+        for scores in ALL_SCORES
+        for split in scores.splits.values()
+        for row in split.rows
+        for k in EPISODES
+    ]
+    assert sorted((row["scenario"], row["split"], row["agent"], row["k"]) for row in rows) == sorted(expected)
+    maml = next(row for row in rows if (row["split"], row["agent"], row["k"]) == ("test", "maml", "10"))
+    assert float(maml["score"]) == ALL_SCORES[0].splits["test"].rows[0].scores[-1].value
+    random = next(row for row in rows if row["agent"] == "random")
+    assert random["score_low"] == random["best_rank"] == ""
+    documented = re.search(r"scores.csv +(.*?)\n +report.html", RUNNING, re.DOTALL)
+    assert documented
+    assert list(maml) == re.findall(r"\w+", documented[1].partition(": ")[2])
+    assert scores_csv([]) == "\n"
 
 
 def test_page_is_well_formed_and_escaped(html: str, page: Page) -> None:
