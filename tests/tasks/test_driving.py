@@ -310,13 +310,14 @@ def test_boxes_overlap_where_a_dense_grid_of_points_of_one_lies_in_the_other() -
 
 
 def test_the_driving_score_is_completion_times_penalties() -> None:
-    flags = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]], dtype=bool).T
-    left_road, arrived = np.zeros((2, 5), dtype=bool)
-    verdict = Verdict(np.zeros(5), *flags, left_road, arrived)
-    score = driving_score(np, np.array([100.0, 50.0, 50.0, 80.0, 99.0]), np.full(5, 100.0), verdict)
-    np.testing.assert_allclose(score.driving_score, [100.0, 30.0, 25.0, 56.0, 99.0])
-    assert score.success.tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
-    assert score.collisions.tolist() == [0.0, 1.0, 1.0, 0.0, 0.0]
+    # Of driving on, hitting a vehicle and a pedestrian, running a light, leaving the road, and arriving.
+    verdict = Verdict(np.zeros(7), *np.eye(7, 5, -1, dtype=bool).T)
+    verdict = verdict._replace(arrived=verdict.arrived | (np.arange(7) == 6))
+    distance = np.array([99.0, 50.0, 50.0, 80.0, 100.0, 100.0, 60.0])
+    score = driving_score(np, distance, np.full(7, 100.0), verdict)
+    np.testing.assert_allclose(score.driving_score, [99.0, 30.0, 25.0, 56.0, 100.0, 100.0, 60.0])
+    assert score.success.tolist() == [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    assert score.collisions.tolist() == [0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
 
 
 def test_numpy_and_torch_simulate_alike() -> None:
@@ -345,7 +346,8 @@ def test_ended_instances_cost_no_simulation_and_change_no_number() -> None:
     alone, among = cars(family, {}), cars(family, {}, *[crash] * 9)
     one, many = alone.reset(0), among.reset(0)
     for _ in range(100):
-        one, many = alone.step(follow(one)).obs, among.step(follow(many)).obs
+        action = follow(many)
+        one, many = alone.step(action[:1]).obs, among.step(action).obs
         assert torch.equal(one[0], many[0])
     assert len(among._active.scene.start) < 5
     assert among.metrics()["distance"][0] == alone.metrics()["distance"][0]

@@ -1,4 +1,4 @@
-"""The roads of the driving family: an OpenDRIVE map each, and a route along it. `write.py` made both."""
+"""The roads of the driving family: an OpenDRIVE map each, and a route along it. `tools/write_roads.py` made both."""
 
 from __future__ import annotations
 
