@@ -72,11 +72,8 @@ class RecurrentPolicy(nn.Module):
         """
         outputs, last = self.gru(inputs.flatten(0, 1), hidden.flatten(0, 1)[None])
         seen = torch.cat([outputs.unflatten(0, hidden.shape[:2]), inputs], -1)
-        return (
-            Normal(self.mean(seen), std_of(self.log_std)),
-            self.value(seen).squeeze(-1),
-            last[0].view_as(hidden),
-        )
+        policy = Normal(self.mean(seen), std_of(self.log_std))
+        return policy, self.value(seen).squeeze(-1), last[0].view_as(hidden)
 
 
 class RL2:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mrl_tasks.locomotion.family import Locomotion
+from mrl_tasks.locomotion.robots import MAX_SPEED
 
 from mrl_bench import registry
 from mrl_bench.errors import ContractError
@@ -22,7 +23,7 @@ BOUNDED: list[tuple[str, dict[str, Any], tuple[float, float]]] = [
     ("driving", {}, (-inf, 1.0)),
     ("driving", {"road": "highway", "traffic": 6, "start_speed": 1.0}, (-inf, 1.0)),
     ("driving", {"road": "crossing", "traffic": 2, "events": True}, (-inf, 1.0)),
-    ("locomotion", {"task": "velocity"}, (-inf, 0.0)),
+    ("locomotion", {"task": "velocity"}, (-1010.6, 0.0)),
     ("locomotion", {"robot": "ant", "task": "goal"}, (-inf, 1.0)),
 ]
 
@@ -68,12 +69,18 @@ def test_random_play_is_never_paid_more_or_less_than_the_family_says(
 
 
 @pytest.mark.parametrize("task", ["forward", "direction"])
-def test_a_speed_has_no_bound(task: Any) -> None:
-    assert reward_range(Locomotion(task=task)) == (-inf, inf)
+def test_a_speed_has_the_bound_from_which_on_it_is_an_error(task: Any) -> None:
+    assert reward_range(Locomotion(task=task)) == (-MAX_SPEED - 0.6, MAX_SPEED)
+    humanoid = Locomotion(
+        robot="humanoid", task=task
+    )  # control^2 of 17 motors costs 0.1, and progress counts 1.25
+    assert reward_range(humanoid) == pytest.approx((-1.25 * MAX_SPEED - 0.272, 1.25 * MAX_SPEED + 5))
 
 
 def test_a_healthy_robot_is_paid_for_it_on_top_of_its_progress() -> None:
-    assert reward_range(Locomotion(robot="hopper", task="velocity", healthy_reward=2.5)) == (-inf, 2.5)
+    for paid, expected in ((2.5, (-1010.003, 2.5)), (-2.5, (-1012.503, 0.0))):
+        family = Locomotion(robot="hopper", task="velocity", healthy_reward=paid)
+        assert reward_range(family) == pytest.approx(expected)
 
 
 def test_a_family_that_says_nothing_may_pay_anything() -> None:

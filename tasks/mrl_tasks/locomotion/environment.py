@@ -16,7 +16,7 @@ from mrl_bench.keyed_random import uniforms
 from mrl_bench.types import Ratio, Step, TaskBatch
 from mrl_tasks.locomotion.actuation import Actuation
 from mrl_tasks.locomotion.family import Locomotion
-from mrl_tasks.locomotion.robots import Robot
+from mrl_tasks.locomotion.robots import MAX_SPEED, Robot
 from mrl_tasks.locomotion.simulation import Simulation
 
 if TYPE_CHECKING:
@@ -88,11 +88,12 @@ class LocomotionEnv:
     def step(self, action: Tensor) -> Step:
         control = self._actuation.control(_native(action.flatten(0, 1)))
         advanced = self.simulation.advance(torch.as_tensor(control), torch.as_tensor(self._alive))
-        failed = _native(advanced) | self._impossible
         before, self._place = self._place, self.place()
+        velocity = (self._place - before) / self._dt
+        failed = _native(advanced) | self._impossible | self.is_too_fast(velocity)
         healthy = self.is_healthy()
         reward = (
-            self.robot.forward_reward * self.progress((self._place - before) / self._dt)
+            self.robot.forward_reward * self.progress(velocity)
             + self.robot.healthy_reward * healthy
             - self.robot.control_cost * (control * control).sum(-1)
         )
@@ -160,6 +161,11 @@ class LocomotionEnv:
             case "goal":
                 distance = abs(self._place - goal)
                 return -(distance[:, 0] + distance[:, 1])
+
+    def is_too_fast(self, velocity: Array) -> Array:
+        """(N,) bool: a coordinate now, or the place over the control step, (N, 1 or 2) [m/s], exceeds `MAX_SPEED`."""
+        coordinates = abs(self._state[:, self.robot.positions :])
+        return ~((coordinates <= MAX_SPEED).all(-1) & ((velocity * velocity).sum(-1) <= MAX_SPEED**2))
 
     def is_healthy(self) -> Array:
         """(N,) bool: height, pitch and coordinates are within the robot's healthy ranges."""
@@ -234,4 +240,5 @@ def _join(parts: list[Array], dtype: torch.dtype) -> Tensor:
     if isinstance(parts[0], Tensor):
         return torch.cat(parts, -1).to(dtype)
     number = np.float32 if dtype == torch.float32 else np.float64
-    return torch.from_numpy(np.concatenate(parts, -1, dtype=number, casting="same_kind"))
+    with np.errstate(over="ignore"):  # in an instance that exploded
+        return torch.from_numpy(np.concatenate(parts, -1, dtype=number, casting="same_kind"))

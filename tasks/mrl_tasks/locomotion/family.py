@@ -16,7 +16,16 @@ from mrl_bench.errors import MissingPart, UsageError
 from mrl_bench.family import Param
 from mrl_bench.types import EnvSpec, TaskBatch
 from mrl_tasks.locomotion.parameters import Task, parameters
-from mrl_tasks.locomotion.robots import INSTALL, ROBOTS, Cone, Integrator, Robot, Solver, model_path
+from mrl_tasks.locomotion.robots import (
+    INSTALL,
+    MAX_SPEED,
+    ROBOTS,
+    Cone,
+    Integrator,
+    Robot,
+    Solver,
+    model_path,
+)
 from mrl_tasks.validation import require_listed_values
 
 if TYPE_CHECKING:
@@ -139,11 +148,21 @@ class Locomotion:
 
     @property
     def reward_range(self) -> tuple[float, float]:
-        """Bounded where progress is minus a distance or a difference of speeds; speeds have no bound."""
+        """Progress is at most a speed, which `MAX_SPEED` bounds; the distance from a goal has no bound."""
         body = self.body
-        if self.task not in ("velocity", "goal") or min(body.forward_reward, body.control_cost) < 0:
+        if min(body.forward_reward, body.control_cost) < 0:
             return (-inf, inf)
-        return (-inf, max(body.healthy_reward, 0.0))
+        match self.task:
+            case "velocity":
+                target = self.params["target_velocity"]
+                least, most = -MAX_SPEED - max(-target.low, target.high), 0.0
+            case "goal":
+                least, most = -inf, 0.0
+            case _:
+                least, most = -MAX_SPEED, MAX_SPEED
+        cost = body.control_cost * len(body.actuators) * body.control_limit**2
+        unhealthy, healthy = sorted((0.0, body.healthy_reward))
+        return (body.forward_reward * least + unhealthy - cost, body.forward_reward * most + healthy)
 
     @property
     def simulator(self) -> str:

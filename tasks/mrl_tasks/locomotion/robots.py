@@ -15,6 +15,11 @@ from mrl_bench.errors import MissingPart
 
 INSTALL = "locomotion needs MuJoCo and the models of Gymnasium: pip install mujoco gymnasium"
 
+# [m/s, rad/s] What is faster is the work of an exploding integrator, and fails its step. It is out of a robot's reach:
+# a motor with the largest gear that turned nothing but its rotor would leave the range of its joint at 470 rad/s, and a
+# slide without friction, down the steepest slope under the strongest gravity, reaches 966 m/s in 50 s.
+MAX_SPEED = 1000.0
+
 Integrator = Literal["Euler", "RK4", "implicitfast"]
 Solver = Literal["Newton", "PGS"]
 Cone = Literal["pyramidal", "elliptic"]
