@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from statistics import mean
 
+from mrl_bench.runs.cost import seconds_per_run
 from mrl_bench.runs.files import write_atomically
 from mrl_bench.runs.manifest import read_manifest
 from mrl_bench.runs.store import Store
@@ -19,16 +19,10 @@ from mrl_bench.scenario.suite import suites_dir
 
 
 def main(folder: Path) -> None:
-    manifest, store = read_manifest(folder), Store(folder)
-    seconds: dict[tuple[str, str], list[float]] = {}
-    for run in manifest["runs"]:
-        stages = [store.seconds(run["train"]), store.seconds(run["evaluate"])]
-        if None not in stages:
-            of = run["terms"]["scenario"], run["terms"]["agent"]
-            seconds.setdefault(of, []).append(sum(stage or 0.0 for stage in stages))
+    manifest = read_manifest(folder)
     runs = [
-        {"scenario": scenario, "agent": agent, "seconds": round(mean(found), 1)}
-        for (scenario, agent), found in sorted(seconds.items())
+        {"scenario": scenario, "agent": agent, "seconds": round(seconds, 1)}
+        for (scenario, agent), seconds in sorted(seconds_per_run(Store(folder)).items())
     ]
     path = suites_dir() / "costs.json"
     costs = json.loads(path.read_bytes()) if path.is_file() else {}

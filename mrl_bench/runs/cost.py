@@ -69,7 +69,7 @@ class Cost:
     def of(runs: Sequence[Run], store: Store, workers: int, measured: Measured | None = None) -> Cost:
         """Args: measured: the usual costs of these runs, for those that the results folder has no time of."""
         left = [run for run in runs if finished(run, store) is None]
-        timed = {**(measured.seconds if measured else {}), **_seconds_per_run(store)}
+        timed = {**(measured.seconds if measured else {}), **seconds_per_run(store)}
         weights: dict[str, float]
         if timed:
             usual = mean(timed.values())
@@ -83,10 +83,8 @@ class Cost:
 
     def in_order(self, runs: Sequence[Run]) -> list[Run]:
         """The shortest run first, so that a result shows soon; then the longest, so that none of them ends last."""
-        ascending = sorted(runs, key=lambda run: self.weights.get(run.label, 0.0))
-        left = [run for run in ascending if run.label in self.weights]
-        first = left[:1]
-        return [*first, *(run for run in reversed(ascending) if run not in first)]
+        first = min(self.weights, key=lambda label: self.weights[label], default=None)
+        return sorted(runs, key=lambda run: (run.label != first, -self.weights.get(run.label, 0.0)))
 
     def __str__(self) -> str:
         finished = f" ({self.finished} finished)" if self.finished else ""
@@ -97,7 +95,7 @@ class Cost:
         )
 
 
-def _seconds_per_run(store: Store) -> dict[tuple[str, str], float]:
+def seconds_per_run(store: Store) -> dict[tuple[str, str], float]:
     """(scenario, agent) -> mean seconds of the runs that the folder's manifest lists."""
     try:
         entries = read_manifest(store.folder)["runs"]

@@ -6,7 +6,9 @@ import time
 from pathlib import Path
 
 import torch  # noqa: F401  (its import is not planning)
+from bench_kit import make_scenario, toy_run
 
+from mrl_bench.runs.cost import Cost
 from mrl_bench.runs.executor import check, plan_runs
 from mrl_bench.runs.manifest import read_manifest, write_manifest
 from mrl_bench.runs.store import Store
@@ -35,3 +37,10 @@ def test_an_agent_that_changes_its_config_changes_no_other_run() -> None:
     changed.__dict__.clear()
     assert run.config == before
     assert run.key("train") == key
+
+
+def test_the_shortest_run_comes_first_and_then_the_longest(tmp_path: Path) -> None:
+    runs = [toy_run(make_scenario(tmp_path), "Noisy", seed) for seed in range(4)]
+    weights = {run.label: seconds for run, seconds in zip(runs, (3.0, 1.0, 5.0, 3.0), strict=True)}
+    cost = Cost(runs=4, finished=0, env_steps=0, weights=weights, seconds=None)
+    assert [run.seed for run in cost.in_order(runs)] == [1, 2, 0, 3]
