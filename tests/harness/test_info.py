@@ -118,9 +118,11 @@ def test_a_suite_is_described_with_its_runs_and_their_env_steps(tmp_path: Path, 
     runs = 3 + 2 * 3  # reference agents, and two agents with three seeds
     budget = SCENARIO["budget"]
     steps = budget["blind"] + budget["oracle"] + 3 * budget["meta_train"] + 3 * 100
-    assert f"runs   {runs}, on 1 scenario\n" in out
+    assert f"runs        {runs}, on 1 scenario\n" in out
+    assert "references  provisional for tiny-v1\n" in out
+    assert "time        not measured\n" in out
     played = 8 * (3 * 3 + 6 * (3 * 3 + 6)) * 12  # tasks x episodes x horizon; reference agents do not adapt
-    assert f"cost   at most {steps:,} env steps of meta-training and {played:,} of evaluation\n" in out
+    assert f"cost        at most {steps:,} env steps of meta-training and {played:,} of evaluation\n" in out
     assert f"  tiny-v1  0, 2, 6  {runs}     300                 {steps:,}\n" in out
     assert "  learner (toy_agents:Learner)  all scenarios  gain=0.5\n" in out
     assert "  short (mbml)                  all scenarios  env_steps=100, rounds=2\n" in out
