@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, ttest_1samp, ttest_ind_from_stats
+from scipy.stats import ttest_1samp, ttest_ind_from_stats
 from scipy.stats import t as student_t
 
 Array = NDArray[np.float64]
@@ -121,11 +121,8 @@ def error_of_mean(values: Array) -> Error:
 
 
 def error_of_best(values: Array) -> Error:
-    """Standard deviation of the best of S seeds, (S,), as an estimate of the expected best of S seeds.
-
-    It is the spread of the seeds times the standard deviation of the maximum of S standard normal values.
-    """
-    return _scaled_spread(values, _deviation_of_maximum(len(values)))
+    """Standard error of the best of S seeds, (S,), as an estimate of the expected best of S seeds."""
+    return _scaled_spread(values, _factor_of_maximum(len(values)))
 
 
 def _scaled_spread(values: Array, factor: float) -> Error:
@@ -134,12 +131,19 @@ def _scaled_spread(values: Array, factor: float) -> Error:
 
 
 @cache
-def _deviation_of_maximum(n: int) -> float:
-    """Standard deviation of the maximum of n independent standard normal values."""
-    x = np.linspace(-9, 9, 9001)
-    density = n * norm.pdf(x) * norm.cdf(x) ** (n - 1)
-    mean = np.trapezoid(x * density, x)
-    return math.sqrt(np.trapezoid((x - mean) ** 2 * density, x))
+def _factor_of_maximum(n: int, level: float = 0.95, draws: int = 200_000) -> float:
+    """By how much the spread of n values has to be multiplied to give Student's interval of their maximum.
+
+    That interval contains the expected maximum of n normal values with the probability `level`. The factor is larger
+    than the standard deviation of the maximum, because maximum and spread of a sample depend on each other. It is the
+    quantile of their ratio among random samples, divided by Student's.
+    """
+    if n < LEAST_SEEDS:
+        return math.nan
+    samples = np.random.default_rng(n).standard_normal((draws, n))
+    best = samples.max(1)
+    ratio = np.abs(best - best.mean()) / samples.std(1, ddof=1)
+    return float(np.quantile(ratio, level) / student_t.ppf((1 + level) / 2, n - 1))
 
 
 def interval(value: float, errors: Sequence[Error], level: float = 0.95) -> tuple[float, float]:

@@ -151,11 +151,15 @@ def test_seed_error_is_a_function_of_the_generator():
     assert errors[0] == errors[1] != errors[2]
 
 
-@pytest.mark.parametrize(("seeds", "deviation"), [(3, 0.747975), (5, 0.668980), (10, 0.586808)])
-def test_the_error_of_the_best_is_that_of_the_largest_normal_value(seeds, deviation):
-    # The deviations are those of tables of order statistics; the values here have a standard deviation of 2.
-    values = 2 * scipy.stats.zscore(np.arange(float(seeds)), ddof=1)
-    assert error_of_best(values) == pytest.approx((2 * deviation, seeds - 1), rel=1e-5)
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_students_interval_of_the_best_contains_the_expected_largest_normal_value(seeds):
+    rng, sets = np.random.default_rng(7), 4000
+    values = 5 + 2 * rng.standard_normal((sets, seeds))
+    expected = 5 + 2 * rng.standard_normal((100_000, seeds)).max(1).mean()
+    bounds = [interval(each.max(), [error_of_best(each)]) for each in values]
+    share = np.mean([low <= expected <= high for low, high in bounds])
+    assert share == pytest.approx(0.95, abs=0.015)
+    assert error_of_best(values[0]).degrees == seeds - 1
 
 
 def test_an_interval_of_one_error_is_students():
