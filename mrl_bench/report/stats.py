@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import ttest_1samp, ttest_ind_from_stats
 from scipy.stats import t as student_t
+from scipy.stats import ttest_1samp, ttest_ind_from_stats
 
 Array = NDArray[np.float64]
 
