@@ -72,8 +72,13 @@ def _variables(mode: str) -> str:
 
 
 def _best_first(rows: Iterable[Row]) -> list[str]:
-    """Agents by their mean score at the last k, over the scenarios that they ran on."""
-    scores: dict[str, list[float]] = {}
+    """Agents by their mean score at the last k, over the scenarios that they ran on; those that failed last."""
+    found: dict[str, list[Row]] = {}
     for row in rows:
-        scores.setdefault(row.agent, []).append(row.scores[-1].value)
-    return sorted(scores, key=lambda agent: (-mean(scores[agent]), agent))
+        found.setdefault(row.agent, []).append(row)
+
+    def place(agent: str) -> tuple[float, float, str]:
+        own = found[agent]
+        return mean(row.failed_share for row in own), -mean(row.scores[-1].value for row in own), agent
+
+    return sorted(found, key=place)

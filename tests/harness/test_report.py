@@ -489,6 +489,13 @@ def test_scores_as_csv_have_a_row_for_each_split_agent_and_k() -> None:
     assert scores_csv([]) == "\n"
 
 
+def test_an_agent_that_failed_is_the_last_column_of_the_summary() -> None:
+    failed, finished = make_row("failed", MAML, failed=(1, 0)), make_row("finished", [-900.0] * 6)
+    page = Page(render_page([make_scores("x-v1", failed, finished, ood=False)], INFO))
+    shown = [cell["data-label"] for tag, cell in page.elements if tag == "td" and "data-label" in cell]
+    assert shown == ["headroom", "finished", "failed"]
+
+
 def test_page_is_well_formed_and_escaped(html: str, page: Page) -> None:
     assert page.open == []
     assert "<script" not in html
