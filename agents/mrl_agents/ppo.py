@@ -26,7 +26,7 @@ from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
 class PpoConfig:
     hidden_sizes: Widths = (64, 64)  # widths of the hidden layers of policy and critic
     action_std: ActionStd = 0.6  # initial standard deviation of the actions
-    meta_batch_size: Count = 200  # tasks in a batch
+    meta_batch_size: Count = 80  # tasks in a batch
     episodes_per_task: Count = 1  # episodes of each task in a batch
     gamma: Share = 0.99  # discount factor of one control step
     gae_lambda: Share = 0.95  # lambda of the generalised advantage estimate
