@@ -147,7 +147,8 @@ def _details(run: Run, store: Store, evaluation: Evaluation) -> Iterator[str]:
         if returns.size:
             yield f"while adapting: return {returns.mean():.1f} on average, {returns.min():.1f} at worst"
         yield f"failures: {_failures(evaluation)}"
-        yield f"score: {_score(store, evaluation)}"
+        if not evaluation.is_reference:
+            yield f"score: {_score(store, evaluation)}"
     files = {
         "results": store.evaluation_path(run.key("evaluate")),
         "weights": store.weights_path(run.key("train")),
@@ -167,8 +168,6 @@ def _failures(evaluation: Evaluation) -> str:
 
 def _score(store: Store, evaluation: Evaluation) -> str:
     """The test score at each k, where references ship or the reference agents were evaluated in the same folder."""
-    if evaluation.is_reference:
-        return f"{evaluation.agent} is a reference agent"
     manifest = read_manifest(store.folder)
     runs = [(run["evaluate"], Terms.from_json(run["terms"])) for run in manifest["runs"]]
     same = [(key, terms) for key, terms in runs if terms.digest == evaluation.digest]
