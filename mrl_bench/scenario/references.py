@@ -106,8 +106,8 @@ class References:
         for name in REFERENCE_AGENTS:
             runs = sorted((e for e in evaluations if e.agent == name and not e.error), key=lambda e: e.seed)
             if not runs:
-                failed = ": every seed failed" if any(e.agent == name for e in evaluations) else ""
-                raise UsageError(f"{scenario}: no scores without the reference agent {name!r}{failed}")
+                state = "every seed failed" if any(e.agent == name for e in evaluations) else "missing"
+                raise UsageError(f"{scenario}: no scores without the reference agent {name!r} ({state})")
             halved = [e for e in half if e.agent == name and not e.error]
             reported = next(iter(runs[0].curves.values())).reported
             agents[name] = ReferenceAgent(

@@ -114,7 +114,7 @@ def test_blind_and_oracle_are_trained_with_the_whole_budget_and_with_half_of_it(
 
 
 def test_a_bench_uses_references_that_ship_and_trains_none(tmp_path: Path) -> None:
-    suite = make_suite(tmp_path, {"noisy": toy("Noisy")}, budget={"meta_train": 1500})
+    suite = make_suite(tmp_path, {"noisy": toy("Noisy")}, budget={"meta_train": 3000})
     scenario = find_suite(suite).entries[0].scenario
     make = ["reference", scenario.path, "--seeds", 1, "--out", tmp_path / "made"]
     code, out, _ = run_cli(*make)
@@ -123,7 +123,7 @@ def test_a_bench_uses_references_that_ship_and_trains_none(tmp_path: Path) -> No
     assert code == (0 if found.certified else 1)
     assert "oracle" in out
     assert {len(agent.seeds) for agent in found.agents.values()} == {1}
-    assert found.agents["oracle"].env_steps <= 1500
+    assert found.agents["oracle"].env_steps <= 3000
     assert found.made_with["torch"]
 
     assert [run.agent.name for run in plan_runs(find_suite(suite), "cpu")] == ["noisy"]
@@ -144,7 +144,7 @@ def test_a_bench_uses_references_that_ship_and_trains_none(tmp_path: Path) -> No
 
 
 def test_a_bench_without_references_trains_its_own_and_says_provisional(tmp_path: Path) -> None:
-    suite = make_suite(tmp_path, {"noisy": toy("Noisy")}, budget={"meta_train": 600})
+    suite = make_suite(tmp_path, {"noisy": toy("Noisy")}, budget={"meta_train": 3000})
     code, out, err = run_cli("bench", "--suite", suite, "--out", tmp_path / "results")
     assert code == 0, err
     assert "provisional" in out
