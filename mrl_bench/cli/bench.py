@@ -44,7 +44,7 @@ def bench(options: argparse.Namespace) -> int:
         if options.retry_failed:
             forget_failed(store, runs)
         workers = min(options.workers or cores(), len(runs))
-        cost = Cost.of(runs, store, workers, Measured.of_suite(suite.id))
+        cost = Cost.of(runs, store, workers, Measured.of_suite(suite))
         write_manifest(store, suite, runs)
         where = f"{workers} at a time on {runs[0].device}, results folder {printable(str(store.folder))}"
         print(f"{suite.id}: {cost}; {where}", flush=True)

@@ -170,7 +170,7 @@ def _print_suite(suite: Suite) -> None:
 def _core_hours(suite: Suite, runs: Sequence[Run]) -> str:
     from mrl_bench.runs.cost import Measured, duration
 
-    measured = Measured.of_suite(suite.id)
+    measured = Measured.of_suite(suite)
     if measured is None:
         return "not measured"
     seconds = measured.of(runs)

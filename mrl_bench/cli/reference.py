@@ -12,12 +12,12 @@ from pathlib import Path
 from rich.console import Console
 
 from mrl_bench.cli.terminal import fail
-from mrl_bench.errors import printable
-from mrl_bench.report.formatting import DASH, count, number, plus_minus, score
+from mrl_bench.errors import MrlBenchError, printable
+from mrl_bench.report.formatting import DASH, count, interval, number, score
 from mrl_bench.report.scale import Scale
 from mrl_bench.report.table import WrappedTable
 from mrl_bench.runs.cost import Cost
-from mrl_bench.runs.executor import ProcessExecutor, check, pick_device
+from mrl_bench.runs.executor import ProcessExecutor, check, forget_failed, pick_device
 from mrl_bench.runs.files import write_atomically
 from mrl_bench.runs.progress import make_progress
 from mrl_bench.runs.provenance import cores
@@ -37,17 +37,16 @@ def reference(options: argparse.Namespace) -> int:
 
 
 def _scenarios(options: argparse.Namespace) -> list[Scenario]:
-    """Those of the suite and those that are named; by default all that ship."""
-    suite = [entry.scenario for entry in find_suite(options.suite).entries] if options.suite else []
+    """Those of the suite and those that are named, as their files say; by default all that ship."""
+    suite = [entry.scenario.path for entry in find_suite(options.suite).entries] if options.suite else []
     named = options.scenarios or ([] if suite else list_scenarios())
-    return suite + [find_scenario(name) for name in named]
+    return [find_scenario(name) for name in dict.fromkeys([*suite, *named])]
 
 
 def _make(scenarios: Iterable[Scenario], options: argparse.Namespace) -> None:
     """Trains and evaluates the reference agents, and writes a file for each scenario once its runs are finished.
 
-    Raises:
-        MrlBenchError: a run failed or is not finished.
+    Runs that failed before are tried again. A scenario with a failed run gets no file.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as cleanly as Ctrl-C
     device, store = pick_device(options.device), Store(options.out)
@@ -56,6 +55,7 @@ def _make(scenarios: Iterable[Scenario], options: argparse.Namespace) -> None:
     runs = [run for _, plan in plans for run in plan]
     check(runs)
     with store.held():
+        forget_failed(store, runs)
         workers = options.workers or cores()
         cost = Cost.of(runs, store, workers)
         print(
@@ -65,8 +65,13 @@ def _make(scenarios: Iterable[Scenario], options: argparse.Namespace) -> None:
             executor = ProcessExecutor(store, progress, workers, options.time_limit)
             for scenario, plan in plans:
                 plan = cost.in_order(plan)
-                found = gather_references(scenario, zip(plan, executor.run(plan), strict=True))
-                write_atomically(_path(scenario, options.folder), found.to_bytes())
+                results = executor.run(plan)
+                try:
+                    found = gather_references(scenario, zip(plan, results, strict=True))
+                except MrlBenchError as error:
+                    fail(str(error), 1)
+                else:
+                    write_atomically(_path(scenario, options.folder), found.to_bytes())
 
 
 def _path(scenario: Scenario, folder: Path | None) -> Path:
@@ -96,11 +101,19 @@ def _check(scenarios: Iterable[Scenario], folder: Path | None, against: Path | N
 
 
 def _add_rows(table: WrappedTable, scenario: Scenario, found: References, other: References | None) -> None:
-    scales = [Scale.of(each, "test", (-inf, inf), seed=0) for each in (found, other) if each]
     for name, agent in found.agents.items():
-        moved = found.moved(name)
-        cells = [name, str(len(agent.seeds)), count(agent.env_steps)]
-        cells += [number(scales[0].reference_return(name).value)]
-        cells += [DASH if moved is None else score(moved)]
-        cells += [plus_minus(scale.headroom) if name == "blind" else "" for scale in scales]
+        moved, returns = found.moved(name), agent.splits["test"].returns.mean(1)
+        best = returns.mean() if name == "random" else returns.max()
+        cells = [name, str(len(agent.seeds)), count(agent.env_steps), number(float(best))]
+        cells.append(DASH if moved is None else score(moved))
+        for each in (found, other)[: len(table.headers) - len(cells)]:
+            cells.append(_headroom(each) if name == "blind" else "")
         table.add(scenario.id, cells)
+
+
+def _headroom(references: References | None) -> str:
+    """On test tasks, with its interval."""
+    if references is None:
+        return DASH
+    headroom = Scale.of(references, "test", (-inf, inf), seed=0).headroom
+    return f"{score(headroom.value)} {interval(headroom)}".rstrip()

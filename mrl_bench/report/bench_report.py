@@ -84,8 +84,9 @@ def references_in(manifest: Mapping[str, Any], digest: str, evaluations: Iterabl
     """
     if shipped := manifest["references"].get(digest):
         return References.from_json(shipped)
-    own = [evaluation for evaluation in evaluations if evaluation.is_reference]
-    return References.of(own, provisional=True)
+    found = list(evaluations)
+    own = [evaluation for evaluation in found if evaluation.is_reference]
+    return References.of(found[0].scenario if found else "", own, provisional=True)
 
 
 @dataclass

@@ -17,7 +17,7 @@ from mrl_bench.errors import MrlBenchError
 from mrl_bench.runs.manifest import read_manifest
 from mrl_bench.runs.run import Run, finished
 from mrl_bench.runs.store import Store, StoreError
-from mrl_bench.scenario.suite import suites_dir
+from mrl_bench.scenario.suite import Suite, suites_dir
 
 
 def duration(seconds: float) -> str:
@@ -34,17 +34,18 @@ def duration(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Measured:
-    """Core-seconds of one run of each (scenario, agent), and where they were measured."""
+    """Core-seconds of one run of each (scenario, agent), without periodic evaluations, and where they were measured."""
 
     seconds: Mapping[tuple[str, str], float]
     where: str  # machine and day
 
     @staticmethod
-    def of_suite(suite: str) -> Measured | None:
+    def of_suite(suite: Suite) -> Measured | None:
         """The measured costs of a suite that ships; None if they were not measured."""
         path = suites_dir() / "costs.json"
-        found = json.loads(path.read_bytes()).get(suite) if path.is_file() else None
-        if found is None:
+        ships = suite.path.resolve().parent == suites_dir().resolve() and path.is_file()
+        found = json.loads(path.read_bytes()).get(suite.id) if ships else None
+        if not (found and found["runs"]):
             return None
         seconds = {(row["scenario"], row["agent"]): float(row["seconds"]) for row in found["runs"]}
         return Measured(seconds, found["where"])

@@ -50,4 +50,6 @@ def gather_references(
         "machine": machine(),
         "commit": git_commit(),
     }
-    return References.of(whole, half, settings, digest=scenario.tasks_digest, made_with=made_with)
+    return References.of(
+        scenario.id, whole, half, settings, digest=scenario.tasks_digest, made_with=made_with
+    )

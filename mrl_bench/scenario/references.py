@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_bench.errors import MrlBenchError, UsageError
+from mrl_bench.errors import MissingPart, MrlBenchError, UsageError
 from mrl_bench.results import REFERENCE_AGENTS, Curve, Evaluation, canonical_json, ratio_from_json
 from mrl_bench.types import Ratio
 
@@ -67,14 +67,14 @@ class References:
     def moved(self, agent: str, split: str = "test") -> float | None:
         """By how much doubling the budget moved the best seed's mean return, where random to oracle is 1.
 
-        None if the agent was not trained with half of the budget.
+        None if that is not known: the agent was not trained with half of the budget, or the oracle is not above random.
         """
         found = self.agents[agent].splits[split]
-        if len(found.half) == 0:
-            return None
         random = float(self.agents["random"].splits[split].returns.mean())
         oracle = float(self.agents["oracle"].splits[split].returns.mean(1).max())
-        return (float(found.returns.mean(1).max()) - float(found.half.max())) / abs(oracle - random)
+        if len(found.half) == 0 or oracle <= random:
+            return None
+        return (float(found.returns.mean(1).max()) - float(found.half.max())) / (oracle - random)
 
     @property
     def certified(self) -> bool:
@@ -82,8 +82,23 @@ class References:
         moved = [self.moved(agent) for agent in ("blind", "oracle")]
         return all(share is not None and abs(share) < CONVERGED for share in moved)
 
+    def doubts(self, env_steps: float) -> list[str]:
+        """What is known to be weak about these references for agents that were trained with so many env steps."""
+        found = []
+        if self.provisional:
+            found.append("provisional references, trained by this bench: its scores hold within it alone")
+        elif not self.certified:
+            found.append("the references are not certified: a larger budget may move them")
+        oracle = self.agents["oracle"].env_steps
+        if oracle < 0.99 * env_steps:  # a collection that does not fit the budget is not played
+            found.append(
+                f"the oracle was trained with {oracle:,} env steps, and an agent with {env_steps:,.0f}"
+            )
+        return found
+
     @staticmethod
     def of(
+        scenario: str,
         evaluations: Sequence[Evaluation],
         half: Sequence[Evaluation] = (),
         settings: Mapping[str, Mapping[str, Any]] | None = None,
@@ -92,7 +107,8 @@ class References:
         """From finished runs of the reference agents.
 
         Args:
-            evaluations: of all three agents on one scenario, with any number of seeds.
+            scenario: its id.
+            evaluations: of all three agents on it, with any number of seeds.
             half: of agents that trained with half of the env steps.
             settings: agent -> its hyperparameters.
             more: further fields.
@@ -100,7 +116,6 @@ class References:
         Raises:
             UsageError: an agent has no finished run.
         """
-        scenario = evaluations[0].scenario if evaluations else ""
         agents: dict[str, ReferenceAgent] = {}
         reported: Mapping[str, Ratio] = {}
         for name in REFERENCE_AGENTS:
@@ -158,6 +173,8 @@ def references_path(scenario: Scenario) -> Path:
 def shipped_references(scenario: Scenario, path: Path | None = None) -> References | None:
     """The references in a file (by default the one that ships); None if there is none, or if it is of other tasks.
 
+    Without its simulator nobody knows what tasks a scenario has, so there are none either.
+
     Raises:
         MrlBenchError: the file is damaged.
     """
@@ -166,23 +183,36 @@ def shipped_references(scenario: Scenario, path: Path | None = None) -> Referenc
         return None
     try:
         found = References.from_json(json.loads(path.read_bytes()))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         raise MrlBenchError(
             f"{path} is damaged: it holds no references; `mrl-bench reference` makes them"
         ) from None
-    return found if (found.scenario, found.digest) == (scenario.id, scenario.tasks_digest) else None
+    try:
+        return found if (found.scenario, found.digest) == (scenario.id, scenario.tasks_digest) else None
+    except MissingPart:
+        return None
 
 
 def _returns(curves: Sequence[Curve], halved: Sequence[Curve]) -> ReferenceReturns:
     """Of the seeds' curves, whose points and episodes are all alike to an agent that does not adapt."""
     used = sorted({name for ratio in curves[0].reported.values() for name in ratio.measured})
+    failed = np.stack([curve.failed.any(1) for curve in curves])  # (S, B)
     return ReferenceReturns(
-        returns=_rounded(np.stack([curve.returns.mean((1, 2)) for curve in curves])),
-        metrics={
-            name: _rounded(np.stack([curve.metrics[name].mean((1, 2)) for curve in curves])) for name in used
-        },
+        returns=_without(failed, [curve.returns for curve in curves]),
+        metrics={name: _without(failed, [curve.metrics[name] for curve in curves]) for name in used},
         half=_rounded(np.array([curve.returns.mean() for curve in halved])),
     )
+
+
+def _without(failed: NDArray[np.bool_], values: Sequence[Array]) -> Array:
+    """The mean of each seed's values (B, K, N) on each task, (S, B).
+
+    Where a seed's simulation failed, it is the mean of the other seeds on that task, unless all of them failed.
+    """
+    means = np.stack([each.mean((1, 2)) for each in values])
+    counts = ~failed | failed.all(0)
+    others = (means * counts).sum(0) / counts.sum(0)
+    return _rounded(np.where(counts, means, others))
 
 
 def _rounded(values: Array) -> Array:
@@ -230,10 +260,16 @@ def _agent_from_json(data: Mapping[str, Any]) -> ReferenceAgent:
 
 
 def _require_same_tasks(references: References) -> None:
-    """Raises ValueError unless all arrays of a split have one row a seed, and the same tasks."""
+    """Raises ValueError unless all agents have the same splits, tasks and measurements, with one row a seed."""
+    random = references.agents["random"].splits
+    measured = {name for ratio in references.reported.values() for name in ratio.measured}
     for agent in references.agents.values():
+        if "test" not in agent.splits or agent.splits.keys() != random.keys():
+            raise ValueError("the reference agents must have the same splits")
         for split, found in agent.splits.items():
-            tasks = references.agents["random"].splits[split].returns.shape[1]
+            shape = (len(agent.seeds), random[split].returns.shape[-1])
             arrays = [found.returns, *found.metrics.values()]
-            if any(array.shape != (len(agent.seeds), tasks) for array in arrays) or found.half.ndim != 1:
+            if not agent.seeds or any(array.shape != shape for array in arrays) or found.half.ndim != 1:
                 raise ValueError("the arrays of references must have the shape (seeds, tasks)")
+            if not measured <= found.metrics.keys():
+                raise ValueError("a reported metric was not measured")

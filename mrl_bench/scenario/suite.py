@@ -188,11 +188,19 @@ def _scenario(
         return None
     if schema.options:
         scenario = _with_options(scenario, schema.options, (*at, "options"), faults)
-    budget, wrong = fill(Budget, asdict(scenario.budget) | (schema.budget or {}))
+    budget, wrong = fill(Budget, _overridden(scenario.budget, schema.budget or {}))
     faults += [fault.under(*at, "budget") for fault in wrong]
     protocol, wrong = fill(Protocol, asdict(scenario.protocol) | (schema.protocol or {}))
     faults += [fault.under(*at, "protocol") for fault in wrong]
     return scenario.with_overrides(budget, protocol)
+
+
+def _overridden(budget: Budget, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a budget after changes. With a larger budget of the agents, the oracle's grows too."""
+    changed = asdict(budget) | dict(changes)
+    if "oracle" not in changes and isinstance(more := changed["meta_train"], int | float):
+        changed["oracle"] = max(budget.oracle, more)
+    return changed
 
 
 def _loaded(path: Path) -> Scenario | SourceError:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_kit import make_scenario, make_suite, run_cli, toy
-from score_kit import references
+from bench_kit import make_scenario, make_suite, online, run_cli, toy
+from score_kit import RANDOM, references
 
+from mrl_bench.cli.main import main
 from mrl_bench.errors import MrlBenchError
+from mrl_bench.results import Curve, Evaluation, TrainingResult
 from mrl_bench.runs.executor import plan_runs
 from mrl_bench.runs.manifest import read_manifest
 from mrl_bench.runs.reference import plan_references
@@ -59,6 +61,44 @@ def test_references_are_certified_if_doubling_the_budget_moves_the_best_return_b
     assert not with_half(found, "blind", []).certified
 
 
+def test_an_oracle_that_is_not_above_random_is_no_ceiling() -> None:
+    found = with_half(with_half(references(oracle=RANDOM), "oracle", [0.0]), "blind", [0.0])
+    assert found.moved("oracle") is None
+    assert not found.certified
+
+
+def test_references_say_what_is_known_to_be_weak_about_them() -> None:
+    found = ten_to_twenty()
+    assert found.doubts(env_steps=5000) == []
+    (doubt,) = found.doubts(env_steps=6000)
+    assert doubt == "the oracle was trained with 5,000 env steps, and an agent with 6,000"
+    (doubt,) = with_half(found, "oracle", []).doubts(env_steps=5000)
+    assert "not certified" in doubt
+    (doubt,) = dataclasses.replace(found, provisional=True).doubts(env_steps=5000)
+    assert doubt.startswith("provisional")
+
+
+def test_a_failed_simulation_of_a_reference_agent_does_not_count(tmp_path: Path) -> None:
+    scenario = make_scenario(tmp_path)
+
+    def evaluation(agent: str, seed: int, returns: list[float], failed: list[int]) -> Evaluation:
+        curve = Curve(
+            k=(0,),
+            returns=np.array(returns)[:, None, None],
+            env_steps=np.zeros((3, 1)),
+            failed=np.array(failed)[:, None],
+            online=online(3, 0),
+        )
+        return Evaluation(scenario.id, "d", agent, True, seed, TrainingResult(10), {"test": curve})
+
+    runs = [evaluation("random", 0, [-300.0, -300.0, -300.0], [0, 0, 0])]
+    runs += [evaluation("blind", 0, [-200.0, -200.0, -200.0], [0, 0, 0])]
+    runs += [evaluation("oracle", 0, [-100.0, -5.0, -5.0], [0, 1, 1])]  # cut short
+    runs += [evaluation("oracle", 1, [-120.0, -130.0, -7.0], [0, 0, 1])]
+    found = References.of(scenario.id, runs).agents["oracle"].splits["test"].returns
+    np.testing.assert_array_equal(found, [[-100.0, -130.0, -5.0], [-120.0, -130.0, -7.0]])
+
+
 def test_a_file_of_references_is_read_as_it_was_written(tmp_path: Path) -> None:
     scenario = make_scenario(tmp_path)
     found = dataclasses.replace(ten_to_twenty(), scenario=scenario.id, digest=scenario.tasks_digest)
@@ -88,7 +128,12 @@ def test_references_of_other_tasks_are_not_used(tmp_path: Path) -> None:
         lambda data: data["agents"]["blind"]["splits"]["test"]["returns"].pop(),
         lambda data: data["agents"]["blind"]["splits"]["test"]["returns"][0].pop(),
         lambda data: data["agents"]["oracle"]["splits"]["test"].update(returns="high"),
+        lambda data: data["agents"]["oracle"]["splits"]["test"].update(returns=[1.0, 2.0]),
+        lambda data: data["agents"]["oracle"].update(env_steps=float("inf")),
+        lambda data: data["agents"]["oracle"].update(splits={}),
+        lambda data: data["agents"]["oracle"].update(seeds=[]),
         lambda data: data.update(reported=[["speed"]]),
+        lambda data: data.update(reported=[["speed", "speed", None, None, None]]),  # and is not measured
     ],
 )
 def test_damaged_references_are_refused(tmp_path: Path, damage) -> None:
@@ -165,3 +210,31 @@ def test_what_ships_fits_the_scenario_and_certifies() -> None:
 def test_the_page_of_headrooms_is_that_of_the_references_that_ship() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert page == with_table(page), "run: python -m tools.write_headroom"
+
+
+def test_references_are_compared_with_others_where_there_are_any(tmp_path: Path, capsys) -> None:
+    scenario = make_scenario(tmp_path)
+    found = dataclasses.replace(ten_to_twenty(), scenario=scenario.id, digest=scenario.tasks_digest)
+    for folder in (tmp_path / "references", tmp_path / "other"):
+        folder.mkdir()
+    references_path(scenario).write_bytes(found.to_bytes())
+    check = ["reference", str(scenario.path), "--check", "--against", str(tmp_path / "other")]
+    assert main(check) == 0
+    assert capsys.readouterr().out.count("0.50") == 1
+    (tmp_path / "other" / "tiny-v1.json").write_bytes(found.to_bytes())
+    assert main(check) == 0
+    assert capsys.readouterr().out.count("0.50") == 2
+    references_path(scenario).write_bytes(with_half(found, "oracle", [1.0]).to_bytes())
+    assert main(check) == 1
+    assert "tiny-v1 has no certificate" in capsys.readouterr().err
+
+
+def test_a_reference_run_that_failed_is_tried_again(tmp_path: Path) -> None:
+    scenario = make_scenario(tmp_path, budget={"meta_train": 3000})
+    make = ["reference", scenario.path, "--seeds", 1, "--out", tmp_path / "made", "--device", "cpu"]
+    code, _, err = run_cli(*make, "--time-limit", 1)
+    assert code == 1
+    assert "failed" in err
+    assert shipped_references(scenario) is None
+    run_cli(*make)
+    assert shipped_references(scenario) is not None

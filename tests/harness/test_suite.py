@@ -77,6 +77,13 @@ def test_overrides_change_what_they_name_and_the_digest(mine):
     assert target.digest != original.digest
 
 
+def test_a_suite_that_trains_agents_for_longer_trains_the_oracle_for_longer(mine):
+    target = mine({"budget: {blind: 1e3}": "budget: {meta_train: 9e6}"}).entries[1].scenario
+    assert (target.budget.meta_train, target.budget.oracle) == (9_000_000, 9_000_000)
+    with pytest.raises(SourceError, match="the oracle needs at least the 9,000,000 env steps"):
+        mine({"budget: {blind: 1e3}": "budget: {meta_train: 9e6, oracle: 8e6}"})
+
+
 def test_a_scenario_may_have_no_agents_but_the_reference_agents(mine):
     suite = mine({"{theirs: {agent: 'toy_agents:Learner'}}": "{}"})
     assert suite.entries[1].agents == ()
