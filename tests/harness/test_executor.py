@@ -567,7 +567,7 @@ def test_no_worker_outlives_its_bench_even_if_its_interpreter_is_held(tmp_path: 
     suite = make_suite(
         tmp_path,
         {"hangs": toy("Hangs", file=str(note))},
-        budget={"meta_train": 10**6},
+        budget={"meta_train": 3000},
     )
     cli = Cli("bench", "--suite", suite, "--out", tmp_path / "run", "--workers", "1")
     while not note.exists():
