@@ -129,7 +129,7 @@ def test_check_says_what_a_file_is_and_goes_on_after_a_wrong_one(tmp_path: Path,
     assert main(["check", *map(str, files)]) == 2
     out, err = capsys.readouterr()
     assert "scenario tiny-v1, digest " in out
-    assert "suite tiny, 1 scenarios, 1 seeds" in out
+    assert "suite tiny, 1 scenario, 1 seed\n" in out
     *wrong, folder, missing = err.splitlines()
     assert len(wrong) == 6  # 'famly', and five missing keys
     assert "bad-v1.yaml:2:1: unknown key 'famly': did you mean 'family'?" in wrong[-1]

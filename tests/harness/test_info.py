@@ -132,7 +132,7 @@ def test_a_suite_says_where_settings_differ(capsys) -> None:
     assert main(["info", "quick"]) == 0
     out = capsys.readouterr().out
     assert "  mbml       cartpole, driving  rounds=3, " in out
-    assert "  mbml       locomotion         rounds=6, " in out
+    assert "  mbml       locomotion         rounds=4, " in out
 
 
 @pytest.mark.parametrize("name", list_suites())
