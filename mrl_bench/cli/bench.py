@@ -12,7 +12,7 @@ from typing import Any
 
 from mrl_bench import registry
 from mrl_bench.cli.terminal import fail
-from mrl_bench.errors import MrlBenchError, printable
+from mrl_bench.errors import MrlBenchError, UsageError, printable
 from mrl_bench.report.bench_report import BenchReport, add_videos, read_report, write_report
 from mrl_bench.report.table import print_tables
 from mrl_bench.results import Evaluation
@@ -39,6 +39,8 @@ def bench(options: argparse.Namespace) -> int:
     suite = replace(suite, seeds=options.seeds or suite.seeds, entries=entries_with_options(suite, options))
     store = Store(options.out or Path("runs") / suite.id)
     runs = plan_runs(suite, pick_device(options.device))
+    if not runs:
+        raise UsageError(f"suite {suite.id} has nothing to run: it names no agent, and its references ship")
     check(runs)
     with store.held():
         if options.retry_failed:

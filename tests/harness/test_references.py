@@ -188,6 +188,16 @@ def test_a_bench_uses_references_that_ship_and_trains_none(tmp_path: Path) -> No
     )
 
 
+def test_a_suite_without_agents_whose_references_ship_has_nothing_to_run(tmp_path: Path, capsys) -> None:
+    suite = make_suite(tmp_path, {})
+    scenario = find_suite(suite).entries[0].scenario
+    found = dataclasses.replace(ten_to_twenty(), scenario=scenario.id, digest=scenario.tasks_digest)
+    references_path(scenario).parent.mkdir()
+    references_path(scenario).write_bytes(found.to_bytes())
+    assert main(["bench", "--suite", str(suite), "--out", str(tmp_path / "results")]) == 2
+    assert "has nothing to run" in capsys.readouterr().err
+
+
 def test_a_bench_without_references_trains_its_own_and_says_provisional(tmp_path: Path) -> None:
     suite = make_suite(tmp_path, {"noisy": toy("Noisy")}, budget={"meta_train": 3000})
     code, out, err = run_cli("bench", "--suite", suite, "--out", tmp_path / "results")
