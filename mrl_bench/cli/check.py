@@ -60,10 +60,9 @@ def _check_file(name: str, waive: Mapping[str, str]) -> str:
     path = _path(name)
     if is_suite(read(path).data):
         suite = load_suite(path)
-        counts = {"scenario": len(suite.entries), "seed": suite.seeds}
-        return ", ".join(
-            [f"suite {suite.id}", *(f"{n} {what}{'s' * (n != 1)}" for what, n in counts.items())]
-        )
+        contents = {"scenario": len(suite.entries), "seed": suite.seeds}
+        parts = [f"{count} {what}{'s' * (count != 1)}" for what, count in contents.items()]
+        return ", ".join([f"suite {suite.id}", *parts])
     scenario = load_scenario(path)
     counts = ", ".join(f"{split.count or 'endless'} {name}" for name, split in scenario.splits.items())
     return f"scenario {scenario.id}, digest {scenario.digest}, tasks: {counts}"

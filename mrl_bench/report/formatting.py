@@ -137,8 +137,7 @@ def headroom(split: SplitScores) -> str:
 def warnings(scenario_scores: ScenarioScores, split: SplitScores) -> list[str]:
     """What to know before believing the scores of a split."""
     found = [headroom(split)] if split.diagnosis else []
-    if scenario_scores.provisional:
-        found.append("provisional references, trained by this bench: its scores hold within it alone")
+    found += scenario_scores.doubts
     rows = ordered(split.rows)
     found += [f"{printable(row.agent)} is {ABOVE_ORACLE}" for row in rows if row.above_oracle]
     found += [

@@ -18,6 +18,7 @@ RANKED_SEEDS = 10  # a row with fewer seeds is preliminary
 # What reports say of a split, and of a row above the ceiling.
 WEAK_REFERENCES = "references too weak"
 NO_ADAPTATION_NEEDED = "no adaptation needed"
+NEEDLESS_OR_WEAK = "no adaptation needed, or references too weak"
 UNCERTAIN = "headroom uncertain"
 ABOVE_ORACLE = "above the oracle: the reference is not a ceiling here"
 
@@ -103,6 +104,7 @@ class SplitScores:
     oracle: float
     headroom: Estimate  # (oracle - blind) / (oracle - random); NaN if the oracle is not above random
     rows: tuple[Row, ...]  # agents from first to last, then the reference agents
+    certified: bool = True  # whether a larger budget of the reference agents is known to move little
 
     @property
     def flagged(self) -> bool:
@@ -121,7 +123,9 @@ class SplitScores:
             return WEAK_REFERENCES
         if headroom.low < HEADROOM_FLOOR <= headroom.high:
             return UNCERTAIN
-        return NO_ADAPTATION_NEEDED if self.flagged else None
+        if not self.flagged:
+            return None
+        return NO_ADAPTATION_NEEDED if self.certified else NEEDLESS_OR_WEAK
 
 
 @dataclass(frozen=True)
@@ -132,5 +136,5 @@ class ScenarioScores:
     digest: str
     splits: Mapping[str, SplitScores]
     split_gap: Mapping[str, Estimate]  # agent -> test minus ood score at the last k
-    provisional: bool = False  # the references were trained by this bench, so scores hold within it alone
+    doubts: tuple[str, ...] = ()  # what is known to be weak about the references, as sentences
     seed: int = 0  # of every interval's generator

@@ -63,7 +63,7 @@ def score_scenario(
             for split, scale in scales.items()
         },
         split_gap=gaps,
-        provisional=references.provisional,
+        doubts=tuple(references.doubts(max(each.training.env_steps for each in evaluations))),
         seed=seed,
     )
 
@@ -129,6 +129,7 @@ def _split_scores(
         oracle=agents["oracle"].returns[0].value,
         headroom=scale.headroom,
         rows=(*rows, *(agents[name] for name in ("oracle", "blind", "random"))),
+        certified=references.certified,
     )
 
 

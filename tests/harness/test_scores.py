@@ -20,7 +20,7 @@ from score_kit import (
 )
 
 from mrl_bench.errors import UsageError
-from mrl_bench.report.scores import NO_ADAPTATION_NEEDED, UNCERTAIN, WEAK_REFERENCES
+from mrl_bench.report.scores import NEEDLESS_OR_WEAK, NO_ADAPTATION_NEEDED, UNCERTAIN, WEAK_REFERENCES
 from mrl_bench.report.stats import interval, iqm, seed_error
 from mrl_bench.results import LearningCurve, Online, TrainingResult
 
@@ -115,9 +115,16 @@ def test_weak_references_are_told_from_tasks_that_need_no_adaptation(
     assert (split.flagged, split.diagnosis) == (flagged, diagnosis)
 
 
+def test_without_a_certificate_a_small_headroom_may_be_that_of_weak_references():
+    (split,) = score(run("a", RANDOM + 9), on=references(blind=RANDOM + 9, provisional=True)).splits.values()
+    assert split.diagnosis == NO_ADAPTATION_NEEDED
+    weak = dataclasses.replace(split, certified=False)
+    assert weak.diagnosis == NEEDLESS_OR_WEAK
+
+
 def test_scores_on_provisional_references_say_so():
-    assert not score(run("a", RANDOM)).provisional
-    assert score(run("a", RANDOM), on=references(provisional=True)).provisional
+    (doubt,) = score(run("a", RANDOM), on=references(provisional=True)).doubts
+    assert doubt.startswith("provisional references")
 
 
 # What the numbers of a row are
