@@ -23,6 +23,7 @@ from torch.nn.functional import huber_loss
 
 from mrl_agents.adam import adam_step, zero_moments
 from mrl_agents.bounds import Bins, Count, Part, Rate, Share, Steps, Widths
+from mrl_agents.gradients import finite_by_task
 from mrl_agents.networks import Weights, init_mlp, mlp, obs_scaler
 from mrl_agents.replay import Transitions, add_to_buffer, empty_buffer, sample_by_task, stored
 from mrl_bench.agent import Training
@@ -186,10 +187,7 @@ class Dqn:
         loss = huber_loss(taken, goal, reduction="none").mean(-1)
         # No task's loss depends on another's weights, so the gradient of the sum is that of each.
         slopes = torch.autograd.grad(loss.sum(), list(leaves.values()))
-        finite = (
-            slope.nan_to_num(0.0, 0.0, 0.0) for slope in slopes
-        )  # or the weights would be lost for good
-        return dict(zip(leaves, finite, strict=True)), loss.detach()
+        return dict(zip(leaves, finite_by_task(slopes), strict=True)), loss.detach()
 
     def _q(self, weights: Weights, obs: Tensor) -> Tensor:
         """q_d(s, a_d) of each component and bin: (B, N, O) -> (B, N, A, action_bins)."""

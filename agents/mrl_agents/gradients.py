@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -46,18 +46,52 @@ def descend(
 ) -> None:
     """One step of an optimiser down the gradient of a loss. A gradient that is not finite counts as zero.
 
+    Nothing moves if the loss depends on none of the optimiser's weights.
+
     Args:
         optimiser: of all weights that are to move.
         loss: ().
         max_norm: a longer gradient is clipped to this norm.
         clipped: the weights that are clipped together; None for all of the optimiser's.
     """
-    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    weights = _weights(optimiser)
     optimiser.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(weights if clipped is None else clipped, max_norm)
-    slopes = [weight.grad for weight in weights if weight.grad is not None]
+    slopes = _slopes(weights)
+    if not slopes:
+        return
     finite = torch.stack([slope.isfinite().all() for slope in slopes]).all()
     for slope in slopes:
         slope.masked_fill_(~finite, 0.0)
     optimiser.step()
+
+
+def descend_each(optimiser: torch.optim.Optimizer, losses: Tensor) -> None:
+    """One step of B tasks, each down the gradient of its own loss. Where that is not finite, it counts as zero.
+
+    Args:
+        optimiser: elementwise, as Adam is, of weights (B, ...); a task's loss depends on its own weights alone.
+        losses: (B,).
+    """
+    optimiser.zero_grad()
+    losses.sum().backward()
+    slopes = _slopes(_weights(optimiser))
+    for slope, finite in zip(slopes, finite_by_task(slopes), strict=True):
+        slope.copy_(finite)
+    optimiser.step()
+
+
+def finite_by_task(slopes: Sequence[Tensor]) -> list[Tensor]:
+    """The gradients of B tasks, (B, ...) each; zero in the tasks where one of them is not finite."""
+    finite = [slope.isfinite().reshape(len(slope), -1).all(1) for slope in slopes]
+    whole = torch.stack(finite).all(0)
+    return [torch.where(whole.view(-1, *[1] * (slope.ndim - 1)), slope, 0.0) for slope in slopes]
+
+
+def _weights(optimiser: torch.optim.Optimizer) -> list[Tensor]:
+    return [weight for group in optimiser.param_groups for weight in group["params"]]
+
+
+def _slopes(weights: Iterable[Tensor]) -> list[Tensor]:
+    return [weight.grad for weight in weights if weight.grad is not None]

@@ -22,7 +22,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import silu
 
 from mrl_agents.bounds import ActionStd, Count, Lengths, Part, Positive, Rate, Share, Steps, Weight, Widths
-from mrl_agents.gradients import descend
+from mrl_agents.gradients import descend, descend_each
 from mrl_agents.imagination import ImaginedRollout, imagine, lambda_returns, survival_probability
 from mrl_agents.networks import Weights, expand, frozen, init_mlp, mlp, obs_scaler
 from mrl_agents.replay import (
@@ -327,7 +327,7 @@ class Mbml:
                 own, model, start.view(*observed.shape[:3], -1), observed, observed, rng
             )
             losses = self._policy_losses(imagined, returns) * survival_probability(imagined.continues)
-            descend(adam, losses.mean((1, 2, 3)).sum())
+            descend_each(adam, losses.mean((1, 2, 3)))
         return frozen(policy)
 
     def imagine(

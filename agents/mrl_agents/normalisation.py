@@ -24,8 +24,9 @@ class RunningNorm:
 
     def __call__(self, obs: Tensor) -> Tensor:
         """(..., O) -> (..., O)."""
-        variance = torch.where(self.count > 0, self.squares / self.count.clamp(min=1), 1.0)
-        return ((obs - self.mean) / (variance + 1e-4).sqrt()).clamp(-LIMIT, LIMIT)
+        variance = self.squares / self.count.clamp(min=1)
+        normalised = ((obs - self.mean) / (variance + 1e-4).sqrt()).clamp(-LIMIT, LIMIT)
+        return torch.where(self.count > 0, normalised, obs)
 
     def update(self, obs: Tensor) -> None:
         """Counts further observations, (N, O)."""

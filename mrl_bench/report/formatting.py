@@ -116,8 +116,11 @@ def rank(row: Row) -> str:
 def failed(rows: Sequence[Row]) -> str:
     """How many seeds and episodes of these rows failed; empty if none."""
     seeds, episodes = sum(row.failed_runs for row in rows), sum(row.failed_episodes for row in rows)
-    counts = (("seed", seeds), ("episode", episodes))
-    return ", ".join(f"{count} {noun}{'s' * (count > 1)}" for noun, count in counts if count)
+    return ", ".join(_counted(n, noun) for n, noun in ((seeds, "seed"), (episodes, "episode")) if n)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number > 1)}"
 
 
 def seeds(row: Row) -> str:
@@ -140,12 +143,20 @@ def warnings(scenario_scores: ScenarioScores, split: SplitScores) -> list[str]:
     found += scenario_scores.doubts
     rows = ordered(split.rows)
     found += [f"{printable(row.agent)} is {ABOVE_ORACLE}" for row in rows if row.above_oracle]
-    found += [
-        f"{printable(row.agent)} failed, and scores no better than random: {failed([row])}"
-        for row in rows
-        if failed([row])
+    return found + [f"{printable(row.agent)}: {sentence}" for row in rows for sentence in _failures(row)]
+
+
+def _failures(row: Row) -> list[str]:
+    """What failed, and how it is scored."""
+    kinds = (
+        ("seed", row.failed_runs, "a failed seed"),
+        ("episode", row.failed_episodes, "a cell with a failed episode"),
+    )
+    return [
+        f"{_counted(number, noun)} failed; {what} scores no better than random"
+        for noun, number, what in kinds
+        if number
     ]
-    return found
 
 
 def points(split: SplitScores) -> tuple[int, ...]:

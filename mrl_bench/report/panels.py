@@ -1,7 +1,7 @@
 """The panels of a figure: one pair of axes each, drawn from the scores of one split.
 
-They show normalised scores, raw returns, the score of every task, and the learning curve: the score as a function
-of the env steps of meta-training.
+They show normalised scores, raw returns, the score of every task, the scores of the adaptation episodes themselves,
+and the learning curve: the score as a function of the env steps of meta-training.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _limits(curves: Sequence[Sequence[Estimate]], view: tuple[float, float]) -> 
     values = np.clip([[e.value, e.low, e.high] for curve in curves for e in curve], *view)
     low, high = values[:, 0].min(), values[:, 0].max()
     span = (high - low) or max(abs(high), 1.0)
-    # Intervals of two seeds can be very wide; the axes cut their bands.
+    # Intervals of few seeds can be very wide; the axes cut their bands.
     low, high = max(np.nanmin(values), low - span / 3), min(np.nanmax(values), high + span / 3)
     return float(low - 0.05 * span), float(high + 0.05 * span)
 

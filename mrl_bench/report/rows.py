@@ -91,7 +91,7 @@ class AgentRuns:
             lambda curve: scale.counted(curve.online.returns[..., None], curve.online.failed > 0)
         )
         scores = scale.scores(scale.over_seeds(counted, episodes))  # (S, B, M)
-        size = gcd(*self.k)  # whole rounds, whose episodes are of one policy
+        size = gcd(*self.k)  # of the largest bins such that each k ends one
         bins = scores.reshape(*scores.shape[:2], -1, size).mean(-1)
         finished = [run.error is None for run in self.runs]
         return OnlineScores(

@@ -144,16 +144,18 @@ class Scale:
 
     def lead_over_blind(self, scores: Array) -> Estimate:
         """IQM of scores (S, B) minus those of blind on the same tasks."""
-        low, high = (bound - self._reference_scores("blind") for bound in self._possible)
-        return self._estimate(scores - self._reference_scores("blind"), pooled_iqm, of_lead, (low, high))
+        leads = scores - self._reference_scores("blind")
+        return self._estimate(leads, pooled_iqm, of_lead, self._possible_leads)
 
     @property
     def headroom(self) -> Estimate:
         """(oracle - blind) / (oracle - random); NaN if the oracle is not above random."""
         if self.mean_span <= 0:
             return Estimate(nan)
-        value = float((self.agents["oracle"].returns - self.agents["blind"].returns).mean()) / self.mean_span
-        return estimate(value, self._errors(of_headroom(value)))
+        oracle, blind = (float(self.agents[name].returns.mean()) for name in ("oracle", "blind"))
+        value = (oracle - blind) / self.mean_span
+        low, high = ((oracle - bound) / self.mean_span for bound in reversed(self.return_range))  # of blind
+        return estimate(value, self._errors(of_headroom(value)), low, high)
 
     def reference_return(self, name: str) -> Estimate:
         """Mean return of a reference agent over tasks."""
@@ -163,18 +165,23 @@ class Scale:
     def reference_score(self, name: str, statistic: Statistic) -> Estimate:
         """A statistic of a reference agent's scores."""
         value = float(statistic(self._reference_scores(name)[None, None])[0])
-        return self._reference_estimate(name, value, of_score(value))
+        bounds = _bounds(self._possible, statistic)
+        return self._reference_estimate(name, value, of_score(value), bounds)
 
     def reference_lead(self, name: str) -> Estimate:
         """IQM of a reference agent's scores minus those of blind."""
         lead = self._reference_scores(name) - self._reference_scores("blind")
         value = float(pooled_iqm(lead[None, None])[0])
-        return self._reference_estimate(name, value, of_lead(value))
+        return self._reference_estimate(
+            name, value, of_lead(value), _bounds(self._possible_leads, pooled_iqm)
+        )
 
-    def _reference_estimate(self, name: str, value: float, gradient: Gradient) -> Estimate:
+    def _reference_estimate(
+        self, name: str, value: float, gradient: Gradient, possible: tuple[float, float]
+    ) -> Estimate:
         """An estimate that depends on the scale, and on the return of the agent that it is about."""
         random, blind, oracle = (sum(pair) for pair in zip(gradient, OWN_RETURN[name], strict=True))
-        return estimate(value, self._errors((random, blind, oracle)))
+        return estimate(value, self._errors((random, blind, oracle)), *possible)
 
     def _reference_scores(self, name: str) -> Array:
         """(B,)"""
@@ -186,6 +193,12 @@ class Scale:
         low, high = (self.scores(np.full((self.tasks, 1), bound))[:, 0] for bound in self.return_range)
         return low, high
 
+    @property
+    def _possible_leads(self) -> tuple[Array, Array]:
+        """The same of scores minus those of blind, (B,) each."""
+        low, high = (bound - self._reference_scores("blind") for bound in self._possible)
+        return low, high
+
     def _estimate(
         self,
         cells: Array,
@@ -195,12 +208,8 @@ class Scale:
     ) -> Estimate:
         """A statistic of cells (S, B), each of which lies between two bounds, (B,) each."""
         value = float(statistic(cells[None])[0])
-        least, most = (
-            float(statistic(bound[None, None])[0]) if np.isfinite(bound).all() else unbounded
-            for bound, unbounded in zip(possible, (-inf, inf), strict=True)
-        )
         errors = [seed_error(cells, statistic, self.generator()), *self.known_errors(gradient(value))]
-        return estimate(value, errors, least, most)
+        return estimate(value, errors, *_bounds(possible, statistic))
 
     def known_errors(self, gradient: Gradient) -> list[Error]:
         """The errors of a number through the reference agents that have the three seeds it takes to know them."""
@@ -218,3 +227,12 @@ class Scale:
 
     def generator(self) -> np.random.Generator:
         return np.random.default_rng(self.seed)
+
+
+def _bounds(possible: tuple[Array, Array], statistic: Statistic) -> tuple[float, float]:
+    """A rising statistic of the least and of the greatest values that are possible on each task, (B,) each."""
+    least, most = (
+        float(statistic(bound[None, None])[0]) if np.isfinite(bound).all() else unbounded
+        for bound, unbounded in zip(possible, (-inf, inf), strict=True)
+    )
+    return least, most

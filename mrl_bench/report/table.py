@@ -56,7 +56,8 @@ gain: score at the last k minus score at k=0, in each task
 zero-shot: score at k=0 minus that of blind, in each task
 adaptation episodes: those that the agent learns from, which the scores do not include
 ood: tasks outside of the training distribution
-headroom: (oracle - blind) / (oracle - random), where blind cannot adapt; below 0.2 the tasks need no adaptation
+headroom: (oracle - blind) / (oracle - random), where blind cannot adapt; below 0.2 the tasks need no adaptation, \
+or the references are too weak to tell
 seeds: training runs of an agent; train steps: env steps of meta-training of one run
 env steps to score 0.6: env steps of meta-training until the score after the first adaptation round reaches 0.6
 * preliminary: fewer than ten seeds"""

@@ -193,7 +193,7 @@ def execute(run: Run, store: Store, progress: ReportProgress, unplanned: Unplann
     """Runs the stages that are not finished yet.
 
     If the agent or the simulation raises an error, the run has failed. The error is stored as its result, because
-    failed runs are counted, and scored as random.
+    failed runs are counted, and score no better than random.
     """
     done = finished(run, store)
     if done:

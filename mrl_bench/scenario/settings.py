@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mrl_bench.errors import UsageError, reason
+from mrl_bench.errors import SourceError, UsageError, reason
 from mrl_bench.scenario.validation import Fault, fill
-from mrl_bench.scenario.yaml_reader import parse
+from mrl_bench.scenario.yaml_reader import MAX_DIGITS, parse
 
 
 def make_config(agent: Any, settings: Mapping[str, Any]) -> Any:
@@ -77,7 +77,8 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings in one level, by names as "maml.hidden"."""
     found: dict[str, Any] = {}
     for name, value in settings.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        nested = isinstance(value, Mapping) and value
+        found |= flat(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
     return found
 
 
@@ -87,6 +88,16 @@ def assignments(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _as_yaml(value: Any) -> str:
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < 10 ** (MAX_DIGITS - 1):
         return f"{value:.0f}"  # such as 1.2e5 env steps
-    return value if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, str) and _is_plain(value):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether YAML reads a text without quotes as itself."""
+    try:
+        return bool(parse(text, "--set").data == text)
+    except SourceError:
+        return False

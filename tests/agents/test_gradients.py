@@ -9,7 +9,7 @@ import torch
 from annotated_types import Interval
 from mrl_agents.bounds import MAX_STD, MIN_STD, ActionStd
 from mrl_agents.gaussian import init_policy, log_prob, mean_and_std
-from mrl_agents.gradients import bounded, descend
+from mrl_agents.gradients import bounded, descend, descend_each
 from torch import Tensor
 from torch.func import grad, vmap
 
@@ -98,3 +98,18 @@ def test_a_step_is_that_of_the_clipped_gradient(max_norm: float) -> None:
     descend(sgd, 7 * free.sum() + clipped @ torch.tensor([3.0, 4.0]), max_norm, clipped=[clipped])
     assert free.item() == -7
     torch.testing.assert_close(clipped.detach(), -min(1, max_norm / 5) * torch.tensor([3.0, 4.0]))
+
+
+def test_a_loss_of_other_weights_moves_nothing() -> None:
+    mine, other = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    descend(torch.optim.Adam([mine], lr=0.1), other.sum())
+    assert torch.equal(mine, torch.ones(2))
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_a_task_whose_gradient_is_not_finite_stays_and_holds_up_no_other(broken: float) -> None:
+    weights = [torch.ones(3, 2, requires_grad=True), torch.ones(3, requires_grad=True)]
+    adam = torch.optim.Adam(weights, lr=0.1)
+    descend_each(adam, torch.tensor([1.0, broken, 1.0]) * weights[0].sum(1) + weights[1])
+    assert [(weight < 1).reshape(3, -1).all(1).tolist() for weight in weights] == [[True, False, True]] * 2
+    assert all((weight[1] == 1).all() for weight in weights)

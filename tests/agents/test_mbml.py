@@ -99,3 +99,18 @@ def test_start_observations_are_replayed_ones_and_taking_them_does_not_change_tr
     blank = mbml.initial_state(B)["policy"]
     improved = mbml.improved(blank, mbml.model, torch.zeros(B, mbml.config.context_dim), noise())
     assert not torch.equal(improved["w0"], blank["w0"])
+
+
+@pytest.mark.parametrize("name", MODEL_BASED)
+def test_a_task_that_breaks_its_imagination_holds_up_no_other(name: str) -> None:
+    agent = make(name, goal_spec(20))
+    mbml: Any = getattr(agent, "mbml", agent)
+    mbml.start_obs = torch.randn(50, mbml.spec.obs_dim, generator=noise())
+    before, z = mbml.initial_state(B)["policy"], torch.zeros(B, mbml.config.context_dim)
+    sound = mbml.improved(before, mbml.model, z, noise())
+    z[0] = torch.nan
+    after = mbml.improved(before, mbml.model, z, noise())
+    for key, weights in after.items():
+        assert torch.equal(weights[0], before[key][0]), key
+        torch.testing.assert_close(weights[1:], sound[key][1:])
+        assert not torch.equal(weights[1:], before[key][1:]), key

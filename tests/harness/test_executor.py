@@ -101,7 +101,7 @@ def test_a_bench_with_a_failed_run_scores_it_as_random_says_so_and_ends_with_1(
     assert err == f"mrl-bench: 1 of 6 runs failed; their output is in {folder / 'logs'}\n"
     assert "raises seed 0 in" in out
     assert "FAILED: RuntimeError: no good at all" in out
-    assert "failed, and scored as random: raises, 1 seed" in out
+    assert "raises: 1 seed failed; a failed seed scores no better than random" in out
     assert "\x1b" not in out
     (board,) = json.loads((folder / "scores.json").read_bytes())
     rows = {row["agent"]: row for row in board["splits"]["test"]["rows"]}

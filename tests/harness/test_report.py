@@ -307,7 +307,8 @@ def test_what_cannot_be_trusted_is_marked(form: str, request: pytest.FixtureRequ
         "headroom 0.22 [0.16, 0.27]: headroom uncertain",
         "headroom 0.66 [0.60, 0.71]: references too weak",
         "maml is above the oracle: the reference is not a ceiling here",
-        "crashed failed, and scores no better than random: 1 seed, 4 episodes",
+        "crashed: 1 seed failed; a failed seed scores no better than random",
+        "crashed: 4 episodes failed; a cell with a failed episode scores no better than random",
         "2, 1 failed" if form == "table" else "failed: 1 seed, 4 episodes",
         "provisional references",
     ):
@@ -367,6 +368,22 @@ def test_same_scores_give_the_same_bytes(table: str, tmp_path: Path) -> None:
     assert render_page(all_scores, INFO) == render_page(all_scores, INFO)
     first, second = (figures.write_figures(all_scores, tmp_path / name) for name in "ab")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+@pytest.mark.parametrize("failed", [(0, 0), (1, 0), (0, 1)])
+def test_a_failure_is_said_of_what_failed_alone(failed: tuple[int, int]) -> None:
+    scenario_scores = make_scores("tough-v1", make_row("maml", MAML, failed=failed), ood=False)
+    said = [
+        words for words in text.warnings(scenario_scores, scenario_scores.splits["test"]) if "failed" in words
+    ]
+    assert [words.split(" failed")[0] for words in said] == [
+        f"maml: 1 {noun}" for noun, count in zip(("seed", "episode"), failed, strict=True) if count
+    ]
+
+
+def test_only_the_suite_must_be_known() -> None:
+    page = render_page(ALL_SCORES[:1], BenchInfo("core-v1"))
+    assert "Every task" in page
 
 
 # ---- table ----

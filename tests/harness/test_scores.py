@@ -530,6 +530,26 @@ def test_intervals_are_cut_at_what_is_possible():
     assert bounded.returns[0].high <= 32
 
 
+def test_intervals_of_the_reference_agents_and_of_the_headroom_are_cut_at_what_is_possible():
+    on = references(RANDOM + 0 * SEEDS, blind=RANDOM + 1 + 12 * SEEDS, oracle=RANDOM + 6 + 12 * SEEDS)
+    possible = (0.0, 50.0)
+    free, bounded = (score(run("a", RANDOM), on=on, **known) for known in ({}, {"return_range": possible}))
+    least, most = (
+        float(iqm((bound - RANDOM) / 18)) for bound in possible
+    )  # the best oracle has a span of 18
+    blind, wide = row(bounded, "blind"), row(free, "blind")
+    for cut, uncut in ((blind.scores[0], wide.scores[0]), (blind.means[0], wide.means[0])):
+        assert uncut.low < least < most < uncut.high
+        assert bounds(cut) == pytest.approx((least, most))
+    lead, uncut = (row(scores, "oracle").zero_shot for scores in (bounded, free))
+    assert uncut.low < least - 13 / 18 < most - 13 / 18 < uncut.high
+    assert bounds(lead) == pytest.approx((least - 13 / 18, most - 13 / 18))
+    headroom, uncut = (scores.splits["test"].headroom for scores in (bounded, free))
+    # (33 - blind) / 18, where blind's mean return is from 0 to 50.
+    assert uncut.low < -17 / 18 < 33 / 18 < uncut.high
+    assert bounds(headroom) == pytest.approx((-17 / 18, 33 / 18))
+
+
 def test_scores_are_a_function_of_the_runs_and_the_seed_alone():
     runs = [*noisy("a", 0.5), *noisy("b", 0.4)]
     first = score(*runs, seed=3)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 
 import pytest
+from yaml_kit import PIECES
 
 from mrl_bench.errors import UsageError
-from mrl_bench.scenario.settings import make_config, parse_settings
+from mrl_bench.scenario.settings import assignments, make_config, parse_settings
 
 
 @dataclass(frozen=True)
@@ -53,3 +55,20 @@ def test_what_does_not_fit_is_refused_by_its_whole_name(settings: dict[str, obje
 def test_what_is_no_name_with_a_value_is_refused(pairs: list[str]) -> None:
     with pytest.raises(UsageError, match="--set"):
         parse_settings(pairs)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["1e3", "x: y", "", " ", "null", "a # b", "a\nb", "\U0001f600", 1e22, 1.2e5, 5e-324, 0.1, None, True, {}],
+)
+def test_what_is_written_for_set_is_read_as_it_was(value: object) -> None:
+    for settings in ({"a": value}, {"a": {"b": value}, "c": [value, [value]]}):
+        assert parse_settings(assignments(settings)) == settings
+
+
+def test_any_text_that_yaml_may_hold_is_read_as_it_was() -> None:
+    rng = random.Random(0)
+    pieces = [piece for piece in PIECES if piece.isprintable() or piece in "\n\t\r"]
+    for _ in range(1000):
+        text = "".join(rng.choices(pieces, k=rng.randint(1, 6)))
+        assert parse_settings(assignments({"a": text})) == {"a": text}, repr(text)

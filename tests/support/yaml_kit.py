@@ -26,7 +26,7 @@ def edited(text: str, edits: dict[str, str]) -> str:
     return text
 
 
-_PIECES = [
+PIECES = [
     *"[]{}:,#-?&*!|>'\"%@`~<=. \n\t\r\0\x07\x85é\u2028\ufeff0179eE+x_",
     *(": ", "- ", "\n  ", "{}", "[]", "null", "true", "no", "1e3", "-1e400", ".nan", ".inf", "9" * 30),
     *("<<: ", "&a ", "*a", "!!int ", "---\n", "...\n", "? ", "[" * 30, "\\", "\ud800", "family", "count"),
@@ -41,7 +41,7 @@ def mutant(text: str, rng: random.Random) -> bytes:
         if change == 0:
             text = text[:at] + text[at + length :]
         elif change == 1:
-            text = text[:at] + rng.choice(_PIECES) + text[at + length :]
+            text = text[:at] + rng.choice(PIECES) + text[at + length :]
         elif change == 2:
             lines = text.split("\n")
             i, j = rng.randrange(len(lines)), rng.randrange(len(lines))
