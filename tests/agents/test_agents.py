@@ -290,7 +290,7 @@ def another(setting: str, value: Any, words: Sequence[str]) -> Any:
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
-        return value // 2 if value > 3 else value + 1
+        return max(value // 6, 1) if value > 3 else value + 1
     if isinstance(value, float):
         return (0.2 if setting.endswith("action_std") else 1e-3) * value or 0.1
     return value[:-1]

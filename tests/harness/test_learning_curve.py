@@ -124,7 +124,7 @@ def test_a_learning_curve_grows_with_what_is_learned(scenario, tmp_path):
     assert [evaluation.training.learning_curve is None for evaluation in evaluations] == [True] * 3 + [
         False
     ] * 2
-    board = score_scenario(evaluations[3:], References.of(evaluations[:3]))
+    board = score_scenario(evaluations[3:], References.of("tiny-v1", evaluations[:3]))
     (row,) = (row for row in board.splits["test"].rows if row.agent == "learner")
     assert np.all(np.diff(row.learning.env_steps) > 0)
     assert len(row.learning.scores) == len(row.learning.env_steps) > 2

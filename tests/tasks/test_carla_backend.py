@@ -312,7 +312,9 @@ def test_a_server_that_is_killed_in_a_bench_fails_its_runs_alone(tmp_path: Path)
     assert bench.is_gone()
     ends = dict(
         re.findall(
-            r"^\[\d/6\]  (\S+ \w+) seed 0 in \d+ s: (.*?)(?:; [^;]* left in total)?$", output, re.MULTILINE
+            r"^\[\d/6\]  (\S+ \w+) seed 0(?:, [\d,]+ env steps)? in \d+ s: (.*?)(?:; [^;]* left in total)?$",
+            output,
+            re.MULTILINE,
         )
     )
     assert len(ends) == 6

@@ -277,7 +277,7 @@ def test_options_define_when_a_robot_is_healthy() -> None:
 def test_a_fall_is_an_episode_that_terminated(name: str) -> None:
     family = Locomotion(robot=name)
     env = family.make(tasks_of(family, action_delay=[0.0] * 4), 2, CPU)
-    assert env.reported == {"fall rate": Ratio("falls")}
+    assert env.reported == {"fall rate": Ratio("falls", low=0.0, high=1.0)}
     env.reset(0)
     fallen, counts = torch.zeros(4, 2, dtype=torch.bool), set()
     for action in actions(family, 60, (4, 2)):
