@@ -159,7 +159,7 @@ def test_blind_and_oracle_are_trained_with_the_whole_budget_and_with_half_of_it(
 
 
 def test_a_bench_uses_references_that_ship_and_trains_none(tmp_path: Path) -> None:
-    suite = make_suite(tmp_path, {"noisy": toy("Noisy")}, budget={"meta_train": 3000})
+    suite = make_suite(tmp_path, {"learner": toy("Learner")}, budget={"meta_train": 3000})
     scenario = find_suite(suite).entries[0].scenario
     make = ["reference", scenario.path, "--seeds", 1, "--out", tmp_path / "made"]
     code, out, _ = run_cli(*make)
@@ -171,7 +171,7 @@ def test_a_bench_uses_references_that_ship_and_trains_none(tmp_path: Path) -> No
     assert found.agents["oracle"].env_steps <= 3000
     assert found.made_with["torch"]
 
-    assert [run.agent.name for run in plan_runs(find_suite(suite), "cpu")] == ["noisy"]
+    assert [run.agent.name for run in plan_runs(find_suite(suite), "cpu")] == ["learner"]
     code, out, err = run_cli("bench", "--suite", suite, "--out", tmp_path / "results")
     assert code == 0, err
     assert "provisional" not in out + err
@@ -199,12 +199,12 @@ def test_a_suite_without_agents_whose_references_ship_has_nothing_to_run(tmp_pat
 
 
 def test_a_bench_without_references_trains_its_own_and_says_provisional(tmp_path: Path) -> None:
-    suite = make_suite(tmp_path, {"noisy": toy("Noisy")}, budget={"meta_train": 3000})
+    suite = make_suite(tmp_path, {"learner": toy("Learner")}, budget={"meta_train": 3000})
     code, out, err = run_cli("bench", "--suite", suite, "--out", tmp_path / "results")
     assert code == 0, err
     assert "provisional" in out
     planned = {run["agent"]["name"] for run in read_manifest(tmp_path / "results")["runs"]}
-    assert planned == {"random", "blind", "oracle", "noisy"}
+    assert planned == {"random", "blind", "oracle", "learner"}
 
 
 def test_what_ships_fits_the_scenario_and_certifies() -> None:
