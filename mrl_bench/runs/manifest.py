@@ -141,9 +141,8 @@ def _place(entry: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _write(store: Store, manifest: Mapping[str, Any]) -> None:
-    plain = json.loads(json.dumps(manifest))  # as it will be read
-    text = json.dumps(plain | {"sha256": _hash(plain)}, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(inside(store.folder, "manifest.json"), text.encode())
+    text = canonical_json({**manifest, "sha256": _hash(manifest)})
+    write_atomically(inside(store.folder, "manifest.json"), text)
 
 
 def _hash(manifest: Mapping[str, Any]) -> str:
