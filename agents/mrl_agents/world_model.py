@@ -170,6 +170,9 @@ def advance(
     `noise` is standard normal, (..., M, N, O).
     """
     mean, log_std = predict_change(weights, scales, obs, action, z)
+    # What `bounded` passes on beyond its bounds serves the training of the model; here the true gradient is 0 there.
+    low, high = _LOG_STD_RANGE
+    log_std = torch.where((log_std > low) & (log_std < high), log_std, log_std.detach())
     change = (mean + log_std.exp() * noise).clamp(-_DELTA_LIMIT, _DELTA_LIMIT)
     return obs + change * scales["delta_std"] + scales["delta_mean"]
 
