@@ -4,7 +4,7 @@
 
 What is simulated. A split with 20 tasks, on which random returns about 0 and the oracle about 1, so that returns are in
 units of the span; blind returns about 0.4, and the agent from 0.3 to 1.1 by task. To these levels a seed adds its luck,
-the same on all tasks, and noise of 0.1 on each task. All seeds are drawn anew in each repetition, those of the
+the same on all tasks, and noise of 0.1 on each task. All seeds are drawn again in each repetition, those of the
 reference agents too; random has no luck. The settings differ in the luck's standard deviation, of the agent and of
 blind and oracle. In the last one each seed of the agent fails with a probability of a fifth.
 

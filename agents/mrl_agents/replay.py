@@ -143,9 +143,8 @@ class Replay:
         """Args: tasks: number of rings. capacity: transitions in a ring."""
         self.buffer = empty_buffer(tasks, capacity, spec, device)
         self.seen = 0  # tasks added so far
-        self.filled = torch.zeros(
-            0, dtype=torch.int64, device=device
-        )  # indices of the tasks with transitions
+        # Indices of the tasks with transitions.
+        self.filled = torch.zeros(0, dtype=torch.int64, device=device)
 
     def __len__(self) -> int:
         """Number of tasks with transitions; one whose every episode failed in its first step has none."""

@@ -146,10 +146,13 @@ def infer_context(weights: Mapping[str, Tensor], scales: Scales, batch: Transiti
 def predict_change(
     weights: Mapping[str, Tensor], scales: Scales, obs: Tensor, action: Tensor, z: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Mean and log deviation of next_obs - obs, in deviations of the seen changes: (..., M, N, .) -> (..., M, N, O)."""
+    """Mean and log deviation of next_obs - obs, in deviations of the seen changes: (..., M, N, .) -> (..., M, N, O).
+
+    The log deviation is as the network gives it: the caller keeps it within `_LOG_STD_RANGE`.
+    """
     inputs = torch.cat([_scaled(obs, scales, "obs"), action, z], -1)
     mean, log_std = mlp(weights, inputs, "dynamics_", silu).chunk(2, -1)
-    return mean, bounded(log_std, *_LOG_STD_RANGE)
+    return mean, log_std
 
 
 def predict_outcome(
@@ -170,10 +173,7 @@ def advance(
     `noise` is standard normal, (..., M, N, O).
     """
     mean, log_std = predict_change(weights, scales, obs, action, z)
-    # What `bounded` passes on beyond its bounds serves the training of the model; here the true gradient is 0 there.
-    low, high = _LOG_STD_RANGE
-    log_std = torch.where((log_std > low) & (log_std < high), log_std, log_std.detach())
-    change = (mean + log_std.exp() * noise).clamp(-_DELTA_LIMIT, _DELTA_LIMIT)
+    change = (mean + log_std.clamp(*_LOG_STD_RANGE).exp() * noise).clamp(-_DELTA_LIMIT, _DELTA_LIMIT)
     return obs + change * scales["delta_std"] + scales["delta_mean"]
 
 
@@ -198,6 +198,7 @@ def model_errors(weights: Mapping[str, Tensor], scales: Scales, batch: Transitio
     """
     obs, action, next_obs = batch["obs"], batch["action"], batch["next_obs"]
     mean, log_std = predict_change(weights, scales, obs, action, z)
+    log_std = bounded(log_std, *_LOG_STD_RANGE)
     miss = _scaled(next_obs - obs, scales, "delta") - mean
     reward, end = predict_outcome(weights, scales, obs, action, next_obs, z)
     errors = {

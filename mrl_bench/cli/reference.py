@@ -102,9 +102,8 @@ def _check(scenarios: Iterable[Scenario], folder: Path | None, against: Path | N
 
 def _add_rows(table: WrappedTable, scenario: Scenario, found: References, other: References | None) -> None:
     for name, agent in found.agents.items():
-        moved, returns = found.moved(name), agent.splits["test"].returns.mean(1)
-        best = returns.mean() if name == "random" else returns.max()
-        cells = [name, str(len(agent.seeds)), count(agent.env_steps), number(float(best))]
+        moved = found.moved(name)
+        cells = [name, str(len(agent.seeds)), count(agent.env_steps), number(found.mean_return(name))]
         cells.append(DASH if moved is None else score(moved))
         for each in (found, other)[: len(table.headers) - len(cells)]:
             cells.append(_headroom(each) if name == "blind" else "")

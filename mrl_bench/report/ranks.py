@@ -9,7 +9,7 @@ from itertools import combinations
 
 from mrl_bench.report.stats import Array, holm, same_mean
 
-EQUAL_STEPS = 1.01  # a better agent may have trained for at most so many times the env steps of the other
+EQUAL_STEPS = 1.01  # the largest ratio of env steps at which the agent that used more can be the better one
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class Scale:
     agents: Mapping[str, Reference]  # random, blind, oracle
     metrics: Mapping[str, Metric]
     return_range: tuple[float, float]  # least and greatest possible return
-    seed: int  # of the generator that each interval has anew
+    seed: int  # of the generators, one for each interval
 
     @staticmethod
     def of(references: References, split: str, return_range: tuple[float, float], seed: int) -> Scale:

@@ -19,9 +19,8 @@ from mrl_bench.runs.cost import Cost, TimeLeft, duration
 from mrl_bench.runs.run import Run
 
 _HEARTBEAT = 30.0  # seconds between plain lines about one run
-_ROOM_FOR_BARS = (
-    110  # columns; a narrower terminal gets percentages without bars, on as many lines as they need
-)
+# Columns; a narrower terminal gets percentages without bars, on as many lines as they need.
+_ROOM_FOR_BARS = 110
 
 
 def summary(evaluation: Evaluation, splits: Sequence[str] = ("test",)) -> str:

@@ -215,7 +215,7 @@ class Store:
             name: of the folder, as in `Run.tensorboard_name`.
             stage: "train" or "evaluate".
             settings: of the run, for the HPARAMS tab.
-            metric: tag of the scalar that this tab shows beside them.
+            metric: tag of the scalar that this tab shows next to them.
         """
         from torch.utils.tensorboard import SummaryWriter
         from torch.utils.tensorboard.summary import hparams

@@ -64,17 +64,21 @@ class References:
     provisional: bool = False  # trained by a bench with one seed; not comparable with other benches
     made_with: Mapping[str, str] = field(default_factory=dict)  # versions of packages, and the machine
 
+    def mean_return(self, agent: str, split: str = "test") -> float:
+        """The mean return over tasks that counts: over all seeds of random, of the best seed of blind and oracle."""
+        by_seed = self.agents[agent].splits[split].returns.mean(1)
+        return float(by_seed.mean() if agent == "random" else by_seed.max())
+
     def moved(self, agent: str, split: str = "test") -> float | None:
         """By how much doubling the budget moved the best seed's mean return, where random to oracle is 1.
 
         None if that is not known: the agent was not trained with half of the budget, or the oracle is not above random.
         """
-        found = self.agents[agent].splits[split]
-        random = float(self.agents["random"].splits[split].returns.mean())
-        oracle = float(self.agents["oracle"].splits[split].returns.mean(1).max())
-        if len(found.half) == 0 or oracle <= random:
+        half = self.agents[agent].splits[split].half
+        span = self.mean_return("oracle", split) - self.mean_return("random", split)
+        if len(half) == 0 or span <= 0:
             return None
-        return (float(found.returns.mean(1).max()) - float(found.half.max())) / (oracle - random)
+        return (self.mean_return(agent, split) - float(half.max())) / span
 
     @property
     def certified(self) -> bool:
@@ -83,7 +87,7 @@ class References:
         return all(share is not None and abs(share) < CONVERGED for share in moved)
 
     def doubts(self, env_steps: float) -> list[str]:
-        """What is known to be weak about these references for agents that were trained with so many env steps."""
+        """What is known to be weak about these references for agents that were trained with `env_steps`."""
         found = []
         if self.provisional:
             found.append("provisional references, trained by this bench: its scores hold within it alone")
@@ -173,7 +177,7 @@ def references_path(scenario: Scenario) -> Path:
 def shipped_references(scenario: Scenario, path: Path | None = None) -> References | None:
     """The references in a file (by default the one that ships); None if there is none, or if it is of other tasks.
 
-    Without its simulator nobody knows what tasks a scenario has, so there are none either.
+    Without the scenario's simulator its digest is unknown, so there are none either.
 
     Raises:
         MrlBenchError: the file is damaged.

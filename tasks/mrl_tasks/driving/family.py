@@ -74,7 +74,7 @@ _TRAFFIC: Mapping[str, Param] = {
         5.0,
         60.0,
         "1/km",
-        "cars per kilometre at the start of an episode; more if a lap is too short for so few",
+        "cars per kilometre at the start of an episode; more if a lap is too short for that",
     ),
     "aggressiveness": Param(0.5, 0.0, 1.0, "1", "of other drivers: faster, closer, sooner to change lanes"),
 }
