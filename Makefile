@@ -24,7 +24,8 @@ check: $(INSTALLED)  ## lint, format and type checks
 clean:  ## remove the virtual environment, runs and caches
 	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache build dist
 
+# Python compiles a module when it is first imported; to compile all that torch brings along takes a minute.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[carla,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[carla,dev]'
 	touch $@
