@@ -42,6 +42,10 @@ STRAIGHT = """<?xml version="1.0"?>
 </OpenDRIVE>
 """
 
+# Now and then CARLA's client aborts in its own threads, as they end or as one closes a socket that another has closed.
+# No Python code can catch that. It happens to one process in hundreds, under load; twice in a row is a failure.
+CLIENT_ABORTS = ("terminate called without an active exception", "close: Bad file descriptor")
+
 
 @contextmanager
 def light_server(folder: Path, **towns: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
@@ -81,9 +85,8 @@ def run_in_another_process(
             env=_environment(),
         )
         found = [line[2:] for line in run.stdout.splitlines() if line.startswith("> ")]
-        # Now and then CARLA's client aborts while its own threads end. Each attempt loads the world again.
-        if found or "terminate called without an active exception" not in run.stderr:
-            break
+        if found or not any(words in run.stderr for words in CLIENT_ABORTS):
+            break  # else again: each attempt loads the world again
     assert found, f"{function} ended with {run.returncode}: {run.stderr[-2000:]}"
     return json.loads(found[-1])
 
