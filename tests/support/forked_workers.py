@@ -1,6 +1,6 @@
-"""Worker processes that are forked from one process that has imported torch, which takes seconds in each new one.
+"""Processes that are forked from one that has imported torch, which takes seconds in each new one.
 
-`forked()` replaces how the executor starts a worker. A forked worker has a process group, an environment, an import
+`execute` executes code in one. `forked()` replaces how the executor starts a worker. A forked worker has a process group, an environment, an import
 path, pipes and an exit of its own, as others have, and has imported nothing of the run's code. Tests of how workers
 start do without it.
 
@@ -14,6 +14,7 @@ import gc
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -21,11 +22,12 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from threading import Lock
 from typing import IO, NoReturn
 from unittest.mock import patch
 
+from mrl_bench.errors import ContractError
 from mrl_bench.runs import executor
 
 _LOCK = Lock()
@@ -34,11 +36,13 @@ _LOCK = Lock()
 class ForkedWorker:
     """What the executor uses of a Popen."""
 
-    def __init__(self, server: socket.socket) -> None:
+    def __init__(self, server: socket.socket, code: str | None = None) -> None:
         pipes = [os.pipe() for _ in range(4)]
         (their_in, our_in), (our_out, their_out), (our_err, their_err), (our_end, their_end) = pipes
         path = [entry or os.getcwd() for entry in sys.path]
-        request = json.dumps({"path": path, "environ": dict(os.environ), "cwd": os.getcwd()}).encode()
+        request = json.dumps(
+            {"path": path, "environ": dict(os.environ), "cwd": os.getcwd(), "code": code}
+        ).encode()
         theirs = [their_in, their_out, their_err, their_end]
         with _LOCK:
             socket.send_fds(server, [len(request).to_bytes(8)], theirs)
@@ -91,6 +95,41 @@ def _server() -> socket.socket:
     return ours
 
 
+def execute(code: str, timeout: float = 100) -> subprocess.CompletedProcess[str]:
+    """Executes code in a process that has imported torch, as `python -c` does in one that has imported nothing.
+
+    Raises:
+        TimeoutExpired: it has not ended; it is killed.
+    """
+    process, texts = ForkedWorker(_server(), code), {"out": "", "err": ""}
+    process.stdin.close()
+
+    def read(name: str, stream: IO[bytes]) -> None:
+        with stream:
+            texts[name] = stream.read().decode(errors="replace")
+
+    streams = (("out", process.stdout), ("err", process.stderr))
+    readers = [threading.Thread(target=read, args=stream, daemon=True) for stream in streams]
+    for reader in readers:
+        reader.start()
+    try:
+        status = process.wait(timeout)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    for reader in readers:
+        reader.join()
+    return subprocess.CompletedProcess(["forked"], status, texts["out"], texts["err"])
+
+
+def execute_lines(*lines: str) -> list[str]:
+    """As `mrl_bench.checks.new_process.execute`."""
+    done = execute("\n".join(lines))
+    if done.returncode:
+        raise ContractError(f"in a new interpreter: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+    return done.stdout.split()
+
+
 @contextmanager
 def forked() -> Iterator[None]:
     """The executor starts its workers by forks."""
@@ -98,8 +137,8 @@ def forked() -> Iterator[None]:
         yield
 
 
-def _serve(server: socket.socket) -> None:
-    """Forks for every request. It returns in the forked processes alone."""
+def _serve(server: socket.socket) -> str | None:
+    """Forks for every request. It returns in the forked processes alone: the code to execute, or None for a worker."""
     while True:
         size, fds, _, _ = socket.recv_fds(server, 8, 4)
         if not size:
@@ -115,12 +154,16 @@ def _serve(server: socket.socket) -> None:
     for number, fd in enumerate(fds[:3]):
         os.dup2(fd, number)
     os.closerange(3, 256)
+    sys.stdin = sys.__stdin__ = open(0, closefd=False)
+    sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)
+    sys.stderr = sys.__stderr__ = open(2, "w", 1, errors="backslashreplace", closefd=False)
     asked = json.loads(request)
     os.environ.clear()
     os.environ.update(asked["environ"])
     os.chdir(asked["cwd"])
     sys.path[:] = asked["path"]
-    sys.argv[:] = ["worker"]
+    sys.argv[:] = ["forked"]
+    return asked["code"]
 
 
 def _keep(end: int) -> bool:
@@ -170,5 +213,5 @@ if __name__ == "__main__":
     torch.optim.Adam([torch.zeros(1)]).zero_grad()  # the first optimiser imports a compiler
     code._packages()  # reading what is installed takes long, too
     gc.freeze()  # so that no fork copies all of it
-    _serve(socket.socket(fileno=int(sys.argv[1])))
-    _exit_after(worker.main)
+    todo = _serve(socket.socket(fileno=int(sys.argv[1])))
+    _exit_after(worker.main if todo is None else partial(exec, todo, {"__name__": "__main__"}))
