@@ -1,8 +1,8 @@
 """Processes that are forked from one that has imported torch, which takes seconds in each new one.
 
-`execute` executes code in one. `forked()` replaces how the executor starts a worker. A forked worker has a process group, an environment, an import
-path, pipes and an exit of its own, as others have, and has imported nothing of the run's code. Tests of how workers
-start do without it.
+`execute` executes code in one, and `forked()` replaces how the executor starts a worker. A forked process has a
+process group, an environment, an import path, pipes and an exit of its own, as others have, and has imported nothing
+of the code of a run. Tests of how processes start do without it.
 
 `python -m forked_workers FD` is the process that forks. It takes requests from a socket and ends with it.
 """
@@ -154,9 +154,9 @@ def _serve(server: socket.socket) -> str | None:
     for number, fd in enumerate(fds[:3]):
         os.dup2(fd, number)
     os.closerange(3, 256)
-    sys.stdin = sys.__stdin__ = open(0, closefd=False)
-    sys.stdout = sys.__stdout__ = open(1, "w", closefd=False)
-    sys.stderr = sys.__stderr__ = open(2, "w", 1, errors="backslashreplace", closefd=False)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     asked = json.loads(request)
     os.environ.clear()
     os.environ.update(asked["environ"])
