@@ -2,10 +2,11 @@
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
+from forked_workers import forked
 
 from mrl_bench.runs.code import code_of
 
@@ -13,14 +14,36 @@ from mrl_bench.runs.code import code_of
 torch.set_num_threads(1)
 
 
+_KEPT: dict[
+    str, ModuleType
+] = {}  # modules that no test wrote; looking at thousands after each test takes long
+
+
 @pytest.fixture(autouse=True)
 def _imports_of_one_test(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Forgets the folders and modules in which a test wrote its own agents and families."""
-    path, folder = sys.path.copy(), tmp_path_factory.getbasetemp()
+    path, folder = sys.path.copy(), f"{tmp_path_factory.getbasetemp()}/"
     yield
     sys.path[:] = path
     code_of.cache_clear()
     for name, module in list(sys.modules.items()):
+        if _KEPT.get(name) is module:
+            continue
         file = getattr(module, "__file__", None)
-        if file and Path(file).is_relative_to(folder):
+        if file and str(file).startswith(folder):
             del sys.modules[name]
+        else:
+            _KEPT[name] = module
+
+
+@pytest.fixture
+def forked_workers() -> Iterator[None]:
+    """Workers of this test are forked, which spares each of them the import of torch."""
+    with forked():
+        yield
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take seconds, and have tests of their own."""
+    monkeypatch.setattr("mrl_bench.report.figures.write_figures", lambda *_: None)

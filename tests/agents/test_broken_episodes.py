@@ -81,7 +81,8 @@ def tensors_of(agent: MetaAgent) -> dict[str, Tensor]:
 @pytest.mark.parametrize("spare", [nothing, one_step, one_episode, one_task])
 @pytest.mark.parametrize("period", [1, 2])
 def test_meta_training_survives_what_breaks_down(name: str, spare: Any, period: int) -> None:
-    agent, training = make(name, goal_spec(HORIZON)), BreakingTraining(2_000, spare, period)
+    budget = 1_000 if period > 1 else 150  # broken episodes last for a step, so that there are many updates
+    agent, training = make(name, goal_spec(HORIZON)), BreakingTraining(budget, spare, period)
     before = tensors_of(agent)
     meta_train(agent, training)
     after = tensors_of(agent)

@@ -27,15 +27,15 @@ SETTINGS = {
         "model_hidden_size": 32,
         "context_dim": 2,
         "encoder_hidden_size": 16,
-        "model_iterations": 60,
-        "policy_iterations": 20,
+        "model_iterations": 40,
+        "policy_iterations": 2,
         "imagination_horizon": 5,
         "adapt_imagined_rollouts": 4,
         "context_lengths": [8, 16],
     },
     "maml": {"meta_batch_size": 10},
     "model_inner_batch_size": 16,
-    "model_iterations": 400,
+    "model_iterations": 250,
 }
 
 

@@ -299,7 +299,7 @@ def test_returns_failures_and_metrics_of_adaptation_episodes_are_recorded_in_ord
 
 @pytest.mark.parametrize(("agent", "k"), [("random", (0,)), ("learner", (0, 2, 6))])
 def test_a_run_of_a_reference_agent_is_scored_once(tmp_path, agent, k):
-    run = planned_run(make_suite(tmp_path, {"learner": toy("Learner")}), agent)
+    run = planned_run(make_suite(tmp_path, {"learner": toy("Learner")}, references=False), agent)
     evaluation = execute(run, Store(tmp_path), lambda *_: None)
     assert evaluation.error is None
     assert {curve.k for curve in evaluation.curves.values()} == {run.terms.k} == {k}

@@ -11,6 +11,7 @@ import pytest
 import torch
 from bench_kit import make_scenario
 from broken_agents import BROKEN, Sound, SoundConfig
+from forked_workers import execute_lines
 from refusal import refused
 
 import mrl_bench
@@ -78,8 +79,8 @@ SEEN_IN_A_NEW_PROCESS = ("KeepsAWeightInItsClass", "KeepsAWeightInItsModule")
 
 
 @pytest.mark.parametrize("name", SEEN_IN_A_NEW_PROCESS)
-@pytest.mark.usefixtures("new_processes")
-def test_what_a_new_process_sees(name: str, capsys) -> None:
+def test_what_a_new_process_sees(name: str, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(new_process, "execute", execute_lines)
     refused(broken_agents, name, capsys)
 
 

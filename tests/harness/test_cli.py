@@ -297,7 +297,7 @@ def test_a_missing_part_ends_with_3(tmp_path: Path, capsys) -> None:
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "bench"])
 def test_a_folder_that_cannot_be_written_is_one_line(command: str, tmp_path: Path, capsys) -> None:
-    suite = make_suite(tmp_path, {})
+    suite = make_suite(tmp_path, {"learner": toy("Learner")})
     (tmp_path / "file").write_text("")
     what = ["--suite", str(suite)] if command == "bench" else [str(tmp_path / "tiny-v1.yaml"), "random"]
     assert main([command, *what, "--out", str(tmp_path / "file" / "run")]) == 1
@@ -412,7 +412,7 @@ def test_help_documents_the_exit_codes_and_the_defaults(capsys) -> None:
 
 
 @pytest.fixture
-def single(tmp_path: Path):
+def single(tmp_path: Path, forked_workers: None):
     """Runs `train` or `evaluate` on the tiny scenario."""
     scenario = make_scenario(tmp_path)
 
@@ -757,7 +757,7 @@ def test_a_table_in_a_narrow_terminal_is_whole(width: int, monkeypatch) -> None:
 
 
 def test_the_expected_cost_counts_what_is_left_and_uses_earlier_timings(tmp_path: Path) -> None:
-    suite = find_suite(make_suite(tmp_path, {"learner": toy("Learner")}, seeds=2))
+    suite = find_suite(make_suite(tmp_path, {"learner": toy("Learner")}, seeds=2, references=False))
     runs, store = plan_runs(suite, "cpu"), Store(tmp_path / "run")
     new = Cost.of(runs, store, workers=2)
     assert str(new) == "5 runs, at most 6,600 env steps of meta-training"  # random trains for none
@@ -788,8 +788,11 @@ def test_the_time_left_follows_from_the_share_of_the_work_done(monkeypatch) -> N
     assert left.seconds() == 0
 
 
-def test_a_bench_prints_its_cost_first_and_reports_carry_the_return(tmp_path: Path) -> None:
-    suite = make_suite(tmp_path, {"learner": toy("Learner", pause=0.1)})
+def test_a_bench_prints_its_cost_first_and_reports_carry_the_return(
+    tmp_path: Path, forked_workers: None
+) -> None:
+    agents = {"learner": toy("Learner", pause=0.1), "noise": toy("GlobalNoise")}
+    suite = make_suite(tmp_path, agents, references=False)
     returns = []
 
     class Record(PlainProgress):
@@ -807,6 +810,6 @@ def test_a_bench_prints_its_cost_first_and_reports_carry_the_return(tmp_path: Pa
     cli.process.kill()
     cli.end()
     assert first == (
-        "tiny: 4 runs (1 finished), at most 6,000 env steps of meta-training; "
+        "tiny: 5 runs (1 finished), at most 6,300 env steps of meta-training; "
         f"1 at a time on cpu, results folder {tmp_path / 'run'}\n"
     )

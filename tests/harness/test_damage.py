@@ -65,7 +65,8 @@ class Bench(NamedTuple):
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """A finished bench with two seeds of an agent, an agent that failed, and a video."""
     folder = tmp_path_factory.mktemp("damage")
-    suite = find_suite(make_suite(folder, {"learner": toy("Learner"), "raises": toy("Raises")}, seeds=2))
+    agents = {"learner": toy("Learner"), "raises": toy("Raises")}
+    suite = find_suite(make_suite(folder, agents, seeds=2, references=False))
     made = Bench(folder / "run", {(run.agent.name, run.seed): run for run in plan_runs(suite, "cpu")})
     write_manifest(made.store, suite, list(made.runs.values()))
     for run in made.runs.values():

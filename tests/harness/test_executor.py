@@ -15,6 +15,7 @@ from pathlib import Path
 import hostile_agents
 import pytest
 from bench_kit import Cli, canonical, make_scenario, make_suite, planned_run, toy, toy_run
+from forked_workers import forked
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mrl_bench.cli.main import main
@@ -22,6 +23,7 @@ from mrl_bench.errors import MrlBenchError, UsageError
 from mrl_bench.results import Evaluation
 from mrl_bench.runs import executor as executor_module
 from mrl_bench.runs.executor import NotFinished, ProcessExecutor, check, forget_failed, plan_runs
+from mrl_bench.runs.manifest import write_manifest
 from mrl_bench.runs.run import Run, execute, failure
 from mrl_bench.runs.store import Store
 from mrl_bench.scenario.suite import AgentSpec, find_suite
@@ -72,15 +74,24 @@ def stamps(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {name: ((folder / name).stat().st_mtime_ns, data) for name, data in canonical(folder).items()}
 
 
-@pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take seconds, and have tests of their own."""
-    monkeypatch.setattr("mrl_bench.report.figures.write_figures", lambda *_: None)
-
-
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_suite(tmp_path_factory.mktemp("suite"), AGENTS)
+
+
+@pytest.fixture(scope="module")
+def own_references(suite: Path, unbroken: tuple[Path, int, str, str], tmp_path_factory) -> tuple[Path, Path]:
+    """The same suite where no references ship, and the folder of its bench, in which only the oracle is left to do."""
+    root = tmp_path_factory.mktemp("own_references")
+    alone, folder = make_suite(root, AGENTS, references=False), root / "run"
+    shutil.copytree(unbroken[0], folder)
+    loaded = find_suite(alone)
+    runs = plan_runs(loaded, "cpu")
+    assert [run.agent.name for run in runs] == ["random", "blind", "oracle", *AGENTS]
+    write_manifest(Store(folder), loaded, runs)
+    for run in runs[:2]:
+        execute(run, Store(folder), lambda *_: None)
+    return alone, folder
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +109,7 @@ def test_a_bench_with_a_failed_run_scores_it_as_random_says_so_and_ends_with_1(
 ) -> None:
     folder, code, out, err = unbroken
     assert code == 1, err
-    assert err == f"mrl-bench: 1 of 6 runs failed; their output is in {folder / 'logs'}\n"
+    assert err == f"mrl-bench: 1 of 3 runs failed; their output is in {folder / 'logs'}\n"
     assert "raises seed 0 in" in out
     assert "FAILED: RuntimeError: no good at all" in out
     assert "raises: 1 seed failed; a failed seed scores no better than random" in out
@@ -127,16 +138,16 @@ def test_the_plan_says_what_was_run_and_on_what(unbroken: tuple[Path, int, str, 
     assert {"python", "mrl-bench", "torch", "numpy", "simulators"} <= plan["versions"].keys()
     assert {"commit", "machine", "created"} <= plan.keys()
     runs = {run["agent"]["name"]: run for run in plan["runs"]}
-    assert runs.keys() == {"random", "blind", "oracle", "learner", "noise", "raises"}
-    assert runs["learner"]["config"] == {"file": "", "pause": 0.0, "gain": 1.0}
-    assert runs["blind"]["config"]["learning_rate"] > 0  # defaults too, not only what the suite sets
+    assert runs.keys() == {"learner", "noise", "raises"}
+    assert runs["learner"]["config"] == {"file": "", "pause": 0.0, "gain": 1.0}  # defaults too
     assert all({"budget", "protocol", "digest", "seed"} <= run.keys() for run in runs.values())
 
 
-def test_scalars_have_the_usual_tags(suite: Path, unbroken: tuple[Path, int, str, str]) -> None:
+def test_scalars_have_the_usual_tags(own_references: tuple[Path, Path]) -> None:
+    suite, folder = own_references
     for agent, own in (("learner", "losses/push"), ("blind", "losses/value_loss")):
         name = planned_run(suite, agent).tensorboard_name
-        events = EventAccumulator(str(unbroken[0] / "tensorboard" / name)).Reload()
+        events = EventAccumulator(str(folder / "tensorboard" / name)).Reload()
         tags = {
             "charts/episodic_return_0",
             "charts/episodic_length_0",
@@ -153,7 +164,7 @@ def test_what_is_there_is_not_run_again(unbroken: tuple[Path, int, str, str], su
     ProcessExecutor(Store(folder), display, 2, 120).run(plan_runs(find_suite(suite), "cpu"))
     assert stamps(folder) == before
     assert not display.starts
-    assert len(display.fresh) == 6
+    assert len(display.fresh) == 3
     assert not any(display.fresh.values())
 
 
@@ -166,15 +177,16 @@ def test_a_bench_without_failures_ends_with_0(
     shutil.copytree(unbroken[0], folder)
     assert bench(fewer, folder) == 0
     out, err = capsys.readouterr()
-    assert out.count("(finished before)") == 4
+    assert out.count("(finished before)") == 1
     assert not err
 
 
 def test_a_bench_whose_oracle_failed_ends_with_1_and_says_why_there_is_no_table(
-    unbroken: tuple[Path, int, str, str], suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    own_references: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    suite, done = own_references
     folder, oracle = tmp_path / "run", planned_run(suite, "oracle")
-    shutil.copytree(unbroken[0], folder)
+    shutil.copytree(done, folder)
     Store(folder).put_evaluation(oracle.key("evaluate"), failure(oracle, "it broke"))
     assert bench(suite, folder) == 1
     why, count = capsys.readouterr().err.splitlines()
@@ -184,7 +196,11 @@ def test_a_bench_whose_oracle_failed_ends_with_1_and_says_why_there_is_no_table(
 
 @pytest.mark.usefixtures("no_figures")
 def test_a_report_of_an_unfinished_run_says_so(
-    unbroken: tuple[Path, int, str, str], suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    unbroken: tuple[Path, int, str, str],
+    own_references: tuple[Path, Path],
+    suite: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(unbroken[0], folder)
@@ -192,8 +208,9 @@ def test_a_report_of_an_unfinished_run_says_so(
     assert main(["report", str(folder), "--split", "test", "--split", "ood"]) == 0
     out, err = capsys.readouterr()
     assert "learner" in out
-    assert err == "mrl-bench: 1 of 6 runs are not finished: run the same command again to resume\n"
-    Store(folder).forget(planned_run(suite, "oracle").key("evaluate"))
+    assert err == "mrl-bench: 1 of 3 runs are not finished: run the same command again to resume\n"
+    folder = tmp_path / "without oracle"
+    shutil.copytree(own_references[1], folder)
     assert main(["report", str(folder)]) == 0
     out, err = capsys.readouterr()
     assert "tiny-v1 learner seed 0: return " in out  # there are no scores, but there are returns
@@ -216,6 +233,7 @@ def test_a_damaged_plan_is_one_line(text: str, tmp_path: Path, capsys: pytest.Ca
     )
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_retry_failed_runs_the_failed_runs_and_no_others(
     unbroken: tuple[Path, int, str, str], suite: Path, tmp_path: Path
 ) -> None:
@@ -230,6 +248,7 @@ def test_retry_failed_runs_the_failed_runs_and_no_others(
     assert canonical(folder) == canonical(unbroken[0])
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_one_worker_two_workers_and_no_worker_give_the_same_bytes(
     unbroken: tuple[Path, int, str, str], suite: Path, tmp_path: Path
 ) -> None:
@@ -264,9 +283,11 @@ def mayhem(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Ev
     folder = tmp_path_factory.mktemp("mayhem")
     scenario = make_scenario(folder)
     runs = {
-        name: toy_run(scenario, name, file=str(folder / name)) for name in ("Exits", "KilledOnce", "Noisy")
+        name: toy_run(scenario, name, file=str(folder / name)) for name in ("Exits", "Noisy", "KilledOnce")
     }
-    results = execute_runs(folder / "run", list(runs.values()))
+    with forked():
+        results = execute_runs(folder / "run", [runs["Exits"], runs["Noisy"]])
+    results += execute_runs(folder / "run", [runs["KilledOnce"]])  # in workers as every bench has them
     return folder, dict(zip(runs, results, strict=True)), runs
 
 
@@ -342,6 +363,7 @@ def test_a_log_keeps_the_beginning_and_the_end_of_what_was_printed(mayhem) -> No
     assert len(log) < executor_module.LOG_HEAD + executor_module.LOG_TAIL + 100
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_hanging_run_is_ended_by_the_time_limit_with_what_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,7 +405,8 @@ def hostile(
         agent = AgentSpec(name.lower(), f"{module}:{name}", {"file": str(folder / name)})
         runs.append(Run(scenario, agent, 0, "cpu"))
     check(runs)
-    results = ProcessExecutor(Store(folder / "run"), Record(), 2, 120).run(runs)
+    with forked():
+        results = ProcessExecutor(Store(folder / "run"), Record(), 2, 120).run(runs)
     return folder, dict(zip(names, results, strict=True)), runs
 
 
@@ -409,6 +432,7 @@ def test_reports_that_the_run_writes_itself_change_nothing(hostile, sane: Evalua
         assert curves(hostile[1][name]) == curves(sane)
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_the_next_bench_tries_a_killed_run_again_and_no_failed_one(hostile) -> None:
     folder, _, runs = hostile
     display = Record()
@@ -419,7 +443,7 @@ def test_the_next_bench_tries_a_killed_run_again_and_no_failed_one(hostile) -> N
     assert len((folder / "Killed").read_text().split()) == 4, "attempts"
 
 
-@pytest.mark.usefixtures("no_figures")
+@pytest.mark.usefixtures("no_figures", "forked_workers")
 def test_a_bench_with_a_killed_run_reports_the_rest_and_ends_with_1(
     unbroken: tuple[Path, int, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -430,7 +454,7 @@ def test_a_bench_with_a_killed_run_reports_the_rest_and_ends_with_1(
     out, err = capsys.readouterr()
     assert "tiny-v1 killed seed 0 is not finished: the worker was killed by signal 9" in out
     assert err.splitlines() == [
-        "mrl-bench: 1 of 5 runs are not finished: run the same command again to resume",
+        "mrl-bench: 1 of 2 runs are not finished: run the same command again to resume",
         "mrl-bench: tiny-v1 killed seed 0 is not finished: the worker was killed by signal 9; the same command runs it",
     ]
 
@@ -438,6 +462,7 @@ def test_a_bench_with_a_killed_run_reports_the_rest_and_ends_with_1(
 # -- when the bench itself cannot go on ---------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_result_that_cannot_be_written_stops_the_bench_and_marks_no_run_as_failed(tmp_path: Path) -> None:
     scenario = make_scenario(tmp_path)
     folder = tmp_path / "run"
@@ -451,13 +476,13 @@ def test_a_result_that_cannot_be_written_stops_the_bench_and_marks_no_run_as_fai
     assert not list(folder.glob("results/*"))
 
 
-def test_a_full_disk_stops_the_bench_with_one_line(suite: Path, tmp_path: Path) -> None:
-    """No file of the bench or of its workers may become larger than the manifest."""
+def test_a_full_disk_stops_the_bench_with_one_line(tmp_path: Path) -> None:
+    """No file of the bench or of its workers may become as large as the weights."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 
-    folder = tmp_path / "run"
+    suite, folder = make_suite(tmp_path, {"large": toy("Large")}), tmp_path / "run"
     code, _, err = Cli("bench", "--suite", suite, "--out", folder, preexec_fn=limit).end()
     assert code == 1
     assert re.fullmatch(rf"mrl-bench: File too large: {folder}/\w+\n", err), err
@@ -532,7 +557,7 @@ def check_restarted(folder: Path, unbroken: Path) -> None:
         assert len(stages) == len(set(stages)), "scalars of one attempt only"
 
 
-@pytest.mark.usefixtures("no_figures")
+@pytest.mark.usefixtures("no_figures", "forked_workers")
 def test_a_bench_that_was_interrupted_or_killed_ends_with_the_bytes_of_an_unbroken_one(
     unbroken: tuple[Path, int, str, str], suite: Path, tmp_path: Path
 ) -> None:
@@ -541,7 +566,7 @@ def test_a_bench_that_was_interrupted_or_killed_ends_with_the_bytes_of_an_unbrok
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_figures")
+@pytest.mark.usefixtures("no_figures", "forked_workers")
 def test_a_bench_that_is_killed_at_fifty_moments_ends_with_the_bytes_of_an_unbroken_one(
     tmp_path: Path,
 ) -> None:

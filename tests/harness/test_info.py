@@ -112,7 +112,7 @@ def test_a_suite_is_described_with_its_runs_and_their_env_steps(tmp_path: Path, 
         "learner": toy("Learner", gain=0.5),
         "short": {"agent": "mbml", "set": {"env_steps": 1e2}, "families": {"cartpole": {"rounds": 2}}},
     }
-    suite = make_suite(tmp_path, agents, seeds=3)
+    suite = make_suite(tmp_path, agents, seeds=3, references=False)
     assert main(["info", str(suite)]) == 0
     out = capsys.readouterr().out
     runs = 3 + 2 * 3  # reference agents, and two agents with three seeds

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_kit import make_scenario, make_suite, online, run_cli, toy
+from bench_kit import make_scenario, make_suite, online, run_here, toy
 from score_kit import RANDOM, references
 
 from mrl_bench.cli.main import main
@@ -158,11 +159,32 @@ def test_blind_and_oracle_are_trained_with_the_whole_budget_and_with_half_of_it(
     assert len({run.key("train") for run in runs}) == len({run.label for run in runs}) == len(runs)
 
 
-def test_a_bench_uses_references_that_ship_and_trains_none(tmp_path: Path) -> None:
-    suite = make_suite(tmp_path, {"learner": toy("Learner")}, budget={"meta_train": 3000})
-    scenario = find_suite(suite).entries[0].scenario
-    make = ["reference", scenario.path, "--seeds", 1, "--out", tmp_path / "made"]
-    code, out, _ = run_cli(*make)
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A suite whose references do not ship, and of which reference agents learn at least something."""
+    budget = {"meta_train": 3000}
+    folder = tmp_path_factory.mktemp("bare")
+    return make_suite(folder, {"learner": toy("Learner")}, references=False, budget=budget)
+
+
+def worker_that_ends_at_once() -> subprocess.Popen[bytes]:
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen(["sh", "-c", "exit 3"], start_new_session=True, **pipes)
+
+
+def test_references_that_are_made_are_used_by_every_bench(
+    bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forked_workers: None, no_figures: None
+) -> None:
+    scenario = find_suite(bare).entries[0].scenario
+    make = ["reference", scenario.path, "--seeds", 1, "--out", tmp_path / "made", "--device", "cpu"]
+    with monkeypatch.context() as once:
+        once.setattr("mrl_bench.runs.executor._start_worker", worker_that_ends_at_once)
+        code, _, err = run_here(*make)
+    assert code == 1
+    assert "failed" in err
+    assert shipped_references(scenario) is None
+
+    code, out, _ = run_here(*make)  # the failed runs are tried again
     found = shipped_references(scenario)
     assert found is not None
     assert code == (0 if found.certified else 1)
@@ -171,36 +193,36 @@ def test_a_bench_uses_references_that_ship_and_trains_none(tmp_path: Path) -> No
     assert found.agents["oracle"].env_steps <= 3000
     assert found.made_with["torch"]
 
-    assert [run.agent.name for run in plan_runs(find_suite(suite), "cpu")] == ["learner"]
-    code, out, err = run_cli("bench", "--suite", suite, "--out", tmp_path / "results")
+    assert [run.agent.name for run in plan_runs(find_suite(bare), "cpu")] == ["learner"]
+    code, out, err = run_here("bench", "--suite", bare, "--out", tmp_path / "results")
     assert code == 0, err
     assert "provisional" not in out + err
     assert read_manifest(tmp_path / "results")["references"] == {scenario.digest: found.to_json()}
     scores = (tmp_path / "results" / "scores.json").read_bytes()
 
     references_path(scenario).unlink()  # the results folder keeps its own
-    run_cli("report", tmp_path / "results")
+    run_here("report", tmp_path / "results")
     assert (tmp_path / "results" / "scores.json").read_bytes() == scores
 
-    run_cli(*make)  # nothing is trained again
+    with monkeypatch.context() as none:
+        none.setattr("mrl_bench.runs.executor._start_worker", None)  # nothing is trained again
+        run_here(*make)
     again = shipped_references(scenario)
     assert again is not None
     assert again.to_bytes() == found.to_bytes()
+    references_path(scenario).unlink()
 
 
 def test_a_suite_without_agents_whose_references_ship_has_nothing_to_run(tmp_path: Path, capsys) -> None:
     suite = make_suite(tmp_path, {})
-    scenario = find_suite(suite).entries[0].scenario
-    found = dataclasses.replace(ten_to_twenty(), scenario=scenario.id, digest=scenario.tasks_digest)
-    references_path(scenario).parent.mkdir()
-    references_path(scenario).write_bytes(found.to_bytes())
     assert main(["bench", "--suite", str(suite), "--out", str(tmp_path / "results")]) == 2
     assert "has nothing to run" in capsys.readouterr().err
 
 
-def test_a_bench_without_references_trains_its_own_and_says_provisional(tmp_path: Path) -> None:
-    suite = make_suite(tmp_path, {"learner": toy("Learner")}, budget={"meta_train": 3000})
-    code, out, err = run_cli("bench", "--suite", suite, "--out", tmp_path / "results")
+def test_a_bench_without_references_trains_its_own_and_says_provisional(
+    bare: Path, tmp_path: Path, forked_workers: None, no_figures: None
+) -> None:
+    code, out, err = run_here("bench", "--suite", bare, "--out", tmp_path / "results")
     assert code == 0, err
     assert "provisional" in out
     planned = {run["agent"]["name"] for run in read_manifest(tmp_path / "results")["runs"]}
@@ -237,14 +259,3 @@ def test_references_are_compared_with_others_where_there_are_any(tmp_path: Path,
     references_path(scenario).write_bytes(with_half(found, "oracle", [1.0]).to_bytes())
     assert main(check) == 1
     assert "tiny-v1 has no certificate" in capsys.readouterr().err
-
-
-def test_a_reference_run_that_failed_is_tried_again(tmp_path: Path) -> None:
-    scenario = make_scenario(tmp_path, budget={"meta_train": 3000})
-    make = ["reference", scenario.path, "--seeds", 1, "--out", tmp_path / "made", "--device", "cpu"]
-    code, _, err = run_cli(*make, "--time-limit", 1)
-    assert code == 1
-    assert "failed" in err
-    assert shipped_references(scenario) is None
-    run_cli(*make)
-    assert shipped_references(scenario) is not None

@@ -42,9 +42,12 @@ def test_no_agent_is_recorded_where_scores_mean_nothing() -> None:
 
 
 def test_a_bench_records_a_video_and_its_page_shows_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    forked_workers: None,
+    no_figures: None,
 ) -> None:
-    monkeypatch.setattr("mrl_bench.report.figures.write_figures", lambda *_: None)
     suite, folder = make_suite(tmp_path, {"learner": toy("Learner")}), tmp_path / "run"
     assert bench(suite, folder) == 0  # too short a task for anyone to need adaptation
     assert not (folder / "videos").exists()
@@ -65,7 +68,7 @@ def test_a_bench_records_a_video_and_its_page_shows_it(
 
 
 def test_a_video_that_fails_or_takes_too_long_is_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forked_workers: None
 ) -> None:
     suite, store = make_suite(tmp_path, {"learner": toy("Learner")}), Store(tmp_path / "run")
     run, executor = planned_run(suite, "learner"), ProcessExecutor(store, Record(), 1, 120)

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
+from forked_workers import execute
 
 from mrl_bench.cli.main import main
 from mrl_bench.cli.scaffold import names
 
 
-def python(folder: Path, *arguments: str) -> str:
-    """Runs the interpreter in a folder, with this checkout on its path."""
-    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path if entry)
-    ran = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def run_module(folder: Path, module: str, *arguments: str) -> str:
+    """`python -m MODULE` in a folder, with this checkout on its path."""
+    code = f"""
+import runpy, sys
+sys.path.insert(0, "")
+sys.argv[1:] = {arguments!r}
+runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
+"""
+    with chdir(folder):
+        ran = execute(code)
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
     return ran.stdout
 
@@ -45,13 +43,13 @@ def test_what_is_written_passes_its_own_test_and_the_next_commands(
     (folder,) = tmp_path.iterdir()
     assert {path.name for path in folder.iterdir()} == files
     assert all(f"wrote {folder.name}/{file}\n" in out for file in files)
-    python(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", folder.name)
+    run_module(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", folder.name)
     commands = [line.split() for line in out.partition("next:\n")[2].splitlines()]
     assert len(commands) == 3
     for command in commands[1:]:
         if command[:2] == ["mrl-bench", "bench"]:
             command = ["mrl-bench", "check", command[-1]]  # a bench takes minutes
-        python(tmp_path, "-m", "mrl_bench", *command[1:])
+        run_module(tmp_path, "mrl_bench", *command[1:])
 
 
 def test_a_new_agent_is_evaluated_by_the_command_line(
@@ -62,7 +60,7 @@ def test_a_new_agent_is_evaluated_by_the_command_line(
     assert main(["new-scenario", "short"]) == 0
     path = tmp_path / "short_v1" / "short-v1.yaml"
     path.write_text(path.read_text().replace("meta_train: 5e5", "meta_train: 1e4"))
-    out = python(tmp_path, "-m", "mrl_bench", "evaluate", str(path), "first_try.agent:FirstTry")
+    out = run_module(tmp_path, "mrl_bench", "evaluate", str(path), "first_try.agent:FirstTry")
     assert out.startswith("short-v1 firsttry seed 0: return ")
 
 

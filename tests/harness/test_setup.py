@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from bench_kit import SCENARIO, make_scenario, make_suite, toy
+from bench_kit import SCENARIO, make_scenario, make_suite, run_here, toy
+from forked_workers import forked
 
 from mrl_bench.cli.main import main
 from mrl_bench.errors import UsageError
@@ -44,19 +43,15 @@ def bench(suite: Path) -> Store:
     return store
 
 
-def shell(command: str, folder: Path) -> None:
-    """Runs a command as a user would, in the folder."""
-    mrl_bench = f'mrl-bench() {{ "{sys.executable}" -m mrl_bench "$@"; }}'
-    path = os.pathsep.join(path or os.getcwd() for path in sys.path)
-    ran = subprocess.run(
-        ["bash", "-ec", f"{mrl_bench}\n{command}"],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
+def shell(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs a command in the folder: a shell reads it, and `mrl-bench` runs in this process."""
+    echo = "mrl-bench() { printf '%s\\0' \"$@\"; printf '\\n'; }"
+    ran = subprocess.run(["bash", "-ec", f"{echo}\n{command}"], capture_output=True, text=True, check=True)
+    monkeypatch.chdir(folder)
+    with forked():
+        for line in ran.stdout.splitlines():
+            code, _, err = run_here(*line.split("\0")[:-1])
+            assert code == 0, err
 
 
 def results(folder: Path) -> dict[str, bytes]:
@@ -64,7 +59,7 @@ def results(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_command_of_a_row_makes_its_results_again_byte_for_byte(
-    bench: Store, suite: Path, tmp_path: Path
+    bench: Store, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (setup,) = read_setups(read_manifest(bench.folder)).values()
     agent = setup.agents["bold"]
@@ -72,11 +67,13 @@ def test_the_command_of_a_row_makes_its_results_again_byte_for_byte(
     assert agent.command == (
         f'for seed in 0 1; do mrl-bench evaluate tiny-v1 bold --suite {suite} --device cpu --seed "$seed"; done'
     )
-    shell(agent.command, tmp_path)
+    shell(agent.command, tmp_path, monkeypatch)
     assert results(tmp_path / "runs" / "single") == results(bench.folder)
 
 
-def test_the_command_of_a_single_run_makes_its_result_again(tmp_path: Path) -> None:
+def test_the_command_of_a_single_run_makes_its_result_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scenario = make_scenario(tmp_path, budget={"meta_train": 150, "blind": 150, "oracle": 150})
     agent = AgentSpec.outside_suite("toy_agents:Learner", {"gain": 0.25, "file": "a b"})
     store, run = Store(tmp_path / "run"), Run(scenario, agent, 3, "cpu")
@@ -85,11 +82,11 @@ def test_the_command_of_a_single_run_makes_its_result_again(tmp_path: Path) -> N
     (setup,) = read_setups(read_manifest(store.folder)).values()
     command = setup.agents["learner"].command
     assert command == (
-        "mrl-bench evaluate tiny-v1.yaml toy_agents:Learner --set gain=0.25 --set 'file=a b' "
+        "mrl-bench evaluate tiny-v1.yaml toy_agents:Learner --set 'file=a b' --set gain=0.25 "
         "--budget 150 --device cpu --seed 3"
     )
     make_scenario(tmp_path)  # with its own budget
-    shell(command, tmp_path)
+    shell(command, tmp_path, monkeypatch)
     assert results(tmp_path / "runs" / "single") == results(store.folder)
 
 

@@ -112,7 +112,8 @@ def test_a_report_is_given_frames_without_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("agent", ["oracle", "learner", "toy_agents:Learner"])
 def test_weights_come_from_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], agent: str) -> None:
-    path, store = make_suite(tmp_path, {"learner": toy("Learner")}), Store(tmp_path / "run")
+    path = make_suite(tmp_path, {"learner": toy("Learner")}, references=False)
+    store = Store(tmp_path / "run")
     runs = [planned_run(path, "oracle"), planned_run(path, "learner")]
     write_manifest(store, find_suite(path), runs)
     run = runs[agent != "oracle"]
@@ -127,7 +128,9 @@ def test_weights_come_from_the_run(tmp_path: Path, capsys: pytest.CaptureFixture
     assert run_play(capsys, *arguments)[0] == 0
 
 
-def test_weights_of_single_runs_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_of_single_runs_are_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], forked_workers: None
+) -> None:
     path, run = make_scenario(tmp_path).path, tmp_path / "single"
     assert main(["train", str(path), "toy_agents:Learner", "--out", str(run)]) == 0
     capsys.readouterr()

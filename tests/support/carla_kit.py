@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_workers import execute
 
 needs_carla = pytest.mark.skipif(
     find_spec("carla") is None or find_spec("msgpack") is None,
@@ -41,6 +42,10 @@ STRAIGHT = """<?xml version="1.0"?>
   </road>
 </OpenDRIVE>
 """
+
+# Now and then CARLA's client aborts in its own threads, as they end or as one closes a socket that another has closed.
+# No Python code can catch that. It happens to one process in hundreds, under load; twice in a row is a failure.
+CLIENT_ABORTS = ("terminate called without an active exception", "close: Bad file descriptor")
 
 
 @contextmanager
@@ -73,17 +78,14 @@ def run_in_another_process(
     """
     code = f"import json, {module} as m; print('>', json.dumps(m.{function}(*{arguments!r})), flush=True)"
     for _ in range(2):
-        run = subprocess.run(
-            [*before, sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env=_environment(),
-        )
+        if before or module != "carla_drives":  # which alone imports torch
+            command = [*before, sys.executable, "-c", code]
+            run = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=_environment())
+        else:
+            run = execute(code, timeout)
         found = [line[2:] for line in run.stdout.splitlines() if line.startswith("> ")]
-        # Now and then CARLA's client aborts while its own threads end. Each attempt loads the world again.
-        if found or "terminate called without an active exception" not in run.stderr:
-            break
+        if found or not any(words in run.stderr for words in CLIENT_ABORTS):
+            break  # else again: each attempt loads the world again
     assert found, f"{function} ended with {run.returncode}: {run.stderr[-2000:]}"
     return json.loads(found[-1])
 

@@ -98,6 +98,13 @@ class GlobalNoise(Learner):
         return action + 0.1 * torch.randn_like(action), memory
 
 
+class Large(Learner):
+    """Its weights are a file of 40 KB."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return super().state_dict() | {"room": torch.zeros(10_000)}
+
+
 class Raises(Learner):
     def meta_train(self, training: Training) -> None:
         print("about to fail")
