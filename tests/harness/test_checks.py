@@ -22,8 +22,9 @@ from mrl_bench.errors import ContractError, UsageError
 
 @pytest.fixture(autouse=True)
 def _brief_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject, "FULL_EPISODES", 2)
+    monkeypatch.setattr(subject, "FULL_EPISODES", 1)
     monkeypatch.setattr(subject, "SECONDS", 2)
+    monkeypatch.setattr(subject, "STEPS", 30)
 
 
 IN_A_NEW_PROCESS = new_process.execute

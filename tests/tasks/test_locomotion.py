@@ -108,8 +108,8 @@ def test_every_parameter_changes_trajectory_or_reward(name: str, task: str) -> N
     tasks = tasks_of(family, np.tile(default, (1 + len(rows), 1)))
     for row, (key, value) in enumerate(rows, start=1):
         tasks.values[row, tasks.names.index(key)] = value
-    shared = actions(family, 60, (1, 2)).expand(-1, len(tasks), -1, -1)
-    obs, rewards, alive = play(family.make(tasks, 2, CPU, torch.float64), shared)
+    shared = actions(family, 40, (1, 1)).expand(-1, len(tasks), -1, -1)
+    obs, rewards, alive = play(family.make(tasks, 1, CPU, torch.float64), shared)
     changed = ((obs[1:] != obs[1:, :1]).any(-1) | (rewards != rewards[:, :1])) & alive & alive[:, :1]
     effect = dict.fromkeys(checked, False)
     for (key, _), differs in zip(rows, changed.any(0).any(-1)[1:].tolist(), strict=True):
