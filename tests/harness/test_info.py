@@ -133,8 +133,9 @@ def test_a_suite_is_described_with_its_runs_and_their_env_steps(tmp_path: Path, 
 def test_a_suite_says_where_settings_differ(capsys) -> None:
     assert main(["info", "quick"]) == 0
     out = capsys.readouterr().out
-    assert "  mbml       cartpole, driving  rounds=3, " in out
-    assert "  mbml       locomotion         rounds=4, " in out
+    assert "  maml       cartpole, driving  defaults\n" in out
+    assert "  maml       locomotion         meta_batch_size=12, " in out
+    assert "  mbml       driving            rounds=3, " in out
 
 
 @pytest.mark.parametrize("name", list_suites())
