@@ -69,7 +69,7 @@ class _Manifest:
 def write_manifest(store: Store, suite: Suite, runs: Sequence[Run]) -> None:
     """Writes the runs, in the suite's order, with their configs and keys, and the versions and machine."""
     order = [entry.scenario.id for entry in suite.entries]
-    simulators = {entry.scenario.family.simulator for entry in suite.entries}
+    simulators = {entry.scenario.simulator for entry in suite.entries}
     plan = {
         "suite": suite.id,
         "suite_file": suite.id if suite.path.parent == suites_dir() else str(suite.path),
@@ -120,7 +120,7 @@ def _add(store: Store, run: Run) -> None:
     manifest["scenarios"][run.scenario.digest] = asdict(Description.of(run.scenario))
     manifest["references"] |= _references(run.scenario)
     versions = manifest["versions"]
-    versions["simulators"] = sorted({*versions["simulators"], run.scenario.family.simulator})
+    versions["simulators"] = sorted({*versions["simulators"], run.scenario.simulator})
     _write(store, manifest)
 
 

@@ -14,29 +14,18 @@ from mrl_bench.runs.manifest import read_manifest, write_manifest
 from mrl_bench.runs.store import Store
 from mrl_bench.scenario.suite import find_suite
 
-# Planning takes about 30 times as long as `unit` does, and 300 times if code is read again for every run.
-LIMIT = 60
-
-
-def unit() -> float:
-    """Seconds of process time of a fixed computation, by which those of a slow or busy machine can be judged."""
-    started = time.process_time()
-    sum(number * number for number in range(10**6))
-    return time.process_time() - started
+LIMIT = 3.0  # seconds of process time; it takes about 1.5
 
 
 def test_the_standard_suite_is_planned_checked_and_written_within_seconds(tmp_path: Path) -> None:
     suite = find_suite("standard")
     check(plan_runs(suite, "cpu")[:40])  # imports the agents and families
-    units = [unit()]
     started = time.process_time()
     suite = find_suite("standard")
     runs = plan_runs(suite, "cpu")
     check(runs)
     write_manifest(Store(tmp_path), suite, runs)
-    taken = time.process_time() - started
-    units.append(unit())
-    assert taken < LIMIT * max(units)
+    assert time.process_time() - started < LIMIT
     assert len(read_manifest(tmp_path)["runs"]) == len(runs) > 500
 
 

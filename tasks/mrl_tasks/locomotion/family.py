@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from math import inf
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
     import torch
 
     from mrl_tasks.locomotion.environment import LocomotionEnv
+
+
+@cache
+def _mujoco_version() -> str:
+    """Many scenarios of a suite ask for it, and to read it takes 10 ms."""
+    return version("mujoco")
 
 
 @dataclass(frozen=True)
@@ -167,7 +174,7 @@ class Locomotion:
     @property
     def simulator(self) -> str:
         try:
-            return f"mujoco {version('mujoco')}"
+            return f"mujoco {_mujoco_version()}"
         except PackageNotFoundError:
             raise MissingPart(INSTALL) from None
 
