@@ -6,17 +6,17 @@ from types import ModuleType
 
 import pytest
 import torch
-from forked_workers import forked
+from forked_workers import execute_lines, forked
 
+from mrl_bench.checks import new_process
 from mrl_bench.runs.code import code_of
 
 # As in a worker: on small tensors threads wait for each other more than they compute.
 torch.set_num_threads(1)
 
 
-_KEPT: dict[
-    str, ModuleType
-] = {}  # modules that no test wrote; looking at thousands after each test takes long
+# Modules that no test wrote: there are thousands, and to look at all of them after each test takes long.
+_KEPT: dict[str, ModuleType] = {}
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +41,12 @@ def forked_workers() -> Iterator[None]:
     """Workers of this test are forked, which spares each of them the import of torch."""
     with forked():
         yield
+
+
+@pytest.fixture
+def forked_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a check plays in a new process is played in a forked one."""
+    monkeypatch.setattr(new_process, "execute", execute_lines)
 
 
 @pytest.fixture

@@ -146,9 +146,10 @@ def every_parameter_has_an_effect(family: TaskFamily) -> Iterator[str]:
     idle = set(values)
     for turn in range(max(map(len, values.values()), default=0)):
         tried = [name for name in values if name in idle and turn < len(values[name])]
+        if not tried:
+            break
         changed = [{name: values[name][turn]} for name in tried]  # all in one batch, which saves time
-        for effort in (0.2, 1.0) if tried else ():
-            # Small actions make episodes longer; full actions excite the dynamics more.
+        for effort in (0.2, 1.0):  # small actions make episodes longer; full actions excite the dynamics more
             actions = random_actions(family, len(tried), 2, effort)
             before, after = (
                 play(family, batch(family, *tasks), actions=actions)

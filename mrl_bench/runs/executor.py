@@ -268,13 +268,17 @@ def _start_worker() -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        env=os.environ
-        | {
-            "OMP_NUM_THREADS": "1",
-            "PYTHONHASHSEED": "0",  # the order of a set of strings must not decide a result
-            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-        },
+        env=worker_environment(),
     )
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment variables of a worker."""
+    return os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONHASHSEED": "0",  # the order of a set of strings must not decide a result
+        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+    }
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

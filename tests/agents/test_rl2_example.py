@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from bench_kit import make_scenario, make_training
-from forked_workers import execute_lines
 from rl2 import RL2, RL2Config
 
 from mrl_bench import check_agent, evaluate
-from mrl_bench.checks import new_process, subject
+from mrl_bench.checks import subject
 from mrl_bench.protocol.training import meta_train
 from mrl_bench.scenario import Scenario, find_scenario
 from mrl_bench.types import Rollout, TimeStep
@@ -29,9 +28,8 @@ def trained(scenario: Scenario, budget: int, config: RL2Config = QUICK) -> RL2:
     return agent
 
 
-def test_the_example_keeps_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_keeps_the_contract(monkeypatch: pytest.MonkeyPatch, forked_checks: None) -> None:
     monkeypatch.setattr(subject, "FULL_EPISODES", 2)
-    monkeypatch.setattr(new_process, "execute", execute_lines)
     check_agent("rl2:RL2")
 
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 from bench_kit import make_scenario
 from broken_agents import BROKEN, Sound, SoundConfig
-from forked_workers import execute_lines
 from refusal import refused
 
 import mrl_bench
@@ -80,8 +79,8 @@ SEEN_IN_A_NEW_PROCESS = ("KeepsAWeightInItsClass", "KeepsAWeightInItsModule")
 
 
 @pytest.mark.parametrize("name", SEEN_IN_A_NEW_PROCESS)
-def test_what_a_new_process_sees(name: str, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(new_process, "execute", execute_lines)
+@pytest.mark.usefixtures("forked_checks")
+def test_what_a_new_process_sees(name: str, capsys) -> None:
     refused(broken_agents, name, capsys)
 
 

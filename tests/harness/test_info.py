@@ -10,10 +10,9 @@ from typing import Literal
 
 import pytest
 from bench_kit import SCENARIO, make_scenario, make_suite, toy
-from forked_workers import execute_lines
 
 from mrl_bench import registry
-from mrl_bench.checks import new_process, subject
+from mrl_bench.checks import subject
 from mrl_bench.cli.info import summary
 from mrl_bench.cli.main import main
 from mrl_bench.cli.settings import field_comments, settings
@@ -190,9 +189,8 @@ def test_list_says_what_each_is(capsys) -> None:
             assert summary(kind, name) in out
 
 
-def test_check_takes_classes(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_takes_classes(capsys, monkeypatch: pytest.MonkeyPatch, forked_checks: None) -> None:
     monkeypatch.setattr(subject, "FULL_EPISODES", 2)
-    monkeypatch.setattr(new_process, "execute", execute_lines)
     assert main(["check", "toy_agents:WrongShape", "broken_agents:Sound"]) == 1
     out, err = capsys.readouterr()
     assert "act returned actions of shape" in err

@@ -159,12 +159,11 @@ def test_blind_and_oracle_are_trained_with_the_whole_budget_and_with_half_of_it(
     assert len({run.key("train") for run in runs}) == len({run.label for run in runs}) == len(runs)
 
 
-@pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
     """A suite whose references do not ship, and of which reference agents learn at least something."""
     budget = {"meta_train": 3000}
-    folder = tmp_path_factory.mktemp("bare")
-    return make_suite(folder, {"learner": toy("Learner")}, references=False, budget=budget)
+    return make_suite(tmp_path / "bare", {"learner": toy("Learner")}, references=False, budget=budget)
 
 
 def worker_that_ends_at_once() -> subprocess.Popen[bytes]:
@@ -210,7 +209,6 @@ def test_references_that_are_made_are_used_by_every_bench(
     again = shipped_references(scenario)
     assert again is not None
     assert again.to_bytes() == found.to_bytes()
-    references_path(scenario).unlink()
 
 
 def test_a_suite_without_agents_whose_references_ship_has_nothing_to_run(tmp_path: Path, capsys) -> None:

@@ -65,7 +65,7 @@ def make_references(scenario: Scenario) -> References:
 
 
 def ship_references(scenario: Scenario) -> None:
-    """Puts references beside the scenario, so that no bench trains any."""
+    """Writes references next to the scenario, so that no bench trains any."""
     path = references_path(scenario)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(make_references(scenario).to_bytes())

@@ -1,8 +1,8 @@
 """Processes that are forked from one that has imported torch, which takes seconds in each new one.
 
-`execute` executes code in one, and `forked()` replaces how the executor starts a worker. A forked process has a
-process group, an environment, an import path, pipes and an exit of its own, as others have, and has imported nothing
-of the code of a run. Tests of how processes start do without it.
+`execute` executes code in one, and `forked()` replaces how the executor starts a worker. A forked process has
+its own process group, environment, import path, pipes and exit, as others have, and has imported nothing of the code
+of a run. Tests of how processes start do without it.
 
 `python -m forked_workers FD` is the process that forks. It takes requests from a socket and ends with it.
 """
@@ -40,8 +40,9 @@ class ForkedWorker:
         pipes = [os.pipe() for _ in range(4)]
         (their_in, our_in), (our_out, their_out), (our_err, their_err), (our_end, their_end) = pipes
         path = [entry or os.getcwd() for entry in sys.path]
+        environment = executor.worker_environment()
         request = json.dumps(
-            {"path": path, "environ": dict(os.environ), "cwd": os.getcwd(), "code": code}
+            {"path": path, "environ": environment, "cwd": os.getcwd(), "code": code}
         ).encode()
         theirs = [their_in, their_out, their_err, their_end]
         with _LOCK:
@@ -74,17 +75,12 @@ class ForkedWorker:
 def _server() -> socket.socket:
     """A connection to the process that forks; it is started when it is first needed, and ends with this one."""
     ours, theirs = socket.socketpair()
-    environment = {
-        "OMP_NUM_THREADS": "1",
-        "PYTHONHASHSEED": "0",
-        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-    }
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "forked_workers", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             start_new_session=True,  # Ctrl-C in the terminal is for the tests
-            env=os.environ | environment,
+            env=executor.worker_environment(),
         )
 
     def end() -> None:
@@ -174,7 +170,7 @@ def _keep(end: int) -> bool:
     if first := os.fork():
         os.waitpid(first, 0)
         return True
-    if os.fork():  # forked twice: nobody waits for what keeps the worker
+    if os.fork():  # forked twice: the process that forks need not wait for this one
         os._exit(0)
     worker = os.fork()
     if not worker:

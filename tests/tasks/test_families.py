@@ -7,7 +7,6 @@ from typing import Any
 import broken_families
 import pytest
 from broken_families import Sliders, SlidersWithExtras
-from forked_workers import execute_lines
 from refusal import refused
 
 import mrl_bench
@@ -34,10 +33,10 @@ VARIANTS = [
 @pytest.mark.parametrize("check", family_checks.CHECKS, ids=lambda check: check.name)
 @pytest.mark.parametrize(("name", "options"), VARIANTS)
 def test_every_family_passes_every_check(
-    name: str, options: dict[str, Any], check: Check[TaskFamily], monkeypatch: pytest.MonkeyPatch
+    name: str, options: dict[str, Any], check: Check[TaskFamily], request: pytest.FixtureRequest
 ) -> None:
     if check.function is not declaration.imports_no_simulator:  # to which it matters what is imported already
-        monkeypatch.setattr(new_process, "execute", execute_lines)
+        request.getfixturevalue("forked_checks")
     assert not check.findings(registry.find("family", name)(**options), "mrl_tasks")
 
 
@@ -68,9 +67,9 @@ def test_a_broken_family_is_refused_by_the_name_of_its_promise(name: str, capsys
 
 
 @pytest.mark.parametrize("name", SEEN_IN_A_NEW_PROCESS)
-def test_what_a_new_process_sees(name: str, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_new_process_sees(name: str, capsys, request: pytest.FixtureRequest) -> None:
     if name != "ImportsTorch":  # which a forked process has imported
-        monkeypatch.setattr(new_process, "execute", execute_lines)
+        request.getfixturevalue("forked_checks")
     refused(broken_families, name, capsys)
 
 
