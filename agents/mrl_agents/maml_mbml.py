@@ -25,6 +25,7 @@ import torch
 from torch import Generator, Tensor
 from torch.func import vmap
 
+from mrl_agents.action_history import observe, with_history
 from mrl_agents.advantage import masked_mean, nothing_valid
 from mrl_agents.bounds import Count, Positive, Rate, Steps
 from mrl_agents.gradients import descend
@@ -41,7 +42,7 @@ from mrl_agents.replay import (
     transitions_of,
 )
 from mrl_agents.world_model import adapt_model, infer_context, model_errors
-from mrl_bench.agent import Training
+from mrl_bench.agent import Tasks, Training
 from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
 
 
@@ -82,10 +83,11 @@ class MamlMbml:
     def __init__(self, spec: EnvSpec, config: MamlMbmlConfig, seed: int, device: torch.device) -> None:
         self.spec, self.config, self.device = spec, config, device
         self.mbml = Mbml(spec, config.mbml, seed, device)
+        seen = self.mbml.spec
         policy_spec = replace(
-            spec,
-            obs_dim=spec.obs_dim + config.mbml.context_dim,
-            obs_scale=(*spec.obs_scale, *[1.0] * config.mbml.context_dim),
+            seen,
+            obs_dim=seen.obs_dim + config.mbml.context_dim,
+            obs_scale=(*seen.obs_scale, *[1.0] * config.mbml.context_dim),
         )
         maml = replace(
             config.maml, hidden_sizes=config.mbml.hidden_sizes, action_std=config.mbml.initial_action_std
@@ -114,15 +116,17 @@ class MamlMbml:
         return self.mbml.initial_state(num_tasks) | {"policy": policy, "stepped": policy, "rounds": rounds}
 
     def start_episode(self, state: State, num_envs: int) -> Memory:
-        return ()
+        return self.mbml.start_episode(state, num_envs)
 
     def act(
         self, state: State, memory: Memory, step: TimeStep, explore: bool, rng: Generator
     ) -> tuple[Tensor, Memory]:
-        observed = step._replace(obs=_with_context(step.obs, state["z"]))
-        return self.maml.act(state["policy"], memory, observed, explore, rng)
+        obs, memory = observe(step, memory)
+        observed = step._replace(obs=_with_context(obs, state["z"]))
+        return self.maml.act(state["policy"], (), observed, explore, rng)[0], memory
 
     def adapt(self, state: State, memory: Memory, rollout: Rollout, rng: Generator) -> State:
+        rollout = self._observed(rollout)
         return self._adapted(state, rollout, self._batch(state, rollout), rng)[0]
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -142,6 +146,14 @@ class MamlMbml:
             self.log_model_lr[key].data.copy_(rate)
 
     # -- adaptation ---------------------------------------------------------------------------------------------
+
+    def _observed(self, rollout: Rollout) -> Rollout:
+        """What model and policy observe of it."""
+        return with_history(rollout, self.config.mbml.action_history)
+
+    def _collect(self, tasks: Tasks, state: State) -> Rollout:
+        memory = self.start_episode(state, self.config.maml.episodes_per_task)
+        return self._observed(tasks.collect(self.act, state, memory)[0])
 
     def _batch(self, state: State, rollout: Rollout) -> Batch:
         """The data of MAML's losses, from episodes played in `state`."""
@@ -231,11 +243,11 @@ class MamlMbml:
             tasks = training.tasks(maml.meta_batch_size, maml.episodes_per_task)
             state, before = self.initial_state(maml.meta_batch_size), []
             for _ in range(max(maml.inner_steps, 1)):
-                rollout, _ = tasks.collect(self.act, state)
+                rollout = self._collect(tasks, state)
                 batch = self._batch(state, rollout)
                 state, added = self._adapted(state, rollout, batch, self.mbml.rng)
                 before.append(batch | {f"added_{key}": value for key, value in added.items()})
-            rollout, _ = tasks.collect(self.act, state)
+            rollout = self._collect(tasks, state)
             if nothing_valid(rollout.mask):
                 continue
             losses = self.maml.outer_step(before, self._batch(state, rollout), state["policy"], optimiser)

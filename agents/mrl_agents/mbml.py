@@ -21,6 +21,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import silu
 
+from mrl_agents.action_history import no_history, observe, with_history, with_history_spec
 from mrl_agents.bounds import ActionStd, Count, Lengths, Part, Positive, Rate, Share, Steps, Weight, Widths
 from mrl_agents.gradients import descend, descend_each
 from mrl_agents.imagination import ImaginedRollout, imagine, lambda_returns, survival_probability
@@ -50,6 +51,7 @@ class MbmlConfig:
     episodes_per_task: Count = 3  # episodes of each new task; the first has no context yet
     initial_action_std: ActionStd = 0.75  # standard deviation of the actions in a task's first episode
     action_std: ActionStd = 0.3  # standard deviation of the actions in later and in imagined episodes
+    action_history: Steps = 0  # last actions that model, policy and critic observe beside the state
     buffer_size: Count = 2000  # transitions of a task that an adapting agent keeps
     ensemble_size: Count = 1  # members of the ensemble; must divide model_samples and imagined_rollouts
     model_hidden_size: Count = 128  # width of the hidden layers of the dynamics and outcome networks
@@ -89,6 +91,7 @@ class Mbml:
     Config = MbmlConfig
 
     def __init__(self, spec: EnvSpec, config: MbmlConfig, seed: int, device: torch.device) -> None:
+        spec = with_history_spec(spec, config.action_history)
         self.spec, self.config, self.device = spec, config, device
         rng = torch.Generator().manual_seed(seed)
         C, inputs = config.context_dim, spec.obs_dim + config.context_dim
@@ -151,12 +154,14 @@ class Mbml:
         }
 
     def start_episode(self, state: State, num_envs: int) -> Memory:
-        return ()
+        steps = self.config.action_history
+        return no_history(self.spec, len(state["z"]), num_envs, steps, self.device)
 
     def act(
         self, state: State, memory: Memory, step: TimeStep, explore: bool, rng: Generator
     ) -> tuple[Tensor, Memory]:
-        mean = self._mean(state["policy"], step.obs, state["z"][:, None].expand(-1, step.obs.shape[1], -1))
+        obs, memory = observe(step, memory)
+        mean = self._mean(state["policy"], obs, state["z"][:, None].expand(-1, obs.shape[1], -1))
         if not explore:
             return mean, memory
         known = (state["buffer"]["written"] > 0)[:, None, None]
@@ -165,7 +170,7 @@ class Mbml:
 
     @torch.no_grad()
     def adapt(self, state: State, memory: Memory, rollout: Rollout, rng: Generator) -> State:
-        buffer = add_to_buffer(state["buffer"], rollout)
+        buffer = add_to_buffer(state["buffer"], with_history(rollout, self.config.action_history))
         z = infer_context(self.model, self.scales, *everything(buffer))
         policy = self.improved(state["policy"], self.model, z, rng)
         return {"buffer": buffer, "z": z, "policy": policy}
@@ -218,10 +223,10 @@ class Mbml:
             return {}
         played, state = training.tasks(count, first), self.initial_state(count)
         for number in range(1 + later):
-            rollout, memory = played.collect(self.act, state)
+            rollout, memory = played.collect(self.act, state, self.start_episode(state, first))
             if number == 0:  # no sooner: the budget may be spent in the first collection
                 known = self.replay.new_tasks(count)
-            self.replay.add(known, rollout)
+            self.replay.add(known, with_history(rollout, config.action_history))
             state = self.adapt(state, memory, rollout, self.rng)
         known = self.replay.with_data(known)
         return self._held_out_errors(known) if len(known) and not blank else {}

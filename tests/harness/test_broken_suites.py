@@ -31,7 +31,7 @@ scenarios:
     options: {robot: half_cheetah}
     budget: {meta_train: 1e4}
     protocol: {episodes_per_round: 2, k: [0, 2]}
-  - scenario: drive-steering-v2
+  - scenario: drive-steering-v3
     options: {traffic: 0}
     agents: {maml: {}}
 """

@@ -203,8 +203,8 @@ RUNS = {
     "cartpole": ("cartpole-wiring-v1", "maml"),
     "dqn": ("cartpole-wiring-v1", "dqn"),
     "cheetah": ("cheetah-dir-v1", "maml"),
-    "drive": ("drive-steering-v2", "maml"),  # on the road s_bends
-    "carla": ("drive-steering-v2", "maml"),  # the same on a CARLA server
+    "drive": ("drive-steering-v3", "maml"),  # on the road s_bends
+    "carla": ("drive-steering-v3", "maml"),  # the same on a CARLA server
 }
 MAML = {"cartpole", "cheetah", "drive", "carla"}
 ALL = {*RUNS}

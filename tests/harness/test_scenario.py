@@ -260,7 +260,7 @@ def test_features_know_a_parameter_that_is_constant_in_training_and_another_in_o
 
 
 def test_a_privileged_scenario_has_the_digest_and_the_methods_of_the_plain_one(tmp_path):
-    scenario = find_scenario("drive-steering-v2")
+    scenario = find_scenario("drive-steering-v3")
     seen, tasks = privileged(scenario), scenario.tasks("test")
     assert seen.digest == scenario.digest
     env = seen.family.make(tasks, 1, torch.device("cpu"))

@@ -65,7 +65,7 @@ def test_it_lists_what_the_checkout_lists(site: Path, tmp_path: Path) -> None:
 def test_it_plays_every_family_and_reports(site: Path, tmp_path: Path) -> None:
     code = """
 import mrl_bench
-for name in ("cartpole-wiring-v1", "cheetah-dir-v1", "drive-steering-v2"):
+for name in ("cartpole-wiring-v1", "cheetah-dir-v1", "drive-steering-v3"):
     print(*mrl_bench.make(name, tasks=[0]).reset(seed=0).shape)
 """
     assert run(site, tmp_path, "-c", code).splitlines() == ["1 1 4", "1 1 17", "1 1 17"]

@@ -220,7 +220,7 @@ def test_bench_puts_the_address_into_the_options_of_driving_scenarios_alone(tmp_
     suite = tmp_path / "both.yaml"
     suite.write_text(
         "id: both\ndoc: Two families.\nseeds: 1\nscenarios:\n"
-        "  - {scenario: drive-steering-v2, options: {backend: carla}}\n  - {scenario: cartpole-wiring-v1}\n"
+        "  - {scenario: drive-steering-v3, options: {backend: carla}}\n  - {scenario: cartpole-wiring-v1}\n"
     )
     planned = load_suite(suite)
     options = _parser().parse_args(["bench", "--suite", str(suite), "--carla-port", "2010"])

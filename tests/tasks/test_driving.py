@@ -133,6 +133,20 @@ def test_a_hidden_target_speed_is_rewarded_and_not_observed() -> None:
     assert reward[0] < reward[1]
 
 
+def test_hidden_turning_is_not_observed_and_changes_nothing_else() -> None:
+    seen = []
+    for shown in (True, False):
+        env = cars(Driving(road="s_bends", show_turning=shown))
+        env.reset(0)
+        steps = [env.step(torch.tensor([[[0.5, 0.2]]])) for _ in range(20)]
+        seen.append(torch.stack([step.obs for step in steps])[..., 0, 0, :])
+    turning = slice(1, 4)  # lateral velocity, yaw rate, steering angle
+    assert (seen[0][..., turning].abs().max(0).values > 0.01).all()
+    assert (seen[1][..., turning] == 0.0).all()
+    seen[0][..., turning] = 0.0
+    assert torch.equal(*seen)
+
+
 def test_preview_points_lie_on_the_route() -> None:
     env = cars(Driving(road="loop"), episodes=16)
     obs = env.reset(5)[0].numpy()

@@ -101,11 +101,11 @@ class Driving:
     """A car on a road, optionally with other cars and an unforeseen event.
 
     Observation: vx, vy [m/s], yaw rate [rad/s] and steering angle [rad] of the car; lateral error [m] and heading error
-    [rad] from the lane's centre, both positive to the left; target speed [m/s], 0 if it is hidden; x and y [m] of the
+    [rad] from the lane's centre, both positive to the left; target speed [m/s]; x and y [m] of the
     route at the distances `PREVIEW` ahead; with events, distance [m] of the light ahead, whether it is red, and
     distance [m] driven so far; and for each other road user its position [m] and velocity relative to the car [m/s],
     and its kind (0 none or out of sight, 1 vehicle, 2 pedestrian).
-    Positions and velocities are in the frame of the car: x forward, y to the left.
+    Positions and velocities are in the frame of the car: x forward, y to the left. What an option hides is 0.
 
     Action (2,): steering to the left, and throttle (positive) or brake (negative).
     The reward is that of `mrl_tasks.driving.scene.judge`.
@@ -123,6 +123,8 @@ class Driving:
     start_speed: Annotated[float, Interval(ge=0, le=1.5)] = 0.8
     # Whether the target speed is observed; if not, 0 is. Unless `start_speed` is 0, the first speed reveals it.
     show_target: bool = True
+    # Whether the car's lateral velocity, yaw rate and steering angle are observed; if not, 0 is.
+    show_turning: bool = True
     # Whether an episode ends when the car's middle leaves its lane rather than the asphalt.
     keep_lane: bool = False
     # "embedded" uses the built-in simulator; "carla" drives cars on a CARLA server.

@@ -68,6 +68,7 @@ def hidden(family: Driving, route: Route, tasks: TaskBatch, episodes: int) -> Ta
         target_speed=target,
         begin=SPACING * (len(route.x) // route.stretches) * (np.arange(len(target)) % route.stretches),
         shown_speed=target * family.show_target,
+        turning_shown=np.full_like(mass, family.show_turning),
         visibility=column("visibility") if family.actors else np.zeros_like(mass),
         drivers=drivers,
         script=script,

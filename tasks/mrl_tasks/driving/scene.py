@@ -35,6 +35,7 @@ class Task(NamedTuple):
     target_speed: Array  # [m/s]
     begin: Array  # [m] where on the route its stretch begins
     shown_speed: Array  # [m/s] what is observed of it: 0 where it is hidden
+    turning_shown: Array  # factor of what is observed of the car's turning: 1, or 0 where it is hidden
     visibility: Array  # [m] distance within which road users and lights are observed
     drivers: Drivers | None  # of the traffic, if there is any
     script: Script | None  # of the event, if there may be one
@@ -202,7 +203,8 @@ def _hit(xp: Namespace, task: Task, scene: Scene) -> Array:
 def observe(xp: Namespace, route: Route, task: Task, scene: Scene, dtype: Any) -> Array:
     """See `Driving`; (O, N), of that dtype."""
     car, cos, sin, place, start, road_users, where = scene[:7]
-    own = (car.vx, car.vy, car.yaw_rate, car.steer, place.lateral, place.heading_error, task.shown_speed)
+    turning = (task.turning_shown * entry for entry in (car.vy, car.yaw_rate, car.steer))
+    own = (car.vx, *turning, place.lateral, place.heading_error, task.shown_speed)
     lights = len(own) + 2 * len(PREVIEW)  # the row of the first entry of that kind
     actors = lights + (3 if task.script is not None else 0)
     # Filled in place: to stack parts would copy them twice.
