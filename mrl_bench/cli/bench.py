@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from mrl_bench import registry
 from mrl_bench.cli.terminal import fail
 from mrl_bench.errors import MrlBenchError, UsageError, printable
-from mrl_bench.report.bench_report import BenchReport, add_videos, read_report, write_report
+from mrl_bench.report.bench_report import BenchReport, add_videos, draw_figures, read_report, write_report
 from mrl_bench.report.table import print_tables
 from mrl_bench.results import Evaluation
 from mrl_bench.runs.cost import Cost, Measured
@@ -105,8 +106,11 @@ def _show(
         label = f"{evaluation.scenario} {evaluation.agent} seed {evaluation.seed}"
         print(f"{label}: {summary(evaluation, splits)}")
     if found.scores:
-        record(found)
-        found = add_videos(folder, found)
+        with ThreadPoolExecutor(1) as pool:  # draws while other processes record
+            figures = pool.submit(draw_figures, folder, found)
+            record(found)
+            found = add_videos(folder, found)
+            figures.result()
         print(f"report: {printable(str(write_report(folder, found)))}")
     sys.stdout.flush()
     for line in [*found.damaged, *found.missing]:

@@ -1,4 +1,4 @@
-"""Reads the results of a bench, scores them, and writes scores.json, scores.csv, the figures and the HTML page."""
+"""Reads the results of a bench, scores them, and writes scores.json, scores.csv and the HTML page."""
 
 from __future__ import annotations
 
@@ -171,18 +171,21 @@ def add_videos(folder: Path, report: BenchReport) -> BenchReport:
     return replace(report, info=replace(report.info, videos=videos), damaged=damaged)
 
 
-def write_report(folder: Path, report: BenchReport) -> Path:
-    """Writes scores.json, scores.csv, the figures and the page; returns the page's path."""
+def draw_figures(folder: Path, report: BenchReport) -> None:
+    """Writes the files with the figures of all scores, to the folder `figures`."""
     from mrl_bench.report.figures import write_figures
+
+    write_figures(report.scores, inside(folder, "figures"))
+
+
+def write_report(folder: Path, report: BenchReport) -> Path:
+    """Writes scores.json, scores.csv and the page; returns the page's path."""
     from mrl_bench.report.page import write_page
     from mrl_bench.report.tidy import scores_csv
 
-    scores, table, figures, page = (
-        inside(folder, name) for name in ("scores.json", "scores.csv", "figures", "report.html")
-    )
+    scores, table, page = (inside(folder, name) for name in ("scores.json", "scores.csv", "report.html"))
     write_atomically(scores, canonical_json([_plain(asdict(scored)) for scored in report.scores]))
     write_atomically(table, scores_csv(report.scores).encode())
-    write_figures(report.scores, figures)
     write_page(report.scores, report.info, page)
     return page
 

@@ -20,7 +20,7 @@ from bench_kit import canonical, make_suite, toy
 
 from mrl_bench.cli.main import main
 from mrl_bench.errors import MrlBenchError
-from mrl_bench.report.bench_report import add_videos, read_report, write_report
+from mrl_bench.report.bench_report import add_videos, draw_figures, read_report, write_report
 from mrl_bench.results import Video, canonical_json
 from mrl_bench.runs.executor import forget_failed, plan_runs
 from mrl_bench.runs.manifest import read_manifest, write_manifest
@@ -521,7 +521,7 @@ def test_a_folder_that_is_a_link_to_elsewhere_is_not_written_to(
         lambda: copied.put_video("key", Video("a", 0, "", 6, (1.0, 1.0), (1.0, 1.0), 1, 1, b"", b"")),
         lambda: copied.log_path("key").write_text("line"),
         lambda: copied.tensorboard("tiny-v1/learner/seed-0", "train").__enter__(),
-        lambda: write_report(copy.folder, report),
+        lambda: draw_figures(copy.folder, report),
     ]
     refused = []
     for write in writes:
