@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+DEVELOPMENT := .venv/.development
 
 .DEFAULT_GOAL := help
 .PHONY: help bench test test-slow check clean
@@ -12,20 +13,26 @@ help:  ## show this list
 bench: $(INSTALLED)  ## run the quick suite: train, evaluate, report (goes on where it was stopped)
 	$(BIN)/mrl-bench bench --suite quick
 
-test: $(INSTALLED)  ## run the fast tests, two at a time
+test: $(DEVELOPMENT)  ## run the fast tests, two at a time
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-test-slow: $(INSTALLED)  ## run the tests that train for minutes
+test-slow: $(DEVELOPMENT)  ## run the tests that train for minutes
 	$(BIN)/python -m pytest -m slow
 
-check: $(INSTALLED)  ## lint, format and type checks
+check: $(DEVELOPMENT)  ## lint, format and type checks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 clean:  ## remove the virtual environment, runs and caches
 	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache build dist
 
 # Python compiles a module when it is first imported; to compile all that torch brings along takes a minute.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[carla,dev]'
+	$(PIP) -e .
+	touch $@
+
+$(DEVELOPMENT): $(INSTALLED)
+	$(PIP) -e '.[carla,dev]'
 	touch $@
