@@ -17,8 +17,12 @@ from mrl_bench.types import EnvSpec, Memory, Rollout, TimeStep
 
 def with_history_spec(spec: EnvSpec, steps: int) -> EnvSpec:
     """The spec of observations with `steps` actions: (O) -> (O + steps * A), the latest action first."""
-    added = steps * spec.act_dim
-    return replace(spec, obs_dim=spec.obs_dim + added, obs_scale=(*spec.obs_scale, *[1.0] * added))
+    return widened(spec, steps * spec.act_dim)
+
+
+def widened(spec: EnvSpec, entries: int) -> EnvSpec:
+    """The spec of observations with so many more entries of magnitude 1: (O) -> (O + entries)."""
+    return replace(spec, obs_dim=spec.obs_dim + entries, obs_scale=(*spec.obs_scale, *[1.0] * entries))
 
 
 def no_history(spec: EnvSpec, tasks: int, episodes: int, steps: int, device: torch.device) -> Memory:

@@ -25,7 +25,7 @@ import torch
 from torch import Generator, Tensor
 from torch.func import vmap
 
-from mrl_agents.action_history import observe, with_history
+from mrl_agents.action_history import observe, widened
 from mrl_agents.advantage import masked_mean, nothing_valid
 from mrl_agents.bounds import Count, Positive, Rate, Steps
 from mrl_agents.gradients import descend
@@ -83,12 +83,7 @@ class MamlMbml:
     def __init__(self, spec: EnvSpec, config: MamlMbmlConfig, seed: int, device: torch.device) -> None:
         self.spec, self.config, self.device = spec, config, device
         self.mbml = Mbml(spec, config.mbml, seed, device)
-        seen = self.mbml.spec
-        policy_spec = replace(
-            seen,
-            obs_dim=seen.obs_dim + config.mbml.context_dim,
-            obs_scale=(*seen.obs_scale, *[1.0] * config.mbml.context_dim),
-        )
+        policy_spec = widened(self.mbml.spec, config.mbml.context_dim)
         maml = replace(
             config.maml, hidden_sizes=config.mbml.hidden_sizes, action_std=config.mbml.initial_action_std
         )
@@ -126,7 +121,7 @@ class MamlMbml:
         return self.maml.act(state["policy"], (), observed, explore, rng)[0], memory
 
     def adapt(self, state: State, memory: Memory, rollout: Rollout, rng: Generator) -> State:
-        rollout = self._observed(rollout)
+        rollout = self.mbml.observed(rollout)
         return self._adapted(state, rollout, self._batch(state, rollout), rng)[0]
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -147,13 +142,9 @@ class MamlMbml:
 
     # -- adaptation ---------------------------------------------------------------------------------------------
 
-    def _observed(self, rollout: Rollout) -> Rollout:
-        """What model and policy observe of it."""
-        return with_history(rollout, self.config.mbml.action_history)
-
     def _collect(self, tasks: Tasks, state: State) -> Rollout:
         memory = self.start_episode(state, self.config.maml.episodes_per_task)
-        return self._observed(tasks.collect(self.act, state, memory)[0])
+        return self.mbml.observed(tasks.collect(self.act, state, memory)[0])
 
     def _batch(self, state: State, rollout: Rollout) -> Batch:
         """The data of MAML's losses, from episodes played in `state`."""

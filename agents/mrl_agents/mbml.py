@@ -170,7 +170,7 @@ class Mbml:
 
     @torch.no_grad()
     def adapt(self, state: State, memory: Memory, rollout: Rollout, rng: Generator) -> State:
-        buffer = add_to_buffer(state["buffer"], with_history(rollout, self.config.action_history))
+        buffer = add_to_buffer(state["buffer"], self.observed(rollout))
         z = infer_context(self.model, self.scales, *everything(buffer))
         policy = self.improved(state["policy"], self.model, z, rng)
         return {"buffer": buffer, "z": z, "policy": policy}
@@ -207,6 +207,10 @@ class Mbml:
         drawn = torch.randint(len(self.start_obs), (count,), generator=rng, device=self.device)
         return self.start_obs[drawn]
 
+    def observed(self, rollout: Rollout) -> Rollout:
+        """The rollout with what model, policy and critic observe."""
+        return with_history(rollout, self.config.action_history)
+
     # -- experience ---------------------------------------------------------------------------------------------
 
     def _gather(self, training: Training) -> dict[str, Tensor]:
@@ -226,7 +230,7 @@ class Mbml:
             rollout, memory = played.collect(self.act, state, self.start_episode(state, first))
             if number == 0:  # no sooner: the budget may be spent in the first collection
                 known = self.replay.new_tasks(count)
-            self.replay.add(known, with_history(rollout, config.action_history))
+            self.replay.add(known, self.observed(rollout))
             state = self.adapt(state, memory, rollout, self.rng)
         known = self.replay.with_data(known)
         return self._held_out_errors(known) if len(known) and not blank else {}
