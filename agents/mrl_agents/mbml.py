@@ -154,8 +154,7 @@ class Mbml:
         }
 
     def start_episode(self, state: State, num_envs: int) -> Memory:
-        steps = self.config.action_history
-        return no_history(self.spec, len(state["z"]), num_envs, steps, self.device)
+        return no_history(self.spec, len(state["z"]), num_envs, self.config.action_history, self.device)
 
     def act(
         self, state: State, memory: Memory, step: TimeStep, explore: bool, rng: Generator
@@ -321,13 +320,11 @@ class Mbml:
             z: contexts (B, C).
             rng: draws start observations and noise.
         """
-        config = self.config
+        config, members = self.config, self.config.ensemble_size
         policy = {key: weights.detach().clone().requires_grad_() for key, weights in policy.items()}
         adam = torch.optim.Adam(policy.values(), lr=config.adapt_lr)  # elementwise, so each task has its own
-        members = config.ensemble_size
-        observed = z[:, None, None].expand(
-            -1, members, config.adapt_imagined_rollouts // members, -1
-        )  # (B, M, N, C)
+        rollouts = config.adapt_imagined_rollouts // members
+        observed = z[:, None, None].expand(-1, members, rollouts, -1)  # (B, M, N, C)
         trained = len(self.replay) if self.meta_training else len(self.start_obs)
         for _ in range(config.adapt_updates if trained else 0):  # an untrained model improves nothing
             start = self._draw_start_obs(observed.shape[:3].numel(), rng)
