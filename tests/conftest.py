@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from forked_workers import execute_lines, forked
+from forked_code import execute_lines
 
 from mrl_bench.checks import new_process
 from mrl_bench.runs.code import code_of
@@ -34,13 +34,6 @@ def _imports_of_one_test(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
             del sys.modules[name]
         else:
             _KEPT[name] = module
-
-
-@pytest.fixture
-def forked_workers() -> Iterator[None]:
-    """Workers of this test are forked, which spares each of them the import of torch."""
-    with forked():
-        yield
 
 
 @pytest.fixture

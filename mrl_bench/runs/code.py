@@ -206,11 +206,12 @@ def _is_installed(spec: ModuleSpec) -> bool:
 @cache
 def _distributions(top: str) -> dict[str, str]:
     """The installed distributions of a top-level module, and their versions."""
-    return {name: version(name) for name in _packages().get(top, ())}
+    return {name: version(name) for name in installed_packages().get(top, ())}
 
 
 @cache
-def _packages() -> Mapping[str, list[str]]:
+def installed_packages() -> Mapping[str, list[str]]:
+    """The installed distributions of each top-level module. To read them takes long."""
     return packages_distributions()
 
 

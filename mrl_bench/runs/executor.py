@@ -17,6 +17,7 @@ from typing import IO, Any, Protocol, TypeVar
 
 from mrl_bench.errors import MrlBenchError, UsageError, printable
 from mrl_bench.results import REFERENCE_AGENTS, Evaluation, TrainingResult
+from mrl_bench.runs.fork_server import Worker
 from mrl_bench.runs.run import Run, failure, finished, finished_training
 from mrl_bench.runs.store import Store, StoreError
 from mrl_bench.scenario.references import shipped_references
@@ -80,7 +81,7 @@ class ProcessExecutor:
     progress: Progress
     workers: int
     time_limit: float  # seconds for one attempt at a run
-    _running: set[subprocess.Popen[bytes]] = field(default_factory=set)
+    _running: set[Worker] = field(default_factory=set)
     _stopped: bool = False
     _lock: Lock = field(default_factory=Lock)  # of the two above
 
@@ -185,7 +186,7 @@ class ProcessExecutor:
         with self._lock:
             if self._stopped:
                 raise MrlBenchError("stopped")
-            process = _start_worker()
+            process = Worker()
             self._running.add(process)
         assert process.stdin
         folder = str(self.store.folder.resolve())
@@ -260,28 +261,7 @@ def _progress(report: Mapping[str, Any]) -> tuple[str, int, int, float | None]:
     return printable(report["stage"])[:40], done, total, None if mean_return is None else float(mean_return)
 
 
-def _start_worker() -> subprocess.Popen[bytes]:
-    """A worker in a new process group, so that its children can be killed with it."""
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "mrl_bench.runs.worker"],  # -P: the same import path as here
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        env=worker_environment(),
-    )
-
-
-def worker_environment() -> dict[str, str]:
-    """The environment variables of a worker."""
-    return os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "PYTHONHASHSEED": "0",  # the order of a set of strings must not decide a result
-        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-    }
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def _kill(process: Worker) -> None:
     """Kills a worker and its process group."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

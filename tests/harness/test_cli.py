@@ -412,7 +412,7 @@ def test_help_documents_the_exit_codes_and_the_defaults(capsys) -> None:
 
 
 @pytest.fixture
-def single(tmp_path: Path, forked_workers: None):
+def single(tmp_path: Path):
     """Runs `train` or `evaluate` on the tiny scenario."""
     scenario = make_scenario(tmp_path)
 
@@ -788,9 +788,7 @@ def test_the_time_left_follows_from_the_share_of_the_work_done(monkeypatch) -> N
     assert left.seconds() == 0
 
 
-def test_a_bench_prints_its_cost_first_and_reports_carry_the_return(
-    tmp_path: Path, forked_workers: None
-) -> None:
+def test_a_bench_prints_its_cost_first_and_reports_carry_the_return(tmp_path: Path) -> None:
     agents = {"learner": toy("Learner", pause=0.1), "noise": toy("GlobalNoise")}
     suite = make_suite(tmp_path, agents, references=False)
     returns = []

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from bench_kit import make_scenario
-from forked_workers import forked
 
 from mrl_bench.results import Evaluation
 from mrl_bench.runs.code import Code, CodeChanged, are_unchanged, code_of, import_root
@@ -354,8 +353,7 @@ def execute_agents(
     ]
     check(runs)
     starts = Starts()
-    with forked():  # none of which has imported an agent or a family
-        results = ProcessExecutor(Store(folder / "run"), starts, 1, 120).run(runs)
+    results = ProcessExecutor(Store(folder / "run"), starts, 1, 120).run(runs)
     return dict(zip(edits, results, strict=True)), starts.names
 
 

@@ -97,7 +97,7 @@ def test_the_worked_example_of_a_score_is_right() -> None:
 
 
 @pytest.fixture
-def extended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forked_workers: None) -> Path:
+def extended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with every file of the page, under the name that the page gives it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)

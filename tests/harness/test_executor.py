@@ -15,7 +15,6 @@ from pathlib import Path
 import hostile_agents
 import pytest
 from bench_kit import Cli, canonical, make_scenario, make_suite, planned_run, toy, toy_run
-from forked_workers import forked
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mrl_bench.cli.main import main
@@ -233,7 +232,6 @@ def test_a_damaged_plan_is_one_line(text: str, tmp_path: Path, capsys: pytest.Ca
     )
 
 
-@pytest.mark.usefixtures("forked_workers")
 def test_retry_failed_runs_the_failed_runs_and_no_others(
     unbroken: tuple[Path, int, str, str], suite: Path, tmp_path: Path
 ) -> None:
@@ -248,7 +246,6 @@ def test_retry_failed_runs_the_failed_runs_and_no_others(
     assert canonical(folder) == canonical(unbroken[0])
 
 
-@pytest.mark.usefixtures("forked_workers")
 def test_one_worker_two_workers_and_no_worker_give_the_same_bytes(
     unbroken: tuple[Path, int, str, str], suite: Path, tmp_path: Path
 ) -> None:
@@ -285,9 +282,7 @@ def mayhem(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Ev
     runs = {
         name: toy_run(scenario, name, file=str(folder / name)) for name in ("Exits", "Noisy", "KilledOnce")
     }
-    with forked():
-        results = execute_runs(folder / "run", [runs["Exits"], runs["Noisy"]])
-    results += execute_runs(folder / "run", [runs["KilledOnce"]])  # in workers as every bench has them
+    results = execute_runs(folder / "run", list(runs.values()))
     return folder, dict(zip(runs, results, strict=True)), runs
 
 
@@ -363,7 +358,6 @@ def test_a_log_keeps_the_beginning_and_the_end_of_what_was_printed(mayhem) -> No
     assert len(log) < executor_module.LOG_HEAD + executor_module.LOG_TAIL + 100
 
 
-@pytest.mark.usefixtures("forked_workers")
 def test_a_hanging_run_is_ended_by_the_time_limit_with_what_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -405,8 +399,7 @@ def hostile(
         agent = AgentSpec(name.lower(), f"{module}:{name}", {"file": str(folder / name)})
         runs.append(Run(scenario, agent, 0, "cpu"))
     check(runs)
-    with forked():
-        results = ProcessExecutor(Store(folder / "run"), Record(), 2, 120).run(runs)
+    results = ProcessExecutor(Store(folder / "run"), Record(), 2, 120).run(runs)
     return folder, dict(zip(names, results, strict=True)), runs
 
 
@@ -432,7 +425,6 @@ def test_reports_that_the_run_writes_itself_change_nothing(hostile, sane: Evalua
         assert curves(hostile[1][name]) == curves(sane)
 
 
-@pytest.mark.usefixtures("forked_workers")
 def test_the_next_bench_tries_a_killed_run_again_and_no_failed_one(hostile) -> None:
     folder, _, runs = hostile
     display = Record()
@@ -443,7 +435,7 @@ def test_the_next_bench_tries_a_killed_run_again_and_no_failed_one(hostile) -> N
     assert len((folder / "Killed").read_text().split()) == 4, "attempts"
 
 
-@pytest.mark.usefixtures("no_figures", "forked_workers")
+@pytest.mark.usefixtures("no_figures")
 def test_a_bench_with_a_killed_run_reports_the_rest_and_ends_with_1(
     unbroken: tuple[Path, int, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -462,7 +454,6 @@ def test_a_bench_with_a_killed_run_reports_the_rest_and_ends_with_1(
 # -- when the bench itself cannot go on ---------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("forked_workers")
 def test_a_result_that_cannot_be_written_stops_the_bench_and_marks_no_run_as_failed(tmp_path: Path) -> None:
     scenario = make_scenario(tmp_path)
     folder = tmp_path / "run"
@@ -557,7 +548,7 @@ def check_restarted(folder: Path, unbroken: Path) -> None:
         assert len(stages) == len(set(stages)), "scalars of one attempt only"
 
 
-@pytest.mark.usefixtures("no_figures", "forked_workers")
+@pytest.mark.usefixtures("no_figures")
 def test_a_bench_that_was_interrupted_or_killed_ends_with_the_bytes_of_an_unbroken_one(
     unbroken: tuple[Path, int, str, str], suite: Path, tmp_path: Path
 ) -> None:
@@ -566,7 +557,7 @@ def test_a_bench_that_was_interrupted_or_killed_ends_with_the_bytes_of_an_unbrok
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_figures", "forked_workers")
+@pytest.mark.usefixtures("no_figures")
 def test_a_bench_that_is_killed_at_fifty_moments_ends_with_the_bytes_of_an_unbroken_one(
     tmp_path: Path,
 ) -> None:
@@ -598,8 +589,9 @@ def test_no_worker_outlives_its_bench_even_if_its_interpreter_is_held(tmp_path: 
     while not note.exists():
         assert cli.process.poll() is None
         time.sleep(0.05)
-    # The bench, the worker, what keeps an eye on both, and what measures the learning curve.
-    assert len(cli.alive()) == 4
+    # The bench, what forks workers, the worker, what waits for it, what keeps an eye on both, and what measures the
+    # learning curve.
+    assert len(cli.alive()) == 6
     cli.process.kill()
     cli.end()
     assert cli.is_gone()

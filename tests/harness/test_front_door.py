@@ -115,7 +115,7 @@ def test_every_listed_scenario_can_be_loaded() -> None:
 
 
 def test_a_class_and_its_name_are_trained_and_score_what_the_command_line_says(
-    tmp_path: Path, capsys, forked_workers: None
+    tmp_path: Path, capsys
 ) -> None:
     scenario = make_scenario(tmp_path)
     by_class = mrl_bench.evaluate(Learner, scenario, seed=3, settings={"gain": 0.5})

@@ -32,7 +32,7 @@ def test_the_front_door_works_as_shown(capsys):
     assert capsys.readouterr().out.startswith("(0, 1, 2, 3, 5, 10) [")
 
 
-def test_the_agent_scores_what_is_printed(tmp_path, monkeypatch, capsys, forked_workers):
+def test_the_agent_scores_what_is_printed(tmp_path, monkeypatch, capsys):
     _, agent = blocks("python")
     (tmp_path / "lean.py").write_text(agent)
     monkeypatch.chdir(tmp_path)

@@ -172,12 +172,12 @@ def worker_that_ends_at_once() -> subprocess.Popen[bytes]:
 
 
 def test_references_that_are_made_are_used_by_every_bench(
-    bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forked_workers: None, no_figures: None
+    bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_figures: None
 ) -> None:
     scenario = find_suite(bare).entries[0].scenario
     make = ["reference", scenario.path, "--seeds", 1, "--out", tmp_path / "made", "--device", "cpu"]
     with monkeypatch.context() as once:
-        once.setattr("mrl_bench.runs.executor._start_worker", worker_that_ends_at_once)
+        once.setattr("mrl_bench.runs.executor.Worker", worker_that_ends_at_once)
         code, _, err = run_here(*make)
     assert code == 1
     assert "failed" in err
@@ -204,7 +204,7 @@ def test_references_that_are_made_are_used_by_every_bench(
     assert (tmp_path / "results" / "scores.json").read_bytes() == scores
 
     with monkeypatch.context() as none:
-        none.setattr("mrl_bench.runs.executor._start_worker", None)  # nothing is trained again
+        none.setattr("mrl_bench.runs.executor.Worker", None)  # nothing is trained again
         run_here(*make)
     again = shipped_references(scenario)
     assert again is not None
@@ -218,7 +218,7 @@ def test_a_suite_without_agents_whose_references_ship_has_nothing_to_run(tmp_pat
 
 
 def test_a_bench_without_references_trains_its_own_and_says_provisional(
-    bare: Path, tmp_path: Path, forked_workers: None, no_figures: None
+    bare: Path, tmp_path: Path, no_figures: None
 ) -> None:
     code, out, err = run_here("bench", "--suite", bare, "--out", tmp_path / "results")
     assert code == 0, err

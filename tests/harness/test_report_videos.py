@@ -45,7 +45,6 @@ def test_a_bench_records_a_video_and_its_page_shows_it(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    forked_workers: None,
     no_figures: None,
 ) -> None:
     suite, folder = make_suite(tmp_path, {"learner": toy("Learner")}), tmp_path / "run"
@@ -68,7 +67,7 @@ def test_a_bench_records_a_video_and_its_page_shows_it(
 
 
 def test_a_video_that_fails_or_takes_too_long_is_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forked_workers: None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suite, store = make_suite(tmp_path, {"learner": toy("Learner")}), Store(tmp_path / "run")
     run, executor = planned_run(suite, "learner"), ProcessExecutor(store, Record(), 1, 120)

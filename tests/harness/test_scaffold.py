@@ -6,7 +6,7 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
-from forked_workers import execute
+from forked_code import execute
 
 from mrl_bench.cli.main import main
 from mrl_bench.cli.scaffold import names

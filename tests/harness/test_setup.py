@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 from bench_kit import SCENARIO, make_scenario, make_suite, run_here, toy
-from forked_workers import forked
 
 from mrl_bench.cli.main import main
 from mrl_bench.errors import UsageError
@@ -48,10 +47,9 @@ def shell(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     echo = "mrl-bench() { printf '%s\\0' \"$@\"; printf '\\n'; }"
     ran = subprocess.run(["bash", "-ec", f"{echo}\n{command}"], capture_output=True, text=True, check=True)
     monkeypatch.chdir(folder)
-    with forked():
-        for line in ran.stdout.splitlines():
-            code, _, err = run_here(*line.split("\0")[:-1])
-            assert code == 0, err
+    for line in ran.stdout.splitlines():
+        code, _, err = run_here(*line.split("\0")[:-1])
+        assert code == 0, err
 
 
 def results(folder: Path) -> dict[str, bytes]:

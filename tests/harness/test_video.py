@@ -128,9 +128,7 @@ def test_weights_come_from_the_run(tmp_path: Path, capsys: pytest.CaptureFixture
     assert run_play(capsys, *arguments)[0] == 0
 
 
-def test_weights_of_single_runs_are_found(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], forked_workers: None
-) -> None:
+def test_weights_of_single_runs_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, run = make_scenario(tmp_path).path, tmp_path / "single"
     assert main(["train", str(path), "toy_agents:Learner", "--out", str(run)]) == 0
     capsys.readouterr()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forked_workers import execute
+from forked_code import execute
 
 needs_carla = pytest.mark.skipif(
     find_spec("carla") is None or find_spec("msgpack") is None,

@@ -17,7 +17,7 @@ import mrl_tasks
 import pytest
 from bench_kit import Cli, ship_references
 from carla_kit import light_server, needs_carla, run_in_another_process
-from forked_workers import execute
+from forked_code import execute
 from mrl_tasks.driving.carla.map_tiling import side_by_side
 from mrl_tasks.driving.family import Driving
 from mrl_tasks.driving.roads import xodr_path

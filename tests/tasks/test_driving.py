@@ -133,6 +133,33 @@ def test_a_hidden_target_speed_is_rewarded_and_not_observed() -> None:
     assert reward[0] < reward[1]
 
 
+def test_a_target_position_is_rewarded_and_not_observed() -> None:
+    """Of a car that stands."""
+    family = Driving(road="highway", start_speed=0.0, lateral_cost=0.3)
+    seen, reward = [], []
+    for target in (0.0, 2.0, 6.0):
+        env = cars(family, {"target_lateral": target})
+        first, step = env.reset(0), env.step(torch.zeros(1, 1, 2))
+        seen.append(torch.cat([first, step.obs]))
+        lateral = step.obs[0, 0, 4].item()
+        reward.append(step.reward.item() + 0.3 * abs(lateral - target))
+    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[0], seen[2])
+    np.testing.assert_allclose(reward, reward[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("road", "keep_lane", "high"),
+    [("s_bends", True, 1.5), ("s_bends", False, 5.0), ("highway", False, 8.5), ("highway", True, 1.5)],
+)
+def test_a_target_position_is_in_a_lane(road: str, keep_lane: bool, high: float) -> None:
+    family = Driving(road=road, keep_lane=keep_lane)
+    param, route = family.params["target_lateral"], read_route(road, keep_lane)
+    assert (param.low, param.high) == (-1.5, high)
+    assert param.high < route.left_edge
+    assert -param.low < route.right_edge
+
+
 def test_hidden_turning_is_not_observed_and_changes_nothing_else() -> None:
     seen = []
     for shown in (True, False):

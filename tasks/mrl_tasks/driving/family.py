@@ -13,7 +13,7 @@ from annotated_types import Interval
 from mrl_bench.errors import UsageError, nearest
 from mrl_bench.family import BatchEnv, Param
 from mrl_bench.types import EnvSpec, TaskBatch
-from mrl_tasks.driving.roads import ROADS, is_closed, length, route_path, xodr_path
+from mrl_tasks.driving.roads import ROADS, is_closed, length, read_points, route_path, xodr_path
 from mrl_tasks.driving.vehicle import DT
 from mrl_tasks.validation import require_listed_values
 
@@ -62,6 +62,9 @@ _CAR: Mapping[str, Param] = {
         0.0, -0.2, 0.2, "1", "slope of the road along the route: rise divided by horizontal distance"
     ),
     "target_speed": Param(12.0, 3.0, 35.0, "m/s", "speed that the reward asks for"),
+    "target_lateral": Param(
+        0.0, -1.5, 1.5, "m", "position to the left of the lane's centre that the reward asks for"
+    ),
 }
 _OTHERS: Mapping[str, Param] = {
     "visibility": Param(
@@ -123,6 +126,8 @@ class Driving:
     start_speed: Annotated[float, Interval(ge=0, le=1.5)] = 0.8
     # Whether the target speed is observed; if not, 0 is. Unless `start_speed` is 0, the first speed reveals it.
     show_target: bool = True
+    # Weight [1/m] of the distance from `target_lateral`, subtracted from the reward.
+    lateral_cost: Annotated[float, Interval(ge=0, le=10)] = 0.1
     # Whether the car's lateral velocity, yaw rate and steering angle are observed; if not, 0 is.
     show_turning: bool = True
     # Whether an episode ends when the car's middle leaves its lane rather than the asphalt.
@@ -156,6 +161,7 @@ class Driving:
         return {
             **_CAR,
             "target_speed": self._target_speed(),
+            "target_lateral": self._target_lateral(),
             **(_OTHERS if self.actors else {}),
             **(_TRAFFIC if self.traffic else {}),
             **(_EVENTS if self.events else {}),
@@ -179,6 +185,14 @@ class Driving:
         if fastest >= param.high:
             return param
         return replace(param, default=min(param.default, fastest), high=fastest, because=because)
+
+    def _target_lateral(self) -> Param:
+        """In the lane to keep, or in any lane of the road."""
+        param = _CAR["target_lateral"]
+        if self.keep_lane:
+            return param
+        lanes = ROADS[self.road].left_lanes + 1  # to the left of ours, with the oncoming one
+        return replace(param, high=param.high + lanes * read_points(self.road)["lane_width"])
 
     @property
     def actors(self) -> int:

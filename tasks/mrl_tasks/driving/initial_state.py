@@ -66,6 +66,8 @@ def hidden(family: Driving, route: Route, tasks: TaskBatch, episodes: int) -> Ta
         wind_force=WIND_LOAD * wind * np.abs(wind),
         slope_force=mass * GRAVITY * np.sin(np.arctan(column("grade"))),
         target_speed=target,
+        target_lateral=column("target_lateral"),
+        lateral_cost=np.full_like(target, family.lateral_cost),
         begin=SPACING * (len(route.x) // route.stretches) * (np.arange(len(target)) % route.stretches),
         shown_speed=target * family.show_target,
         turning_shown=np.full_like(mass, family.show_turning),

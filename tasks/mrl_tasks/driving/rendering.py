@@ -48,6 +48,9 @@ def draw(route: Route, task: Task, scene: Scene, width: int, height: int) -> NDA
         oncoming = lane == route.left_lanes + 1
         pen.line(parallel(lateral), fill="#e8c34a" if oncoming else "#f4f4f2", width=line)
 
+    if task.target_lateral:  # where it is not the centre of the lane
+        pen.line(parallel(float(task.target_lateral)), fill="#3f9d6b", width=line)
+
     if task.script is not None and task.script.light:
         stop = point(np, route, scene.road_users.s[-1] - np.zeros(2))
         side = np.array([-half, half])

@@ -33,6 +33,8 @@ class Task(NamedTuple):
     wind_force: Array  # [N] towards +y of the map
     slope_force: Array  # [N] against the direction of the route
     target_speed: Array  # [m/s]
+    target_lateral: Array  # [m] to the left of the lane's centre
+    lateral_cost: Array  # [1/m] weight of the distance from it
     begin: Array  # [m] where on the route its stretch begins
     shown_speed: Array  # [m/s] what is observed of it: 0 where it is hidden
     turning_shown: Array  # factor of what is observed of the car's turning: 1, or 0 where it is hidden
@@ -146,10 +148,11 @@ def judge(
 ) -> Verdict:
     """The reward of a control step, and whether it ended the episode.
 
-    The reward is progress at the target speed, 1 at most, less for distance from the lane's centre [m], speed above
+    The reward is progress at the target speed, 1 at most, less for distance from the target position [m], speed above
     the target and steering; and `CRASH_COST` less for a fault, which ends the episode:
 
-        min(v_along / v_target, 1) - 0.1 |lateral| - 0.5 max(v / v_target - 1, 0) - 0.02 steer^2
+        min(v_along / v_target, 1) - lateral_cost |lateral - target_lateral|
+        - 0.5 max(v / v_target - 1, 0) - 0.02 steer^2
 
     v_along is the velocity's part in the direction of the route. A difference of positions would be less
     accurate: CARLA reports positions in float32, so a step of 0.6 m would be known to 1e-4 only.
@@ -163,7 +166,8 @@ def judge(
     along = car.vx * cos - car.vy * sin
     progress = xp.minimum(along / task.target_speed, 1.0)
     haste = xp.maximum(car.vx / task.target_speed - 1.0, 0.0)
-    earned = progress - 0.1 * xp.abs(place.lateral) - 0.5 * haste - 0.02 * steer * steer
+    aside = xp.abs(place.lateral - task.target_lateral)
+    earned = progress - task.lateral_cost * aside - 0.5 * haste - 0.02 * steer * steer
     off = (place.lateral > route.left_edge) | (place.lateral < -route.right_edge)
     left_road = off | (xp.abs(place.heading_error) > 1.6)  # a car that has turned round has left it too
     arrived = place.s > task.begin + (math.inf if route.closed else route.length)
