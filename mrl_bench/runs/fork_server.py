@@ -47,11 +47,9 @@ class Worker:
         theirs = (their_in, their_out, their_err, their_end)
         try:
             with _LOCK:
-                try:
-                    _ask(json.dumps(request).encode(), theirs)
-                except OSError:  # the process that forks was killed
+                if _server().process.poll() is not None:  # it was killed
                     _server.cache_clear()
-                    _ask(json.dumps(request).encode(), theirs)
+                _server().fork(json.dumps(request).encode(), theirs)
         finally:
             for fd in theirs:
                 os.close(fd)
@@ -70,6 +68,8 @@ class Worker:
     def _line(self) -> bytes:
         line = self._end.readline()
         if not line:
+            for pipe in (self.stdin, self.stdout, self.stderr, self._end):
+                pipe.close()
             raise MrlBenchError("the process that starts workers has ended")
         return line
 
@@ -83,35 +83,33 @@ def worker_environment() -> dict[str, str]:
     }
 
 
+class _Server:
+    """The process that forks; it is started now."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                # -P: the same import path as here
+                [sys.executable, "-P", "-m", "mrl_bench.runs.fork_server", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C in the terminal is for the process that asks
+                env=worker_environment(),
+            )
+        atexit.register(self._end)
+
+    def fork(self, request: bytes, fds: tuple[int, ...]) -> None:
+        socket.send_fds(self._socket, [len(request).to_bytes(8)], fds)
+        self._socket.sendall(request)
+
+    def _end(self) -> None:
+        self._socket.close()
+        self.process.wait()
+
+
 @cache
-def _server() -> socket.socket:
-    """A connection to the process that forks, which is started now."""
-    ours, theirs = socket.socketpair()
-    with theirs:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "mrl_bench.runs.fork_server",
-                str(theirs.fileno()),
-            ],  # -P: path as here
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,  # Ctrl-C in the terminal is for the process that asks
-            env=worker_environment(),
-        )
-
-    def end() -> None:
-        ours.close()
-        process.wait()
-
-    atexit.register(end)
-    return ours
-
-
-def _ask(request: bytes, fds: tuple[int, ...]) -> None:
-    socket.send_fds(_server(), [len(request).to_bytes(8)], fds)
-    _server().sendall(request)
+def _server() -> _Server:
+    return _Server()
 
 
 def _serve(server: socket.socket) -> str | None:

@@ -35,8 +35,9 @@ def execute(code: str, timeout: float = 100) -> subprocess.CompletedProcess[str]
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    for reader in readers:
-        reader.join()
+        process.wait()
+        for reader in readers:
+            reader.join()
     return subprocess.CompletedProcess(["forked"], status, texts["out"], texts["err"])
 
 
