@@ -17,6 +17,7 @@ from mrl_bench.errors import MrlBenchError, UsageError, printable
 from mrl_bench.report.bench_report import BenchReport, add_videos, draw_figures, read_report, write_report
 from mrl_bench.report.table import print_tables
 from mrl_bench.results import Evaluation
+from mrl_bench.runs import fork_server
 from mrl_bench.runs.cost import Cost, Measured
 from mrl_bench.runs.executor import (
     NotFinished,
@@ -39,6 +40,7 @@ def bench(options: argparse.Namespace) -> int:
     suite = find_suite(options.suite)
     suite = replace(suite, seeds=options.seeds or suite.seeds, entries=entries_with_options(suite, options))
     store = Store(options.out or Path("runs") / suite.id)
+    fork_server.start()
     runs = plan_runs(suite, pick_device(options.device))
     if not runs:
         raise UsageError(f"suite {suite.id} has nothing to run: it names no agent, and its references ship")

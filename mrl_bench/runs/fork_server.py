@@ -104,12 +104,18 @@ class _Server:
 
     def _end(self) -> None:
         self._socket.close()
+        self.process.kill()  # it may still be importing
         self.process.wait()
 
 
 @cache
 def _server() -> _Server:
     return _Server()
+
+
+def start() -> None:
+    """Starts the process that forks, which imports torch while this one goes on."""
+    _server()
 
 
 def _serve(server: socket.socket) -> str | None:
