@@ -21,6 +21,7 @@ from mrl_bench.types import Memory, Rollout, State, TaskBatch
 if TYPE_CHECKING:
     import torch
 
+    from mrl_bench.protocol.recorded import Recorder
     from mrl_bench.scenario import Scenario
 
 
@@ -118,6 +119,7 @@ def evaluate(
     device: torch.device,
     k: Sequence[int] | None = None,
     strict: bool = False,
+    recorder: Recorder | None = None,
 ) -> Curve:
     """The adaptation curve of `agent` on every task of a split.
 
@@ -127,6 +129,7 @@ def evaluate(
     Args:
         agent, scenario, split, seed, device, strict: see `Adaptation`.
         k: (K,) ascending multiples of the episodes per round; by default those of the scenario's protocol.
+        recorder: keeps the actions of scored episodes.
 
     Raises:
         ContractError: the agent broke a promise of `mrl_bench.agent`.
@@ -141,6 +144,8 @@ def evaluate(
     with closing(scored_env), closing(adapt_env):
         for checkpoint in adaptation.checkpoints(adapt_env, len(tasks), rounds):
             rollout = adaptation.score(scored_env, checkpoint)
+            if recorder:
+                recorder.keep(rollout)
             returns.append(_returns(rollout))
             measured.append(_metrics(scored_env))
             steps.append(checkpoint.env_steps)

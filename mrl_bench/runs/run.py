@@ -200,14 +200,14 @@ def execute(run: Run, store: Store, progress: ReportProgress, unplanned: Unplann
         return done
     try:
         trained = train(run, store, progress, unplanned)
-        evaluation = _evaluate(run, store, trained, progress)
+        evaluation, recorded = _evaluate(run, store, trained, progress)
     except (StoreError, CodeChanged):
         raise  # such as a full disk: the executor finds out whether the run is to blame
     except Exception as error:
         traceback.print_exc()
-        evaluation = failure(run, f"{type(error).__name__}: {error}")
+        evaluation, recorded = failure(run, f"{type(error).__name__}: {error}"), None
     evaluation = replace(evaluation, sources=unplanned())
-    store.put_evaluation(run.key("evaluate"), evaluation)
+    store.put_evaluation(run.key("evaluate"), evaluation, recorded)
     return evaluation
 
 
@@ -322,24 +322,32 @@ def _require_restored(
     require_restored(few_actions(agent, run.played, device), restored, exactly=exactly)
 
 
-def _evaluate(run: Run, store: Store, trained: TrainingResult, progress: ReportProgress) -> Evaluation:
+def _evaluate(
+    run: Run, store: Store, trained: TrainingResult, progress: ReportProgress
+) -> tuple[Evaluation, bytes]:
+    """The evaluation, and a sample of its episodes with their actions: see `mrl_bench.protocol.recorded`."""
     import torch
 
     from mrl_bench.protocol.adaptation import evaluate
+    from mrl_bench.protocol.recorded import Recorder, to_bytes
 
     started = time.perf_counter()
     device = torch.device(run.device)
     agent = make_agent(run, run.device)
     agent.load_state_dict(store.weights(run.key("train"), run.device))
-    curves = {}
+    curves, recorded = {}, {}
     with store.tensorboard(run.tensorboard_name, "evaluate") as write:
         for done, split in enumerate(run.scenario.splits):
             progress(f"evaluate on {split}", done, len(run.scenario.splits), None)
-            curve = evaluate(agent, run.played, split, seed=run.seed, device=device, k=run.terms.k)
+            recorder = Recorder()
+            curve = evaluate(
+                agent, run.played, split, seed=run.seed, device=device, k=run.terms.k, recorder=recorder
+            )
+            recorded[split] = recorder.recorded(curve)
             for k, mean_return in zip(curve.k, curve.returns.mean((0, 2)), strict=True):
                 write({f"{_ADAPTATION}{split}": mean_return}, k)
             curves[split] = curve
     store.put_seconds(run.key("evaluate"), time.perf_counter() - started)
     evaluation = _evaluation(run, trained, curves)
     run.terms.check(evaluation)
-    return evaluation
+    return evaluation, to_bytes(recorded)

@@ -3,6 +3,7 @@
 manifest.json  the runs that were asked for, their settings, and the machine
 results/       KEY.json: the result of a stage; the same run gives the same bytes
 weights/       KEY.safetensors: the weights after meta-training; their hash is in the result
+episodes/      KEY.safetensors: actions of a sample of the scored episodes; their hash is in the result
 videos/        KEY.webp, KEY-still.webp: an evaluated agent on one test task; KEY.json: what they show
 timings/       KEY.json: measured seconds; they differ from run to run
 logs/          KEY.log: the output of the run's code; the middle of a long output is left out
@@ -100,7 +101,7 @@ class Store:
 
     def require_room(self) -> None:
         """Raises StoreError if the files of one more run cannot be written."""
-        for kind in ("results", "weights", "timings", "tensorboard"):
+        for kind in ("results", "weights", "episodes", "timings", "tensorboard"):
             folder = self._inside(kind)
             with _explained(folder):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -113,8 +114,15 @@ class Store:
         found = self._read(_EVALUATION, key, terms)
         return found and found[0]
 
-    def put_evaluation(self, key: str, evaluation: Evaluation) -> None:
-        self._write(_EVALUATION, key, evaluation)
+    def put_evaluation(self, key: str, evaluation: Evaluation, episodes: bytes | None = None) -> None:
+        """Stores the sample of episodes, as `mrl_bench.protocol.recorded` packs it, and then the result."""
+        files = {} if episodes is None else {self.episodes_path(key): episodes}
+        self._write(_EVALUATION, key, evaluation, files)
+
+    def episodes(self, key: str) -> bytes | None:
+        """The sample of episodes of an "evaluate" stage; None if it failed or is not finished."""
+        found, path = self._read(_EVALUATION, key), self.episodes_path(key)
+        return self._file(path, found[1]) if found and path.name in found[1] else None
 
     def forget(self, key: str) -> None:
         """Removes the result of a stage, so that it runs again."""
@@ -193,6 +201,9 @@ class Store:
 
     def weights_path(self, key: str) -> Path:
         return self._path("weights", key, ".safetensors")
+
+    def episodes_path(self, key: str) -> Path:
+        return self._path("episodes", key, ".safetensors")
 
     def log_path(self, key: str) -> Path:
         return self._path("logs", key, ".log")

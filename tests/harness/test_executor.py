@@ -256,7 +256,7 @@ def test_one_worker_two_workers_and_no_worker_give_the_same_bytes(
     two = canonical(unbroken[0])
     for folder in (tmp_path / "one", tmp_path / "none"):
         files = canonical(folder)
-        assert len(files) == 6
+        assert len(files) == 8
         assert all(two[name] == data for name, data in files.items())
 
 

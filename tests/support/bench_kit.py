@@ -107,7 +107,10 @@ def planned_run(suite: Path, agent: str, seed: int = 0) -> Run:
 
 def canonical(folder: Path) -> dict[str, bytes]:
     """The files that must be identical, byte for byte, in two executions of the same bench."""
-    names = [*folder.glob("results/*"), *folder.glob("weights/*"), *folder.glob("scores.json")]
+    names = [
+        *(path for kind in ("results", "weights", "episodes") for path in folder.glob(f"{kind}/*")),
+        *folder.glob("scores.json"),
+    ]
     return {str(path.relative_to(folder)): path.read_bytes() for path in names}
 
 
