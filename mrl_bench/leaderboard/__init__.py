@@ -1,1 +1,1 @@
-"""Submissions, their verification and ranking. Still empty."""
+"""The leaderboard: submissions, their verification, and the folder that keeps them."""

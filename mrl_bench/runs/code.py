@@ -222,6 +222,17 @@ def import_root(module: str) -> Path:
     return Path(next(iter(places), (spec and spec.origin) or "")).parent
 
 
+def sources_of(module: str) -> dict[str, bytes]:
+    """The source files of a module's top-level package that it needs: path within the import root -> contents."""
+    root, top, files = import_root(module), module.partition(".")[0], {}
+    for name in (top, *code_of(module).sources):
+        spec = _find(name) if name.partition(".")[0] == top else None
+        if spec and spec.origin and os.path.isfile(spec.origin):
+            path = Path(spec.origin)
+            files[path.relative_to(root).as_posix()] = path.read_bytes()
+    return files
+
+
 class Imports:
     """What this process imports from now on, compared with the code that its run was planned with."""
 

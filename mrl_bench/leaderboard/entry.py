@@ -1,0 +1,140 @@
+"""A submission together with what this version of mrl-bench knows: its scenarios and their references."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+from mrl_bench.errors import ContractError, MrlBenchError, UsageError
+from mrl_bench.leaderboard.arrays import unpack
+from mrl_bench.leaderboard.submission import SPLITS, Refused, Submission, SubmittedRun, read_submission
+from mrl_bench.report.scores import ScenarioScores
+from mrl_bench.report.scoring import score_scenario
+from mrl_bench.results import Evaluation, TrainingResult
+from mrl_bench.runs.files import read_file
+from mrl_bench.runs.terms import Terms
+from mrl_bench.scenario import Scenario
+from mrl_bench.scenario.references import References, shipped_references
+from mrl_bench.scenario.suite import find_suite
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A submission whose files are those that it lists, and whose runs are those of its suite."""
+
+    folder: Path
+    submission: Submission
+    scenarios: Mapping[str, Scenario]  # of the suite, by id
+
+    @staticmethod
+    def load(folder: Path, suite: str | Path | None = None) -> Entry:
+        """Reads a submission.
+
+        Args:
+            folder: of the submission.
+            suite: id or file of its suite; by default the id that it names.
+
+        Raises:
+            Refused: it is none, or of another suite.
+        """
+        submission = read_submission(folder)
+        try:
+            entries = find_suite(suite or submission.suite).entries
+        except MrlBenchError as error:
+            raise Refused(f"suite {submission.suite}: {error}") from None
+        entry = Entry(folder, submission, {entry.scenario.id: entry.scenario for entry in entries})
+        entry._require_runs()
+        return entry
+
+    def _require_runs(self) -> None:
+        submitted, suite = self.submission.scenarios, self.submission.suite
+        for name in sorted(self.scenarios.keys() ^ submitted.keys()):
+            how = "is not of" if name in submitted else "is missing, which is of"
+            raise Refused(f"scenario {name} {how} suite {suite}")
+        for name, scenario in self.scenarios.items():
+            if scenario.digest != submitted[name].digest:
+                raise Refused(f"{name} is another scenario in this version: its digest differs")
+        seeds = range(self.submission.seeds)
+        expected = [(name, seed) for name in sorted(self.scenarios) for seed in seeds]
+        if [(run.scenario, run.seed) for run in self.submission.runs] != expected:
+            last = len(seeds) - 1
+            raise Refused(
+                f"its runs are not the seeds 0 to {last} of each scenario of suite {suite}, in order"
+            )
+
+    def references(self, name: str) -> References:
+        """The references that ship with a scenario.
+
+        Raises:
+            Refused: there are none, or the submission's scores refer to others.
+        """
+        found = shipped_references(self.scenarios[name])
+        if found is None:
+            raise Refused(f"no references of {name} ship with this version")
+        if sha256(found.to_bytes()).hexdigest() != self.submission.scenarios[name].references:
+            raise Refused(f"its scores refer to other references of {name} than ship with this version")
+        return found
+
+    @cached_property
+    def evaluations(self) -> dict[str, Evaluation]:
+        """The evaluation of each run, by its name, on the splits that are submitted.
+
+        Raises:
+            Refused: returns cannot be read, or are not possible.
+        """
+        return {run.name: self._evaluation(run) for run in self.submission.runs}
+
+    def _evaluation(self, run: SubmittedRun) -> Evaluation:
+        known, agent = self.submission.scenarios[run.scenario], self.submission.agent.name
+        try:
+            curves = {}
+            if run.error is None:
+                curves = unpack(self.file(run.path("returns")), known.k, known.reported)
+            training = TrainingResult(run.env_steps)
+            found = Evaluation(
+                run.scenario, known.digest, agent, False, run.seed, training, curves, run.error
+            )
+            self.terms(run.scenario, run.seed).check(found)
+        except (ContractError, ValueError, TypeError) as error:
+            raise Refused(f"the returns of {run.name} are not possible: {error}") from None
+        return found
+
+    def terms(self, name: str, seed: int) -> Terms:
+        """Of a run, with the splits that are submitted."""
+        terms = Terms.of(self.scenarios[name], self.submission.agent.name, seed)
+        return replace(terms, tasks={split: n for split, n in terms.tasks.items() if split in SPLITS})
+
+    @cached_property
+    def scores(self) -> dict[str, ScenarioScores]:
+        """The scores on each scenario, computed from the submitted returns.
+
+        Raises:
+            Refused: see `references` and `evaluations`.
+        """
+        return {name: self._scores(name) for name in self.scenarios}
+
+    def _scores(self, name: str) -> ScenarioScores:
+        evaluations = [each for each in self.evaluations.values() if each.scenario == name]
+        possible = self.terms(name, 0).returns
+        try:
+            return score_scenario(evaluations, self.references(name), return_range=possible)
+        except (UsageError, ValueError) as error:
+            raise Refused(f"{name} cannot be scored: {error}") from None
+
+    def file(self, name: str) -> bytes:
+        """A file of the submission.
+
+        Raises:
+            Refused: it is not the one that was submitted.
+        """
+        listed = self.submission.files.get(name)
+        try:
+            data = read_file(self.folder / name, listed.bytes) if listed else None
+        except OSError as error:
+            raise Refused(f"{name} cannot be read: {error.strerror}") from None
+        if listed is None or data is None or sha256(data).hexdigest() != listed.sha256:
+            raise Refused(f"{name} is missing, or not the file that was submitted")
+        return data
