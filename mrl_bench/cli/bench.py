@@ -36,10 +36,21 @@ from mrl_bench.scenario.suite import Entry, Suite, find_suite
 
 def bench(options: argparse.Namespace) -> int:
     """Runs a suite and reports it; skips finished runs."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as cleanly as Ctrl-C
     suite = find_suite(options.suite)
     suite = replace(suite, seeds=options.seeds or suite.seeds, entries=entries_with_options(suite, options))
-    store = Store(options.out or Path("runs") / suite.id)
+    return run_suite(suite, Store(options.out or Path("runs") / suite.id), options)
+
+
+def run_suite(suite: Suite, store: Store, options: argparse.Namespace) -> int:
+    """Runs a suite into a results folder and reports it; returns the exit code.
+
+    Args:
+        options: `device`, `workers`, `time_limit` and `retry_failed`.
+
+    Raises:
+        MrlBenchError: a run failed; the report was made nevertheless.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as cleanly as Ctrl-C
     fork_server.start()
     runs = plan_runs(suite, pick_device(options.device))
     if not runs:

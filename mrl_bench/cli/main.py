@@ -12,12 +12,13 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 import mrl_bench
 from mrl_bench import registry
+from mrl_bench.cli import leaderboard
+from mrl_bench.cli.arguments import add_device, add_time_limit, positive, seed, steps
 from mrl_bench.cli.terminal import fail, fail_with, one_line
 from mrl_bench.errors import MrlBenchError
 
@@ -94,13 +95,13 @@ def _parser() -> argparse.ArgumentParser:
 
     bench = commands.add_parser("bench", help="run a suite: train, evaluate, report; skips finished runs")
     bench.add_argument("--suite", default="quick", help="a suite's id or YAML file (default: quick)")
-    bench.add_argument("--seeds", type=_positive, help="training seeds per agent (default: the suite's)")
-    bench.add_argument("--workers", type=_positive, help="runs in parallel (default: one per core)")
-    _add_time_limit(bench)
+    bench.add_argument("--seeds", type=positive, help="training seeds per agent (default: the suite's)")
+    bench.add_argument("--workers", type=positive, help="runs in parallel (default: one per core)")
+    add_time_limit(bench)
     bench.add_argument(
         "--retry-failed", action="store_true", help="run failed runs again (default: keep them)"
     )
-    _add_device(bench)
+    add_device(bench)
     bench.add_argument("--out", type=Path, help="results folder (default: runs/SUITE)")
     bench.set_defaults(command=_bench)
 
@@ -124,12 +125,12 @@ def _parser() -> argparse.ArgumentParser:
         one = commands.add_parser(name, help=text)
         one.add_argument("scenario", help="id or YAML file")
         one.add_argument("agent", help="short name or module:Class")
-        one.add_argument("--seed", type=_seed, default=0, help="training seed (default: 0)")
+        one.add_argument("--seed", type=seed, default=0, help="training seed (default: 0)")
         one.add_argument("--suite", help=_SUITE)
         one.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a hyperparameter")
-        one.add_argument("--budget", type=_steps, metavar="STEPS", help=_BUDGET)
-        _add_device(one)
-        _add_time_limit(one)
+        one.add_argument("--budget", type=steps, metavar="STEPS", help=_BUDGET)
+        add_device(one)
+        add_time_limit(one)
         one.add_argument(
             "--out", type=Path, default=Path("runs/single"), help="results folder (default: runs/single)"
         )
@@ -140,10 +141,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     video.add_argument("scenario", help="id or YAML file")
     video.add_argument("--agent", default="random", help="name or module:Class (default: random)")
-    video.add_argument("--seed", type=_seed, default=0, help="its training seed (default: 0)")
+    video.add_argument("--seed", type=seed, default=0, help="its training seed (default: 0)")
     video.add_argument("--results", type=Path, help="results folder (default: runs/quick, runs/single)")
-    video.add_argument("--task", type=_seed, default=0, help="which test task (default: 0)")
-    video.add_argument("--k", type=_positive, help="adaptation episodes (default: one round)")
+    video.add_argument("--task", type=seed, default=0, help="which test task (default: 0)")
+    video.add_argument("--k", type=positive, help="adaptation episodes (default: one round)")
     video.add_argument("--out", type=Path, required=True, metavar="FILE", help=".mp4 or .gif")
     video.set_defaults(command=_play)
 
@@ -153,11 +154,11 @@ def _parser() -> argparse.ArgumentParser:
     reference.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="id or YAML file (default: all)")
     reference.add_argument("--suite", help="the scenarios of a suite")
     reference.add_argument("--check", action="store_true", help="only print the certificates that there are")
-    reference.add_argument("--seeds", type=_positive, default=5, help="training seeds per agent (default: 5)")
-    reference.add_argument("--first-seed", type=_seed, default=0, help="the first of them (default: 0)")
-    reference.add_argument("--workers", type=_positive, help="runs in parallel (default: one per core)")
-    _add_time_limit(reference, default=6 * 3600)
-    _add_device(reference)
+    reference.add_argument("--seeds", type=positive, default=5, help="training seeds per agent (default: 5)")
+    reference.add_argument("--first-seed", type=seed, default=0, help="the first of them (default: 0)")
+    reference.add_argument("--workers", type=positive, help="runs in parallel (default: one per core)")
+    add_time_limit(reference, default=6 * 3600)
+    add_device(reference)
     reference.add_argument(
         "--out", type=Path, default=Path("runs/references"), help="results folder (default: runs/references)"
     )
@@ -168,6 +169,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     reference.add_argument("--against", type=Path, metavar="FOLDER", help="compare with the references there")
     reference.set_defaults(command=_reference)
+
+    leaderboard.add_commands(commands)
 
     listing = commands.add_parser("list", help="what there is: scenarios, suites, families, agents")
     listing.set_defaults(command=_list)
@@ -210,37 +213,6 @@ def _parser() -> argparse.ArgumentParser:
 
     registry.extend_command_line(commands, bench)
     return parser
-
-
-def _add_device(parser: argparse.ArgumentParser) -> None:
-    text = "where to compute (default: auto, the GPU if there is one)"
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help=text)
-
-
-def _add_time_limit(parser: argparse.ArgumentParser, default: int = 7200) -> None:
-    text = f"seconds for one run (default: {default})"
-    parser.add_argument("--time-limit", type=_positive, default=default, help=text)
-
-
-def _positive(text: str) -> int:
-    return _whole(text, 1)
-
-
-def _seed(text: str) -> int:
-    return _whole(text, 0)
-
-
-def _steps(text: str) -> int:
-    with suppress(ValueError):
-        number = float(text)
-        text = f"{number:.0f}" if number.is_integer() else text
-    return _whole(text, 1)
-
-
-def _whole(text: str, low: int) -> int:
-    if not (text.isdecimal() and len(text) < 10 and int(text) >= low):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to 999999999")
-    return int(text)
 
 
 def _bench(options: argparse.Namespace) -> int:

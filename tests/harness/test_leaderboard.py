@@ -1,0 +1,249 @@
+"""The folder of a leaderboard, and the commands that a user types."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from bench_kit import make_suite, run_here, toy
+
+from mrl_bench.leaderboard.build import build
+from mrl_bench.leaderboard.folder import Leaderboard
+from mrl_bench.leaderboard.submission import Refused
+from mrl_bench.results import canonical_json
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_suite(tmp_path_factory.mktemp("suite"), {"learner": toy("Learner")})
+
+
+@pytest.fixture(scope="module")
+def submission(suite: Path) -> Path:
+    folder = suite.parent / "results"
+    run_here("bench", "--suite", suite, "--out", folder, "--workers", 1)
+    return build(folder, "learner", suite.parent / "submissions")
+
+
+def others(submission: Path, folder: Path, count: int) -> list[Path]:
+    """Copies with other authors, which are other submissions."""
+    made = []
+    for number in range(count):
+        made.append(shutil.copytree(submission, folder / str(number)))
+        path = made[-1] / "submission.json"
+        data = json.loads(path.read_bytes())
+        data["agent"]["author"] = f"author {number}"
+        path.write_bytes(canonical_json(data))
+    return made
+
+
+@pytest.fixture
+def leaderboard(tmp_path: Path) -> Leaderboard:
+    return Leaderboard(tmp_path / "leaderboard")
+
+
+def test_what_a_user_types(suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run_here("score", "toy_agents:Learner", "--suite", suite, "--smoke")
+    assert code == 0, err
+    assert "makes no submission" in out
+    assert not (tmp_path / "submissions").exists()
+
+    command = (
+        "score",
+        "toy_agents:Learner",
+        "--suite",
+        suite,
+        "--seeds",
+        2,
+        "--name",
+        "mine",
+        "--set",
+        "gain=0.5",
+    )
+    code, out, err = run_here(*command, "--author", "Me", "--workers", 1)
+    assert code == 0, err
+    (made,) = (tmp_path / "submissions").iterdir()
+    assert f"submission: submissions/{made.name} (" in out
+    assert made.name.startswith("mine-")
+    assert json.loads((made / "submission.json").read_bytes())["agent"]["settings"]["tiny-v1"]["gain"] == 0.5
+
+    code, out, _ = run_here("verify", made, "--suite", suite)
+    assert code == 0
+    assert [line.split()[:3] for line in out.splitlines()[:2]] == [
+        ["level", "0", "intact"],
+        ["level", "1", "replayed"],
+    ]
+
+    code, out, _ = run_here("leaderboard", "add", made, "--suite", suite)
+    assert code == 0
+    id = out.split()[-1]
+    code, out, _ = run_here("leaderboard", "verify", id[:8], "--suite", suite)
+    assert json.loads(Path(out.strip()).read_bytes())["level"] == 1
+    code, out, _ = run_here("leaderboard", "list")
+    assert "mine on tiny, 2 seeds, verified at level 1" in out
+    code, out, _ = run_here("leaderboard", "show", id[:8], "--suite", suite)
+    assert "mine by Me: toy_agents:Learner" in out
+    assert "tiny-v1" in out
+    code, out, _ = run_here("leaderboard", "check")
+    assert out.startswith("1 submissions are as they were added; 2 lines")
+    code, out, _ = run_here("leaderboard", "withdraw", id[:8], "--why", "a fault in it")
+    code, out, _ = run_here("leaderboard", "list")
+    assert "withdrawn: a fault in it" in out
+    code, _, err = run_here("leaderboard", "add", made, "--suite", suite)
+    assert code == 1
+    assert "was withdrawn" in err
+    code, _, err = run_here("leaderboard", "show", id[:8], "--suite", suite)
+    assert code == 2
+
+
+def test_an_edited_submission_is_refused_with_one_line(submission: Path, suite: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(submission, tmp_path / "copy")
+    path = copy / "agent" / "toy_agents.py"
+    path.write_bytes(path.read_bytes() + b"#")
+    for command in (("verify", copy), ("leaderboard", "add", copy, "--folder", tmp_path / "leaderboard")):
+        code, out, err = run_here(*command, "--suite", suite)
+        assert (code, out) == (1, "")
+        assert err.count("\n") == 1
+        assert "agent/toy_agents.py" in err
+    assert not (tmp_path / "leaderboard" / "log.jsonl").exists()
+
+
+def test_adding_twice_changes_nothing(leaderboard: Leaderboard, submission: Path, suite: Path) -> None:
+    leaderboard.add(submission, suite)
+    before = (leaderboard.folder / "log.jsonl").read_bytes()
+    leaderboard.add(submission, suite)
+    assert (leaderboard.folder / "log.jsonl").read_bytes() == before
+    assert leaderboard.check() == 1
+
+
+def test_an_id_needs_as_many_digits_as_tell_it_apart(
+    leaderboard: Leaderboard, submission: Path, suite: Path, tmp_path: Path
+) -> None:
+    for each in others(submission, tmp_path, 2):
+        leaderboard.add(each, suite)
+    assert leaderboard.find(leaderboard.listed()[0].id) == leaderboard.listed()[0].id
+    with pytest.raises(Exception, match="2 submissions"):
+        leaderboard.find("")
+    with pytest.raises(Exception, match="no submissions"):
+        leaderboard.find("x")
+
+
+def reordered(lines: list[bytes]) -> list[bytes]:
+    return [lines[1], lines[0], *lines[2:]]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (reordered, "does not follow"),
+        (lambda lines: lines[1:], "does not follow"),
+        (lambda lines: [lines[0], lines[2]], "does not follow"),
+        (lambda lines: lines[:-1], "in the folder and not in the log"),
+        (lambda lines: [*lines, lines[-1]], "does not follow"),
+        (lambda lines: [lines[0].replace(b'"add"', b'"verify"'), *lines[1:]], "does not follow"),
+        (lambda lines: [b"{}\n", *lines], "is not one of a log"),
+        (lambda lines: [lines[0][:-1] + b" \n", *lines[1:]], "does not follow"),
+        (lambda lines: [], "in the folder and not in the log"),
+    ],
+)
+def test_a_changed_log_is_refused(
+    change, said: str, leaderboard: Leaderboard, submission: Path, suite: Path, tmp_path: Path
+) -> None:
+    for each in others(submission, tmp_path, 3):
+        leaderboard.add(each, suite)
+    assert leaderboard.check() == 3
+    log = leaderboard.folder / "log.jsonl"
+    log.write_bytes(b"".join(change(log.read_bytes().splitlines(keepends=True))))
+    with pytest.raises(Refused, match=said):
+        leaderboard.check()
+
+
+def test_a_missing_and_an_exchanged_submission_are_told(
+    leaderboard: Leaderboard, submission: Path, suite: Path, tmp_path: Path
+) -> None:
+    first, second = (leaderboard.add(each, suite).id for each in others(submission, tmp_path, 2))
+    shutil.rmtree(leaderboard.submission_folder(first))
+    with pytest.raises(Refused, match="in the log and not in the folder"):
+        leaderboard.check()
+    shutil.copytree(leaderboard.submission_folder(second), leaderboard.submission_folder(first))
+    with pytest.raises(Refused, match="another one"):
+        leaderboard.check()
+
+
+ADD = """
+import sys, time
+from pathlib import Path
+from mrl_bench.leaderboard.folder import Leaderboard
+leaderboard, suite, *folders = sys.argv[1:]
+for folder in folders:
+    print(Leaderboard(Path(leaderboard)).add(Path(folder), suite).id, flush=True)
+"""
+
+
+def adder(leaderboard: Leaderboard, suite: Path, folders: list[Path]) -> subprocess.Popen[str]:
+    env = os.environ | {
+        "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-c", ADD, str(leaderboard.folder), str(suite), *map(str, folders)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
+
+
+def test_what_is_added_at_the_same_time_is_all_there_and_a_kill_loses_nothing(
+    leaderboard: Leaderboard, submission: Path, suite: Path, tmp_path: Path
+) -> None:
+    """Two processes add; a third is killed again and again while it adds. What it had acknowledged is there."""
+    folders = others(submission, tmp_path, 44)
+    steady = [adder(leaderboard, suite, folders[:10]), adder(leaderboard, suite, folders[10:20])]
+    acknowledged, rng = set[str](), random.Random(0)
+    for number in range(4):
+        killed = adder(leaderboard, suite, folders[20 + 6 * number : 26 + 6 * number])
+        assert killed.stdout
+        acknowledged.add(killed.stdout.readline().strip())
+        time.sleep(rng.uniform(0, 0.3))
+        killed.send_signal(signal.SIGKILL)
+        acknowledged |= set(killed.communicate()[0].split())
+    for process in steady:
+        out, _ = process.communicate(timeout=100)
+        assert process.returncode == 0
+        acknowledged |= set(out.split())
+    leaderboard.add(folders[20], suite)  # a writer after the last kill tidies up
+    there = {each.id for each in leaderboard.listed()}
+    assert acknowledged <= there
+    assert len(acknowledged) >= 24
+    assert leaderboard.check() == len(there)
+
+
+def test_a_submission_whose_line_was_written_gets_its_place(
+    leaderboard: Leaderboard, submission: Path, suite: Path, tmp_path: Path
+) -> None:
+    one, other = others(submission, tmp_path, 2)
+    id = leaderboard.add(one, suite).id
+    leaderboard.submission_folder(id).rename(
+        leaderboard.folder / f".incoming-{id}"
+    )  # as a kill in between leaves it
+    leaderboard.add(other, suite)
+    assert leaderboard.check() == 2
+
+
+def test_half_a_line_and_a_folder_without_a_line_are_removed(
+    leaderboard: Leaderboard, submission: Path, suite: Path, tmp_path: Path
+) -> None:
+    one, other = others(submission, tmp_path, 2)
+    leaderboard.add(one, suite)
+    log = leaderboard.folder / "log.jsonl"
+    log.write_bytes(log.read_bytes() + log.read_bytes()[:40])
+    (leaderboard.folder / ".incoming-x" / "agent").mkdir(parents=True)
+    leaderboard.add(other, suite)
+    assert leaderboard.check() == 2
+    assert [event.event for event in leaderboard.events()] == ["add", "add"]
+    assert not [*leaderboard.folder.glob(".incoming-*")]
