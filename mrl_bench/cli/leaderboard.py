@@ -51,7 +51,7 @@ def add_commands(commands: Any) -> None:
 
     verify = commands.add_parser("verify", help="verify a submission, level by level")
     verify.add_argument("submission", type=Path, help="its folder")
-    verify.add_argument("--level", type=int, choices=range(2), default=1, help="the highest one (default: 1)")
+    verify.add_argument("--level", type=int, choices=range(3), default=2, help="the highest one (default: 2)")
     verify.add_argument("--suite", help="id or YAML file (default: the id that the submission names)")
     verify.set_defaults(command=_verify)
 
@@ -76,7 +76,7 @@ def add_commands(commands: Any) -> None:
             one.add_argument("--why", required=True, help="the reason, which the log keeps")
         if name == "verify":
             one.add_argument(
-                "--level", type=int, choices=range(2), default=1, help="the highest (default: 1)"
+                "--level", type=int, choices=range(3), default=2, help="the highest (default: 2)"
             )
         if name in ("add", "verify", "show"):
             one.add_argument("--suite", help="id or YAML file (default: the id that the submission names)")
@@ -133,7 +133,7 @@ def _verify(options: argparse.Namespace) -> int:
     from mrl_bench.leaderboard.verify import LEVELS, verify
 
     def report(level: int, text: str) -> None:
-        print(f"level {level}  {LEVELS[level]:<9} {text}", flush=True)
+        print(f"level {level}  {LEVELS[level]:<12} {text}", flush=True)
 
     entry = verify(options.submission, options.level, options.suite, report)
     print(f"{entry.submission.folder_name} holds up to level {options.level}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -114,10 +114,13 @@ class Entry:
         Raises:
             Refused: see `references` and `evaluations`.
         """
-        return {name: self._scores(name) for name in self.scenarios}
+        return {
+            name: self.score(name, [each for each in self.evaluations.values() if each.scenario == name])
+            for name in self.scenarios
+        }
 
-    def _scores(self, name: str) -> ScenarioScores:
-        evaluations = [each for each in self.evaluations.values() if each.scenario == name]
+    def score(self, name: str, evaluations: Sequence[Evaluation]) -> ScenarioScores:
+        """The scores of evaluations on one scenario. Raises: Refused."""
         possible = self.terms(name, 0).returns
         try:
             return score_scenario(evaluations, self.references(name), return_range=possible)

@@ -2,22 +2,33 @@
 
     0 intact        the files are those that were submitted, and the claimed scores follow from the returns
     1 replayed      the recorded actions earn the recorded rewards, and these add up to the returns
+    2 re-evaluated  the weights earn the returns, adapting to the published tasks in an isolated process
 
-Neither runs any of the submitter's code.
+Levels 0 and 1 run none of the submitter's code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import isclose
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from mrl_bench.errors import ContractError
 from mrl_bench.leaderboard.entry import Entry
-from mrl_bench.leaderboard.submission import DIVISIONS, Refused, claims_of
-from mrl_bench.results import REFERENCE_AGENTS
+from mrl_bench.leaderboard.submission import DIVISIONS, Refused, Submission, SubmittedRun, claims_of
+from mrl_bench.results import REFERENCE_AGENTS, Curve, Evaluation
+from mrl_bench.runs.provenance import machine, package_versions
+from mrl_bench.scenario import Scenario
 
-LEVELS = ("intact", "replayed")
+if TYPE_CHECKING:
+    from mrl_bench.leaderboard.isolation.remote import RemoteAgent
+
+LEVELS = ("intact", "replayed", "re-evaluated")
+_CLOSE = 0.05  # of the way from random to oracle
 
 
 def verify(
@@ -43,6 +54,8 @@ def verify(
     report(0, f"{len(submission.files)} files, scores of {len(submission.runs)} runs recomputed")
     if level >= 1:
         report(1, f"{_replay(entry)} episodes played again from their actions")
+    if level >= 2:
+        report(2, _reevaluate(entry))
     return entry
 
 
@@ -82,6 +95,92 @@ def _replay(entry: Entry) -> int:
                 raise Refused(f"{run.name}: {wrong[0]}")
             count += episodes[split].length.size
     return count
+
+
+def _reevaluate(entry: Entry) -> str:
+    """Plays the weights of every run; says how many earn exactly the returns that were submitted.
+
+    On the platform of the submission all must. On another one rounding may differ, and with it an episode; then the
+    mean score must lie within the claimed interval, or within `_CLOSE` where seeds are too few for one.
+    """
+    from mrl_bench.leaderboard.isolation.remote import Isolation
+
+    submission, played = entry.submission, dict[str, Evaluation]()
+    exact = runs = 0
+    with Isolation() as isolation:
+        for run in submission.runs:
+            claimed, scenario = entry.evaluations[run.name], entry.scenarios[run.scenario]
+            played[run.name] = claimed
+            if run.error is not None:
+                continue
+            settings, path = submission.agent.settings[run.scenario], [entry.folder / "agent"]
+            try:
+                with isolation.agent(
+                    submission.agent.target, scenario.spec, settings, run.seed, path
+                ) as agent:
+                    agent.load(entry.file(run.path("weights")))
+                    curves = {split: _evaluated(agent, scenario, split, run.seed) for split in claimed.curves}
+                    if run.seed == 0:
+                        _require_as_much_alone(entry, agent, run, curves["test"])
+            except ContractError as error:
+                raise Refused(f"{run.name} cannot be evaluated again: {error}") from None
+            runs += 1
+            same = all(np.array_equal(c.returns, claimed.curves[s].returns) for s, c in curves.items())
+            if not same and _is_our_platform(submission):
+                raise Refused(f"{run.name} earns other returns than were submitted")
+            exact += same
+            played[run.name] = replace(claimed, curves=curves)
+    if exact < runs:
+        _require_near(entry, played)
+    return f"{runs} runs evaluated again in isolation, {exact} of them with the same returns"
+
+
+def _is_our_platform(submission: Submission) -> bool:
+    ours = package_versions()
+    same = (
+        submission.versions.get(name) == ours.get(name) for name in ("python", "torch", "numpy", "mujoco")
+    )
+    return submission.machine == machine() and all(same)
+
+
+def _evaluated(agent: Any, scenario: Scenario, split: str, seed: int) -> Curve:
+    import torch
+
+    from mrl_bench.protocol.adaptation import evaluate
+
+    return evaluate(agent, scenario, split, seed=seed, device=torch.device("cpu"))
+
+
+def _require_as_much_alone(entry: Entry, agent: RemoteAgent, run: SubmittedRun, together: Curve) -> None:
+    """Refuses an agent that earns more where it adapts to many tasks at the same time."""
+    from mrl_bench.leaderboard.alone import OneTask, chosen, earns_less_alone
+
+    scenario, references = entry.scenarios[run.scenario], entry.references(run.scenario)
+    span = references.mean_return("oracle") - references.mean_return("random")
+    alone = {
+        task: _evaluated(OneTask(agent, task), scenario, "test", run.seed).returns[task]
+        for task in chosen(len(together.returns))
+    }
+    if less := earns_less_alone(together, alone, span):
+        raise Refused(
+            f"{run.name} scores {less:.2f} less on a task alone than among others: tasks are not independent"
+        )
+
+
+def _require_near(entry: Entry, played: dict[str, Evaluation]) -> None:
+    """Refuses scores that the returns of another evaluation do not confirm."""
+    agent = entry.submission.agent.name
+    for name in entry.scenarios:
+        found = claims_of(entry.score(name, [e for e in played.values() if e.scenario == name]), agent)
+        for split, claims in entry.submission.claims[name].items():
+            for (value, low, high), (again, _, _) in zip(claims["score"], found[split]["score"], strict=True):
+                assert value is not None
+                assert again is not None
+                low, high = (value if x is None else x for x in (low, high))
+                if not min(low, value - _CLOSE) <= again <= max(high, value + _CLOSE):
+                    raise Refused(
+                        f"evaluated again, the score on {name} {split} is {again:.3f}, not {value:.3f}"
+                    )
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -78,18 +78,15 @@ def test_what_a_user_types(suite: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
     code, out, _ = run_here("verify", made, "--suite", suite)
     assert code == 0
-    assert [line.split()[:3] for line in out.splitlines()[:2]] == [
-        ["level", "0", "intact"],
-        ["level", "1", "replayed"],
-    ]
+    assert [line.split()[2] for line in out.splitlines()[:3]] == ["intact", "replayed", "re-evaluated"]
 
     code, out, _ = run_here("leaderboard", "add", made, "--suite", suite)
     assert code == 0
     id = out.split()[-1]
     code, out, _ = run_here("leaderboard", "verify", id[:8], "--suite", suite)
-    assert json.loads(Path(out.strip()).read_bytes())["level"] == 1
+    assert json.loads(Path(out.strip()).read_bytes())["level"] == 2
     code, out, _ = run_here("leaderboard", "list")
-    assert "mine on tiny, 2 seeds, verified at level 1" in out
+    assert "mine on tiny, 2 seeds, verified at level 2" in out
     code, out, _ = run_here("leaderboard", "show", id[:8], "--suite", suite)
     assert "mine by Me: toy_agents:Learner" in out
     assert "tiny-v1" in out

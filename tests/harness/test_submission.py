@@ -16,8 +16,9 @@ from bench_kit import make_suite, run_here, toy
 from safetensors.numpy import load, save
 
 from mrl_bench.leaderboard.build import build
+from mrl_bench.leaderboard.entry import Entry
 from mrl_bench.leaderboard.submission import Refused, claims_of
-from mrl_bench.leaderboard.verify import verify
+from mrl_bench.leaderboard.verify import _reevaluate, verify
 from mrl_bench.report.bench_report import read_report
 from mrl_bench.results import canonical_json
 
@@ -58,6 +59,11 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path.write_bytes(canonical_json(data))
 
 
+def claim_anew(data: dict[str, Any], folder: Path, suite: Path) -> None:
+    (scores,) = Entry.load(folder, suite).scores.values()
+    data["claims"]["tiny-v1"] = claims_of(scores, "learner")
+
+
 def refusal(folder: Path, suite: Path, level: int = 1) -> str:
     with pytest.raises(Refused) as refused:
         verify(folder, level, suite)
@@ -69,7 +75,7 @@ def refusal(folder: Path, suite: Path, level: int = 1) -> str:
 def test_an_honest_submission_is_verified(original: Path, suite: Path, bench: Path) -> None:
     seen: list[int] = []
     entry = verify(original, suite=suite, report=lambda level, text: seen.append(level))
-    assert seen == [0, 1]
+    assert seen == [0, 1, 2]
     assert original.name == f"learner-{entry.submission.id[:6]}"
     assert entry.submission.agent.author == "A. Nonymous"
     (scores,) = read_report(bench).scores  # of a board with other agents
@@ -126,13 +132,7 @@ def test_an_edited_return_is_refused_though_all_hashes_fit(folder: Path, suite: 
     rewrite(folder, lambda data: None)
     assert "do not follow" in refusal(folder, suite, 0)
 
-    def claim(data: dict[str, Any]) -> None:
-        from mrl_bench.leaderboard.entry import Entry
-
-        (scores,) = Entry.load(folder, suite).scores.values()
-        data["claims"]["tiny-v1"] = claims_of(scores, "learner")
-
-    rewrite(folder, claim)
+    rewrite(folder, lambda data: claim_anew(data, folder, suite))
     verify(folder, 0, suite)
     assert "tiny-v1-0" in refusal(folder, suite, 1)
 
@@ -192,9 +192,48 @@ def test_tampering_is_refused_though_all_hashes_fit(what: str, folder: Path, sui
 
 
 def test_swapped_runs_are_refused(folder: Path, suite: Path) -> None:
-    """If the claims were made anew too, returns and actions would fit each other: only weights and seeds tell."""
     rewrite(folder, lambda data: swap_files(data, folder))
     assert "do not follow" in refusal(folder, suite, 0)
+    rewrite(folder, lambda data: claim_anew(data, folder, suite))
+    verify(folder, 1, suite)  # returns and actions fit each other
+    assert "earns other returns" in refusal(folder, suite, 2)
+
+
+@pytest.mark.parametrize("what", ["weights", "settings", "code"])
+def test_what_did_not_earn_the_returns_is_refused(what: str, folder: Path, suite: Path) -> None:
+    def change(data: dict[str, Any]) -> None:
+        if what == "settings":
+            data["agent"]["target"] = "toy_agents:GlobalNoise"
+        elif what == "weights":
+            path = folder / "weights" / "tiny-v1-1.safetensors"
+            path.write_bytes(save({name: -array for name, array in load(path.read_bytes()).items()}))
+        else:
+            path = folder / "agent" / "toy_agents.py"
+            path.write_text(
+                path.read_text().replace("(1.0 if explore else 0.1)", "(1.0 if explore else 0.2)")
+            )
+
+    rewrite(folder, change)
+    verify(folder, 1, suite)
+    assert "earns other returns" in refusal(folder, suite, 2)
+
+
+def test_on_another_platform_scores_must_be_near(folder: Path, suite: Path) -> None:
+    rewrite(folder, lambda data: data.update(machine="another"))
+    verify(folder, 2, suite)
+    path = folder / "weights" / "tiny-v1-1.safetensors"
+    original = load(path.read_bytes())
+    path.write_bytes(save({name: array * np.float32(1.001) for name, array in original.items()}))
+    rewrite(folder, lambda data: None)
+    verify(folder, 2, suite)
+    for seed in range(3):
+        path = folder / "returns" / f"tiny-v1-{seed}.safetensors"
+        arrays = load(path.read_bytes())
+        path.write_bytes(save(arrays | {"test.returns": np.full_like(arrays["test.returns"], 5.0)}))
+    rewrite(folder, lambda data: None)
+    rewrite(folder, lambda data: claim_anew(data, folder, suite))
+    with pytest.raises(Refused, match="evaluated again, the score on tiny-v1 test is"):
+        _reevaluate(Entry.load(folder, suite))
 
 
 @pytest.mark.parametrize(
