@@ -51,7 +51,7 @@ def add_commands(commands: Any) -> None:
 
     verify = commands.add_parser("verify", help="verify a submission, level by level")
     verify.add_argument("submission", type=Path, help="its folder")
-    verify.add_argument("--level", type=int, choices=range(3), default=2, help="the highest one (default: 2)")
+    verify.add_argument("--level", type=int, choices=range(4), default=3, help="the highest one (default: 3)")
     verify.add_argument("--suite", help="id or YAML file (default: the id that the submission names)")
     verify.set_defaults(command=_verify)
 
@@ -76,7 +76,7 @@ def add_commands(commands: Any) -> None:
             one.add_argument("--why", required=True, help="the reason, which the log keeps")
         if name == "verify":
             one.add_argument(
-                "--level", type=int, choices=range(3), default=2, help="the highest (default: 2)"
+                "--level", type=int, choices=range(4), default=3, help="the highest (default: 3)"
             )
         if name in ("add", "verify", "show"):
             one.add_argument("--suite", help="id or YAML file (default: the id that the submission names)")

@@ -95,11 +95,13 @@ class Leaderboard:
             Refused: a level does not hold.
         """
         id = self.find(id)
-        verify(self.submission_folder(id), level, suite)
+        said = dict[int, str]()
+        verify(self.submission_folder(id), level, suite, said.__setitem__)
         facts = {
             "submission": id,
             "level": level,
             "name": LEVELS[level],
+            "found": [said[each] for each in sorted(said)],
             "time": _now(),
             "machine": machine(),
         }

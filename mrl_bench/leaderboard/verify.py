@@ -3,22 +3,27 @@
     0 intact        the files are those that were submitted, and the claimed scores follow from the returns
     1 replayed      the recorded actions earn the recorded rewards, and these add up to the returns
     2 re-evaluated  the weights earn the returns, adapting to the published tasks in an isolated process
+    3 fresh         they earn as much on tasks that were drawn after the submission
 
 Levels 0 and 1 run none of the submitter's code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import isclose
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mrl_bench.errors import ContractError
 from mrl_bench.leaderboard.entry import Entry
+from mrl_bench.leaderboard.fresh import fresh_tasks, overfitted
 from mrl_bench.leaderboard.submission import DIVISIONS, Refused, Submission, SubmittedRun, claims_of
 from mrl_bench.results import REFERENCE_AGENTS, Curve, Evaluation
 from mrl_bench.runs.provenance import machine, package_versions
@@ -27,7 +32,8 @@ from mrl_bench.scenario import Scenario
 if TYPE_CHECKING:
     from mrl_bench.leaderboard.isolation.remote import RemoteAgent
 
-LEVELS = ("intact", "replayed", "re-evaluated")
+LEVELS = ("intact", "replayed", "re-evaluated", "fresh")
+Array = NDArray[np.float64]
 _CLOSE = 0.05  # of the way from random to oracle
 
 
@@ -36,6 +42,7 @@ def verify(
     level: int = len(LEVELS) - 1,
     suite: str | Path | None = None,
     report: Callable[[int, str], None] = lambda level, text: None,
+    seed: int | None = None,
 ) -> Entry:
     """Verifies the levels 0 to `level`.
 
@@ -44,6 +51,7 @@ def verify(
         level: the highest one.
         suite: id or file of its suite; by default the id that it names.
         report: is told of every level that holds, and what was checked.
+        seed: of the fresh tasks of level 3; by default one that nobody knows.
 
     Raises:
         Refused: a level does not hold.
@@ -54,8 +62,13 @@ def verify(
     report(0, f"{len(submission.files)} files, scores of {len(submission.runs)} runs recomputed")
     if level >= 1:
         report(1, f"{_replay(entry)} episodes played again from their actions")
-    if level >= 2:
-        report(2, _reevaluate(entry))
+    try:
+        if level >= 2:
+            report(2, _reevaluate(entry))
+        if level >= 3:
+            report(3, _play_fresh_tasks(entry, secrets.randbits(62) if seed is None else seed))
+    except ContractError as error:
+        raise Refused(f"it cannot be evaluated again: {error}") from None
     return entry
 
 
@@ -103,36 +116,56 @@ def _reevaluate(entry: Entry) -> str:
     On the platform of the submission all must. On another one rounding may differ, and with it an episode; then the
     mean score must lie within the claimed interval, or within `_CLOSE` where seeds are too few for one.
     """
-    from mrl_bench.leaderboard.isolation.remote import Isolation
-
     submission, played = entry.submission, dict[str, Evaluation]()
     exact = runs = 0
+    for run, agent in _agents(entry):
+        claimed, scenario = entry.evaluations[run.name], entry.scenarios[run.scenario]
+        curves = {split: _evaluated(agent, scenario, split, run.seed) for split in claimed.curves}
+        if run.seed == 0:
+            _require_as_much_alone(entry, agent, run, curves["test"])
+        runs += 1
+        same = all(np.array_equal(c.returns, claimed.curves[s].returns) for s, c in curves.items())
+        if not same and _is_our_platform(submission):
+            raise Refused(f"{run.name} earns other returns than were submitted")
+        exact += same
+        played[run.name] = replace(claimed, curves=curves)
+    if exact < runs:
+        _require_near(entry, entry.evaluations | played)
+    return f"{runs} runs evaluated again in isolation, {exact} of them with the same returns"
+
+
+def _play_fresh_tasks(entry: Entry, seed: int) -> str:
+    """Refuses an agent that earns less on tasks drawn with this seed than on the published ones."""
+    claimed, fresh = defaultdict[str, list[Array]](list), defaultdict[str, list[Array]](list)
+    for run, agent in _agents(entry):
+        scenario = fresh_tasks(entry.scenarios[run.scenario], seed)
+        for split, curve in entry.evaluations[run.name].curves.items():
+            found = _evaluated(agent, scenario, split, run.seed)
+            for returns, each in ((curve.returns, claimed), (found.returns, fresh)):
+                each[f"{run.scenario} {split}"].append(returns[:, -1].mean(-1))  # (B,) at the last k
+    means = [{name: np.mean(seeds, 0) for name, seeds in each.items()} for each in (claimed, fresh)]
+    for name, less in overfitted(*means).items():
+        raise Refused(f"on fresh tasks it earns {less:.4g} less than it claims on {name}")
+    return f"as much on fresh tasks, drawn with seed {seed}"
+
+
+def _agents(entry: Entry) -> Iterator[tuple[SubmittedRun, RemoteAgent]]:
+    """Each run that did not fail, and its agent in a process of its own.
+
+    Raises:
+        Refused: an agent cannot be made, or fails while it is used.
+    """
+    from mrl_bench.leaderboard.isolation.remote import Isolation
+
+    submitter, path = entry.submission.agent, [entry.folder / "agent"]
     with Isolation() as isolation:
-        for run in submission.runs:
-            claimed, scenario = entry.evaluations[run.name], entry.scenarios[run.scenario]
-            played[run.name] = claimed
+        for run in entry.submission.runs:
             if run.error is not None:
                 continue
-            settings, path = submission.agent.settings[run.scenario], [entry.folder / "agent"]
-            try:
-                with isolation.agent(
-                    submission.agent.target, scenario.spec, settings, run.seed, path
-                ) as agent:
-                    agent.load(entry.file(run.path("weights")))
-                    curves = {split: _evaluated(agent, scenario, split, run.seed) for split in claimed.curves}
-                    if run.seed == 0:
-                        _require_as_much_alone(entry, agent, run, curves["test"])
-            except ContractError as error:
-                raise Refused(f"{run.name} cannot be evaluated again: {error}") from None
-            runs += 1
-            same = all(np.array_equal(c.returns, claimed.curves[s].returns) for s, c in curves.items())
-            if not same and _is_our_platform(submission):
-                raise Refused(f"{run.name} earns other returns than were submitted")
-            exact += same
-            played[run.name] = replace(claimed, curves=curves)
-    if exact < runs:
-        _require_near(entry, played)
-    return f"{runs} runs evaluated again in isolation, {exact} of them with the same returns"
+            spec, settings = entry.scenarios[run.scenario].spec, submitter.settings[run.scenario]
+            with isolation.agent(submitter.target, spec, settings, run.seed, path) as agent:
+                agent.load(entry.file(run.path("weights")))
+                yield run, agent
 
 
 def _is_our_platform(submission: Submission) -> bool:

@@ -84,9 +84,9 @@ def test_what_a_user_types(suite: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert code == 0
     id = out.split()[-1]
     code, out, _ = run_here("leaderboard", "verify", id[:8], "--suite", suite)
-    assert json.loads(Path(out.strip()).read_bytes())["level"] == 2
+    assert json.loads(Path(out.strip()).read_bytes())["level"] == 3
     code, out, _ = run_here("leaderboard", "list")
-    assert "mine on tiny, 2 seeds, verified at level 2" in out
+    assert "mine on tiny, 2 seeds, verified at level 3" in out
     code, out, _ = run_here("leaderboard", "show", id[:8], "--suite", suite)
     assert "mine by Me: toy_agents:Learner" in out
     assert "tiny-v1" in out
