@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrl_bench.cli.arguments import add_device, add_time_limit, positive
+from mrl_bench.errors import UsageError
 
 if TYPE_CHECKING:
     from mrl_bench.leaderboard.entry import Entry
     from mrl_bench.scenario.suite import Suite
 
 _DIVISION = "privileged-training for an agent that saw task parameters in training (default: standard)"
+_LADDER = "submissions that all others are compared with, by the first digits of their ids"
 _SMOKE_STEPS = 4  # env steps of a smoke test's meta-training, in full episodes of a meta-batch of 20 tasks
 
 
@@ -65,6 +67,7 @@ def add_commands(commands: Any) -> None:
         ("withdraw", _withdraw, "remove a submission; its line in the log stays"),
         ("show", _show, "what a submission earned"),
         ("list", _list, "all submissions"),
+        ("rank", _rank, "where the submissions on a suite stand"),
         ("check", _check, "check the log and every file"),
     ):
         one = actions.add_parser(name, help=text)
@@ -78,8 +81,13 @@ def add_commands(commands: Any) -> None:
             one.add_argument(
                 "--level", type=int, choices=range(4), default=3, help="the highest (default: 3)"
             )
+        if name == "rank":
+            one.add_argument("--split", choices=("test", "ood"), default="test", help="(default: test)")
+            one.add_argument("--ladder", nargs="*", default=[], metavar="ID", help=_LADDER)
         if name in ("add", "verify", "show"):
             one.add_argument("--suite", help="id or YAML file (default: the id that the submission names)")
+        elif name == "rank":
+            one.add_argument("--suite", default="core", help="id or YAML file (default: core)")
         one.add_argument("--folder", type=Path, default=Path("leaderboard"), help="(default: leaderboard)")
         one.set_defaults(command=command)
 
@@ -174,9 +182,56 @@ def _list(options: argparse.Namespace) -> int:
         found = read_submission(leaderboard.submission_folder(each.id))
         level = "not verified" if each.level < 0 else f"verified at level {each.level}"
         print(
-            f"{each.id[:12]}  {found.agent.name} on {found.suite}, {found.seeds} seeds, {level}, {each.added}"
+            f"{each.id[:12]}  {found.agent.name} on {found.suite}, {_seeds(found.seeds)}, {level}, {each.added}"
         )
     return 0
+
+
+def _rank(options: argparse.Namespace) -> int:
+    """A table for each scenario, and one over all."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from mrl_bench.leaderboard.entry import Entry
+    from mrl_bench.leaderboard.folder import Leaderboard
+    from mrl_bench.leaderboard.standing import VERDICTS, standings
+    from mrl_bench.leaderboard.submission import read_submission
+    from mrl_bench.scenario.suite import find_suite
+
+    leaderboard, suite = Leaderboard(options.folder), find_suite(options.suite)
+    kept = [each.id for each in leaderboard.listed() if each.withdrawn is None]
+    of_suite = [id for id in kept if read_submission(leaderboard.submission_folder(id)).suite == suite.id]
+    entries = {id: Entry.load(leaderboard.submission_folder(id), options.suite) for id in of_suite}
+    ladder = [leaderboard.find(start) for start in options.ladder]
+    if strangers := [id[:12] for id in ladder if id not in entries]:
+        raise UsageError(f"{strangers[0]} is no submission on suite {suite.id}")
+    console = Console()
+    for name, standing in standings(entries, ladder, options.split).items():
+        table = Table(title=f"{name}, {options.split}", box=box.SIMPLE_HEAD, title_justify="left")
+        for column in ("place", "agent", "score", "seeds", "beats", "level with", "below"):
+            table.add_column(column, justify="right" if column in ("score", "seeds") else "left")
+        for id, each in standing.items():
+            agents = {
+                verdict: ", ".join(a for a, v in each.verdicts.items() if v == verdict)
+                for verdict in VERDICTS
+            }
+            half = "" if each.high != each.high else f" ± {each.high - each.score:.2f}"
+            first, last = each.places
+            submission = entries[id].submission
+            table.add_row(
+                str(first) if first == last else f"{first}-{last}",
+                submission.agent.name,
+                f"{each.score:.2f}{half}",
+                str(submission.seeds),
+                *(agents[verdict] or "-" for verdict in VERDICTS),
+            )
+        console.print(table)
+    return 0
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -188,7 +243,7 @@ def _show(options: argparse.Namespace) -> int:
     submission = entry.submission
     by = f" by {submission.agent.author}" if submission.agent.author else ""
     print(
-        f"{submission.agent.name}{by}: {submission.agent.target}, suite {submission.suite}, {submission.seeds} seeds"
+        f"{submission.agent.name}{by}: {submission.agent.target}, suite {submission.suite}, {_seeds(submission.seeds)}"
     )
     for line in _score_lines(entry):
         print(line)

@@ -11,8 +11,11 @@ from pathlib import Path
 from mrl_bench.errors import ContractError, MrlBenchError, UsageError
 from mrl_bench.leaderboard.arrays import unpack
 from mrl_bench.leaderboard.submission import SPLITS, Refused, Submission, SubmittedRun, read_submission
+from mrl_bench.report.ranks import Contender
+from mrl_bench.report.rows import AgentRuns
+from mrl_bench.report.scale import Scale
 from mrl_bench.report.scores import ScenarioScores
-from mrl_bench.report.scoring import score_scenario
+from mrl_bench.report.scoring import contender, score_scenario
 from mrl_bench.results import Evaluation, TrainingResult
 from mrl_bench.runs.files import read_file
 from mrl_bench.runs.terms import Terms
@@ -126,6 +129,12 @@ class Entry:
             return score_scenario(evaluations, self.references(name), return_range=possible)
         except (UsageError, ValueError) as error:
             raise Refused(f"{name} cannot be scored: {error}") from None
+
+    def contender(self, name: str, split: str) -> Contender:
+        """The agent on one split of a scenario, for comparison with others."""
+        runs = [each for each in self.evaluations.values() if each.scenario == name]
+        scale = Scale.of(self.references(name), split, self.terms(name, 0).returns, seed=0)
+        return contender(AgentRuns(scale, split, self.submission.scenarios[name].k, runs))
 
     def file(self, name: str) -> bytes:
         """A file of the submission.

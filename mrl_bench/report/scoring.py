@@ -115,7 +115,7 @@ def _split_scores(
     learning: Mapping[str, Learning | None],
     references: References,
 ) -> SplitScores:
-    ranks = rank_ranges({agent: _contender(each) for agent, each in runs.items()})
+    ranks = rank_ranges({agent: contender(each) for agent, each in runs.items()})
     rows = [each.row(learning.get(agent), ranks[agent]) for agent, each in runs.items()]
     rows.sort(key=lambda row: (row.failed_share, -row.scores[-1].value))
     agents = {
@@ -133,7 +133,8 @@ def _split_scores(
     )
 
 
-def _contender(runs: AgentRuns) -> Contender:
+def contender(runs: AgentRuns) -> Contender:
+    """An agent on one split, for comparison with others: the IQM over tasks of each seed at the last k."""
     finished = runs.finished
     return Contender(
         seeds=tuple(run.seed for run in runs.runs),
