@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -53,25 +54,23 @@ class Worker:
         finally:
             for fd in theirs:
                 os.close(fd)
-        self.pid = int(self._line())
-        self.returncode: int | None = None
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Raises: subprocess.TimeoutExpired."""
-        if self.returncode is None:
-            if not select.select([self._end], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired("worker", timeout or 0.0)
-            self.returncode = int(self._line())
-            self._end.close()
-        return self.returncode
-
-    def _line(self) -> bytes:
-        line = self._end.readline()
-        if not line:
+        started = self._end.readline()
+        if not started:
             for pipe in (self.stdin, self.stdout, self.stderr, self._end):
                 pipe.close()
             raise MrlBenchError("the process that starts workers has ended")
-        return line
+        self.pid = int(started)
+        self.returncode: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, or minus the signal that ended it. Raises: subprocess.TimeoutExpired."""
+        if self.returncode is None:
+            if not select.select([self._end], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("worker", timeout or 0.0)
+            line = self._end.readline()
+            self.returncode = int(line) if line else -signal.SIGKILL  # who waits for it was killed, too
+            self._end.close()
+        return self.returncode
 
 
 def worker_environment() -> dict[str, str]:

@@ -1,8 +1,10 @@
 """Worker processes are forked from one that has imported torch."""
 
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from forked_code import execute
@@ -70,6 +72,17 @@ def test_after_the_process_that_forks_was_killed_there_is_another() -> None:
     killed.wait()
     assert execute("print(2)").stdout == "2\n"
     assert fork_server._server().process.pid != killed.pid
+
+
+def test_a_worker_whose_end_nobody_saw_counts_as_killed() -> None:
+    process = Worker("import time; time.sleep(60)")
+    process.stdin.close()
+    waiting = int(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(waiting, signal.SIGKILL)
+    assert process.wait(10) == -signal.SIGKILL
+    os.killpg(process.pid, signal.SIGKILL)
+    process.stdout.close()
+    process.stderr.close()
 
 
 def test_no_worker_without_the_process_that_forks(monkeypatch) -> None:
