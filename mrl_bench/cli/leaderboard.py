@@ -99,6 +99,8 @@ def _score(options: argparse.Namespace) -> int:
     from mrl_bench.runs.store import Store
 
     suite, name = _suite_of_one(options)
+    if not options.smoke:
+        _require_references(suite)
     kind = "smoke" if options.smoke else "score"
     folder = options.out or Path("runs") / f"{kind}-{name}-{suite.id}"
     code = run_suite(suite, Store(folder), options)
@@ -109,6 +111,18 @@ def _score(options: argparse.Namespace) -> int:
     size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
     print(f"submission: {made} ({size / 1e6:.1f} MB)")
     return code
+
+
+def _require_references(suite: Suite) -> None:
+    """Refuses a suite whose scores would be comparable with nobody's, before anything is trained."""
+    from mrl_bench.scenario.references import shipped_references
+
+    scenarios = [entry.scenario for entry in suite.entries]
+    if missing := [scenario.id for scenario in scenarios if shipped_references(scenario) is None]:
+        raise UsageError(
+            f"suite {suite.id} cannot be scored: no references of {', '.join(missing)} ship; "
+            "`mrl-bench reference` makes them"
+        )
 
 
 def _suite_of_one(options: argparse.Namespace) -> tuple[Suite, str]:

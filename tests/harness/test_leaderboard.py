@@ -106,6 +106,14 @@ def test_what_a_user_types(suite: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert code == 2
 
 
+def test_a_suite_without_references_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    suite = make_suite(tmp_path, {}, references=False)
+    code, out, err = run_here("score", "toy_agents:Learner", "--suite", suite, "--out", tmp_path / "run")
+    assert (code, out) == (2, "")
+    assert "no references of tiny-v1 ship" in err
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_edited_submission_is_refused_with_one_line(submission: Path, suite: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(submission, tmp_path / "copy")
     path = copy / "agent" / "toy_agents.py"
