@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrl_bench.cli.arguments import add_device, add_time_limit, positive
-from mrl_bench.errors import UsageError
+from mrl_bench.errors import UsageError, printable
+from mrl_bench.leaderboard import DIVISIONS, LEVELS
 
 if TYPE_CHECKING:
     from mrl_bench.leaderboard.entry import Entry
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 _DIVISION = "privileged-training for an agent that saw task parameters in training (default: standard)"
 _LADDER = "submissions that all others are compared with, by the first digits of their ids"
-_SMOKE_STEPS = 4  # env steps of a smoke test's meta-training, in full episodes of a meta-batch of 20 tasks
+_SMOKE_EPISODES = 80  # full episodes of a smoke test's meta-training
 
 
 def add_commands(commands: Any) -> None:
@@ -33,9 +34,7 @@ def add_commands(commands: Any) -> None:
     )
     score.add_argument("--name", help="of the agent in tables (default: that of its class)")
     score.add_argument("--author", default="", help="who submits it")
-    score.add_argument(
-        "--division", choices=("standard", "privileged-training"), default="standard", help=_DIVISION
-    )
+    score.add_argument("--division", choices=DIVISIONS, default=DIVISIONS[0], help=_DIVISION)
     score.add_argument("--workers", type=positive, help="runs in parallel (default: one per core)")
     add_time_limit(score)
     score.add_argument(
@@ -53,7 +52,7 @@ def add_commands(commands: Any) -> None:
 
     verify = commands.add_parser("verify", help="verify a submission, level by level")
     verify.add_argument("submission", type=Path, help="its folder")
-    verify.add_argument("--level", type=int, choices=range(4), default=3, help="the highest one (default: 3)")
+    _add_level(verify)
     verify.add_argument("--suite", help="id or YAML file (default: the id that the submission names)")
     verify.set_defaults(command=_verify)
 
@@ -78,9 +77,7 @@ def add_commands(commands: Any) -> None:
         if name == "withdraw":
             one.add_argument("--why", required=True, help="the reason, which the log keeps")
         if name == "verify":
-            one.add_argument(
-                "--level", type=int, choices=range(4), default=3, help="the highest (default: 3)"
-            )
+            _add_level(one)
         if name == "rank":
             one.add_argument("--split", choices=("test", "ood"), default="test", help="(default: test)")
             one.add_argument("--ladder", nargs="*", default=[], metavar="ID", help=_LADDER)
@@ -90,6 +87,13 @@ def add_commands(commands: Any) -> None:
             one.add_argument("--suite", default="core", help="id or YAML file (default: core)")
         one.add_argument("--folder", type=Path, default=Path("leaderboard"), help="(default: leaderboard)")
         one.set_defaults(command=command)
+
+
+def _add_level(parser: argparse.ArgumentParser) -> None:
+    last = len(LEVELS) - 1
+    parser.add_argument(
+        "--level", type=int, choices=range(len(LEVELS)), default=last, help=f"the highest (default: {last})"
+    )
 
 
 def _score(options: argparse.Namespace) -> int:
@@ -140,7 +144,7 @@ def _suite_of_one(options: argparse.Namespace) -> tuple[Suite, str]:
         one = replace(agent, settings={**own.settings, **agent.settings}) if own else agent
         scenario = entry.scenario
         if options.smoke:
-            steps = _SMOKE_STEPS * 20 * scenario.horizon
+            steps = _SMOKE_EPISODES * scenario.horizon
             k = scenario.protocol.k[:2]
             scenario = scenario.with_overrides(
                 Budget(meta_train=steps, blind=steps, oracle=steps),
@@ -152,7 +156,7 @@ def _suite_of_one(options: argparse.Namespace) -> tuple[Suite, str]:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from mrl_bench.leaderboard.verify import LEVELS, verify
+    from mrl_bench.leaderboard.verify import verify
 
     def report(level: int, text: str) -> None:
         print(f"level {level}  {LEVELS[level]:<12} {text}", flush=True)
@@ -187,30 +191,31 @@ def _withdraw(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     from mrl_bench.leaderboard.folder import Leaderboard
     from mrl_bench.leaderboard.submission import read_submission
+    from mrl_bench.report.formatting import counted
 
     leaderboard = Leaderboard(options.folder)
     for each in leaderboard.listed():
         if each.withdrawn is not None:
-            print(f"{each.id[:12]}  withdrawn: {each.withdrawn}")
+            print(f"{each.id[:12]}  withdrawn: {printable(each.withdrawn)}")
             continue
         found = read_submission(leaderboard.submission_folder(each.id))
         level = "not verified" if each.level < 0 else f"verified at level {each.level}"
-        print(
-            f"{each.id[:12]}  {found.agent.name} on {found.suite}, {_seeds(found.seeds)}, {level}, {each.added}"
-        )
+        run = f"{found.agent.name} on {found.suite}, {counted(found.seeds, 'seed')}"
+        print(f"{each.id[:12]}  {run}, {level}, {each.added}")
     return 0
 
 
 def _rank(options: argparse.Namespace) -> int:
     """A table for each scenario, and one over all."""
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
     from mrl_bench.leaderboard.entry import Entry
     from mrl_bench.leaderboard.folder import Leaderboard
     from mrl_bench.leaderboard.standing import VERDICTS, standings
     from mrl_bench.leaderboard.submission import read_submission
+    from mrl_bench.report.formatting import DASH, plus_minus
+    from mrl_bench.report.scores import Estimate
+    from mrl_bench.report.table import WrappedTable
     from mrl_bench.scenario.suite import find_suite
 
     leaderboard, suite = Leaderboard(options.folder), find_suite(options.suite)
@@ -220,45 +225,39 @@ def _rank(options: argparse.Namespace) -> int:
     ladder = [leaderboard.find(start) for start in options.ladder]
     if strangers := [id[:12] for id in ladder if id not in entries]:
         raise UsageError(f"{strangers[0]} is no submission on suite {suite.id}")
-    console = Console()
+    verdicts = ["beats", "level with", "below"]  # in the order of VERDICTS
     for name, standing in standings(entries, ladder, options.split).items():
-        table = Table(title=f"{name}, {options.split}", box=box.SIMPLE_HEAD, title_justify="left")
-        for column in ("place", "agent", "score", "seeds", "beats", "level with", "below"):
-            table.add_column(column, justify="right" if column in ("score", "seeds") else "left")
+        headers = ["agent", "score", "seeds", *verdicts]
+        table = WrappedTable(f"{name}, {options.split}", "place", headers, ["agent", *verdicts])
         for id, each in standing.items():
-            agents = {
-                verdict: ", ".join(a for a, v in each.verdicts.items() if v == verdict)
+            submission, (first, last) = entries[id].submission, each.places
+            agents = (
+                ", ".join(agent for agent, found in each.verdicts.items() if found == verdict)
                 for verdict in VERDICTS
-            }
-            half = "" if each.high != each.high else f" ± {each.high - each.score:.2f}"
-            first, last = each.places
-            submission = entries[id].submission
-            table.add_row(
-                str(first) if first == last else f"{first}-{last}",
-                submission.agent.name,
-                f"{each.score:.2f}{half}",
-                str(submission.seeds),
-                *(agents[verdict] or "-" for verdict in VERDICTS),
             )
-        console.print(table)
+            estimate = plus_minus(Estimate(each.score, each.low, each.high))
+            cells = [
+                submission.agent.name,
+                estimate,
+                str(submission.seeds),
+                *(text or DASH for text in agents),
+            ]
+            table.add(str(first) if first == last else f"{first}-{last}", cells)
+        Console().print(table)
     return 0
-
-
-def _seeds(count: int) -> str:
-    return "1 seed" if count == 1 else f"{count} seeds"
 
 
 def _show(options: argparse.Namespace) -> int:
     from mrl_bench.leaderboard.entry import Entry
     from mrl_bench.leaderboard.folder import Leaderboard
+    from mrl_bench.report.formatting import counted
 
     leaderboard = Leaderboard(options.folder)
     entry = Entry.load(leaderboard.submission_folder(leaderboard.find(options.id)), options.suite)
-    submission = entry.submission
-    by = f" by {submission.agent.author}" if submission.agent.author else ""
-    print(
-        f"{submission.agent.name}{by}: {submission.agent.target}, suite {submission.suite}, {_seeds(submission.seeds)}"
-    )
+    submission, agent = entry.submission, entry.submission.agent
+    by = f" by {printable(agent.author)}" if agent.author else ""
+    seeds = counted(submission.seeds, "seed")
+    print(f"{agent.name}{by}: {printable(agent.target)}, suite {submission.suite}, {seeds}")
     for line in _score_lines(entry):
         print(line)
     return 0
@@ -266,13 +265,15 @@ def _show(options: argparse.Namespace) -> int:
 
 def _score_lines(entry: Entry) -> list[str]:
     """The score at the last k on each scenario and split."""
+    from mrl_bench.report.formatting import interval, score
+
     lines = []
     for name, scores in entry.scores.items():
         for split, each in scores.splits.items():
             row = next(row for row in each.rows if not row.is_reference)
             last = row.scores[-1]
-            half = "" if last.low != last.low else f" [{last.low:.2f}, {last.high:.2f}]"
-            lines.append(f"  {name:<22} {split:<5} {last.value:6.2f}{half}  at k = {row.k[-1]}")
+            shown = f"{score(last.value):>6} {interval(last)}".rstrip()
+            lines.append(f"  {name:<22} {split:<5} {shown}  at k = {row.k[-1]}")
     return lines
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from scipy.stats import ttest_1samp
 from torch import Generator, Tensor
 
-from mrl_bench.agent import Training
 from mrl_bench.leaderboard.isolation.remote import RemoteAgent
 from mrl_bench.types import Memory, Rollout, State, TimeStep
 
@@ -24,21 +23,15 @@ _P = 1e-3  # an honest agent is refused with this probability
 _RELEVANT = 0.05  # of the way from random to oracle: smaller differences are not held against an agent
 
 
-class OneTask:
-    """A `MetaAgent` that gives one task of B to an agent in another process, and does nothing on the others."""
-
-    Config: Any = None
+class OneTask(RemoteAgent):
+    """An agent in another process that is given one task of B; on the others nothing is done."""
 
     def __init__(self, agent: RemoteAgent, task: int) -> None:
-        self._agent, self._task = agent, slice(task, task + 1)
-        self.sequential = agent.sequential
+        super().__init__(agent.session())
+        self._task = slice(task, task + 1)
 
     def initial_state(self, num_tasks: int) -> State:
-        self._agent.initial_state(1)
-        return {}
-
-    def start_episode(self, state: State, num_envs: int) -> Memory:
-        return ()
+        return super().initial_state(1)
 
     def act(
         self, state: State, memory: Memory, step: TimeStep, explore: bool, rng: Generator
@@ -46,22 +39,12 @@ class OneTask:
         obs, previous, reward, alive = (part[self._task] for part in step[:4])
         own = TimeStep(obs, previous, reward, alive, step.t)
         action = torch.zeros_like(step.action)
-        action[self._task], _ = self._agent.act({}, (), own, explore, rng)
+        action[self._task], memory = super().act(state, memory, own, explore, rng)
         return action, memory
 
     def adapt(self, state: State, memory: Memory, rollout: Rollout, rng: Generator) -> State:
         own = Rollout(**{part.name: getattr(rollout, part.name)[self._task] for part in fields(rollout)})
-        self._agent.adapt({}, (), own, rng)
-        return state
-
-    def meta_train(self, training: Training) -> None:
-        raise NotImplementedError
-
-    def state_dict(self) -> dict[str, Tensor]:
-        raise NotImplementedError
-
-    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        raise NotImplementedError
+        return super().adapt(state, memory, own, rng)
 
 
 def chosen(tasks: int) -> list[int]:

@@ -26,6 +26,7 @@ from mrl_bench.results import Evaluation
 from mrl_bench.runs.code import sources_of
 from mrl_bench.runs.files import write_atomically
 from mrl_bench.runs.manifest import read_manifest
+from mrl_bench.runs.seal import fingerprint
 from mrl_bench.runs.store import Store
 from mrl_bench.runs.terms import Terms
 from mrl_bench.scenario.references import References
@@ -93,7 +94,7 @@ def build(folder: Path, agent: str, out: Path, author: str = "", division: str =
         machine=manifest["machine"],
         commit=manifest["commit"],
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        files={name: File(len(data), sha256(data).hexdigest()) for name, data in files.items()},
+        files={name: File(**fingerprint(data)) for name, data in files.items()},
     )
     made = out / submission.folder_name
     for name, data in files.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -10,14 +10,20 @@ from pathlib import Path
 
 from mrl_bench.errors import ContractError, MrlBenchError, UsageError
 from mrl_bench.leaderboard.arrays import unpack
-from mrl_bench.leaderboard.submission import SPLITS, Refused, Submission, SubmittedRun, read_submission
+from mrl_bench.leaderboard.submission import (
+    SPLITS,
+    Refused,
+    Submission,
+    SubmittedRun,
+    read_listed,
+    read_submission,
+)
 from mrl_bench.report.ranks import Contender
 from mrl_bench.report.rows import AgentRuns
 from mrl_bench.report.scale import Scale
 from mrl_bench.report.scores import ScenarioScores
 from mrl_bench.report.scoring import contender, score_scenario
 from mrl_bench.results import Evaluation, TrainingResult
-from mrl_bench.runs.files import read_file
 from mrl_bench.runs.terms import Terms
 from mrl_bench.scenario import Scenario
 from mrl_bench.scenario.references import References, shipped_references
@@ -117,16 +123,14 @@ class Entry:
         Raises:
             Refused: see `references` and `evaluations`.
         """
-        return {
-            name: self.score(name, [each for each in self.evaluations.values() if each.scenario == name])
-            for name in self.scenarios
-        }
+        return {name: self.score(name, self.evaluations.values()) for name in self.scenarios}
 
-    def score(self, name: str, evaluations: Sequence[Evaluation]) -> ScenarioScores:
-        """The scores of evaluations on one scenario. Raises: Refused."""
+    def score(self, name: str, evaluations: Iterable[Evaluation]) -> ScenarioScores:
+        """The scores of those of the evaluations that are of one scenario. Raises: Refused."""
+        own = [each for each in evaluations if each.scenario == name]
         possible = self.terms(name, 0).returns
         try:
-            return score_scenario(evaluations, self.references(name), return_range=possible)
+            return score_scenario(own, self.references(name), return_range=possible)
         except (UsageError, ValueError) as error:
             raise Refused(f"{name} cannot be scored: {error}") from None
 
@@ -142,11 +146,6 @@ class Entry:
         Raises:
             Refused: it is not the one that was submitted.
         """
-        listed = self.submission.files.get(name)
-        try:
-            data = read_file(self.folder / name, listed.bytes) if listed else None
-        except OSError as error:
-            raise Refused(f"{name} cannot be read: {error.strerror}") from None
-        if listed is None or data is None or sha256(data).hexdigest() != listed.sha256:
-            raise Refused(f"{name} is missing, or not the file that was submitted")
-        return data
+        if name not in self.submission.files:
+            raise Refused(f"{name} is missing")
+        return read_listed(self.folder, name, self.submission.files[name])

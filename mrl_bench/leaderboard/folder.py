@@ -26,9 +26,10 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from mrl_bench.errors import UsageError
+from mrl_bench.leaderboard import LEVELS
 from mrl_bench.leaderboard.entry import Entry
 from mrl_bench.leaderboard.submission import Refused, Sha, Submission, Text, read_submission
-from mrl_bench.leaderboard.verify import LEVELS, verify
+from mrl_bench.leaderboard.verify import verify
 from mrl_bench.results import canonical_json
 from mrl_bench.runs.files import read_file, remove_unfinished, write_atomically
 from mrl_bench.runs.provenance import machine

@@ -26,11 +26,11 @@ from mrl_bench.errors import MrlBenchError
 from mrl_bench.report.scores import Estimate, ScenarioScores
 from mrl_bench.results import canonical_json
 from mrl_bench.runs.files import read_file
+from mrl_bench.runs.seal import fingerprint
 from mrl_bench.runs.terms import Count, Digest, Id, Name, SplitName
 
 FORMAT = 1
 SPLITS = ("test", "ood")
-DIVISIONS = ("standard", "privileged-training")
 MAX_BYTES = 2**28  # of a submission's file; a larger one is not read
 MAX_FILES = 10_000
 
@@ -169,7 +169,7 @@ def read_submission(folder: Path) -> Submission:
 
 
 def _require_files(folder: Path, listed: Mapping[str, File]) -> None:
-    found = dict[str, Path]()
+    found = set[str]()
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
         if len(found) > MAX_FILES:
@@ -177,16 +177,26 @@ def _require_files(folder: Path, listed: Mapping[str, File]) -> None:
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise Refused(f"{name} is neither a file nor a folder")
         if path.is_file() and name != "submission.json":
-            found[name] = path
-    for name in sorted(found.keys() ^ listed.keys()):
+            found.add(name)
+    for name in sorted(found ^ listed.keys()):
         raise Refused(f"{name} is {'missing' if name in listed else 'not listed in submission.json'}")
     for name, file in sorted(listed.items()):
-        try:
-            data = read_file(found[name], file.bytes)
-        except OSError as error:
-            raise Refused(f"{name} cannot be read: {error.strerror}") from None
-        if data is None or len(data) != file.bytes or sha256(data).hexdigest() != file.sha256:
-            raise Refused(f"{name} is not the file that was submitted: its sha256 differs")
+        read_listed(folder, name, file)
+
+
+def read_listed(folder: Path, name: str, file: File) -> bytes:
+    """The contents of a file that a submission lists.
+
+    Raises:
+        Refused: it is not the one that was submitted.
+    """
+    try:
+        data = read_file(folder / name, file.bytes)
+    except OSError as error:
+        raise Refused(f"{name} cannot be read: {error.strerror}") from None
+    if data is None or fingerprint(data) != asdict(file):
+        raise Refused(f"{name} is not the file that was submitted: its sha256 differs")
+    return data
 
 
 def _first_line(error: Exception) -> str:

@@ -22,17 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_bench.errors import ContractError
+from mrl_bench.leaderboard import DIVISIONS, LEVELS
 from mrl_bench.leaderboard.entry import Entry
 from mrl_bench.leaderboard.fresh import fresh_tasks, overfitted
-from mrl_bench.leaderboard.submission import DIVISIONS, Refused, Submission, SubmittedRun, claims_of
+from mrl_bench.leaderboard.submission import Refused, Submission, SubmittedRun, claims_of
 from mrl_bench.results import REFERENCE_AGENTS, Curve, Evaluation
 from mrl_bench.runs.provenance import machine, package_versions
 from mrl_bench.scenario import Scenario
 
 if TYPE_CHECKING:
-    from mrl_bench.leaderboard.isolation.remote import RemoteAgent
+    from mrl_bench.leaderboard.isolation.remote import Isolation, RemoteAgent
 
-LEVELS = ("intact", "replayed", "re-evaluated", "fresh")
 Array = NDArray[np.float64]
 _CLOSE = 0.05  # of the way from random to oracle
 
@@ -62,14 +62,21 @@ def verify(
     report(0, f"{len(submission.files)} files, scores of {len(submission.runs)} runs recomputed")
     if level >= 1:
         report(1, f"{_replay(entry)} episodes played again from their actions")
+    if level >= 2:
+        _verify_in_isolation(entry, level, report, secrets.randbits(62) if seed is None else seed)
+    return entry
+
+
+def _verify_in_isolation(entry: Entry, level: int, report: Callable[[int, str], None], seed: int) -> None:
+    from mrl_bench.leaderboard.isolation.remote import Isolation
+
     try:
-        if level >= 2:
-            report(2, _reevaluate(entry))
-        if level >= 3:
-            report(3, _play_fresh_tasks(entry, secrets.randbits(62) if seed is None else seed))
+        with Isolation() as isolation:
+            report(2, _reevaluate(entry, isolation))
+            if level >= 3:
+                report(3, _play_fresh_tasks(entry, isolation, seed))
     except ContractError as error:
         raise Refused(f"it cannot be evaluated again: {error}") from None
-    return entry
 
 
 def _require_intact(entry: Entry) -> None:
@@ -110,7 +117,7 @@ def _replay(entry: Entry) -> int:
     return count
 
 
-def _reevaluate(entry: Entry) -> str:
+def _reevaluate(entry: Entry, isolation: Isolation) -> str:
     """Plays the weights of every run; says how many earn exactly the returns that were submitted.
 
     On the platform of the submission all must. On another one rounding may differ, and with it an episode; then the
@@ -118,7 +125,7 @@ def _reevaluate(entry: Entry) -> str:
     """
     submission, played = entry.submission, dict[str, Evaluation]()
     exact = runs = 0
-    for run, agent in _agents(entry):
+    for run, agent in _agents(entry, isolation):
         claimed, scenario = entry.evaluations[run.name], entry.scenarios[run.scenario]
         curves = {split: _evaluated(agent, scenario, split, run.seed) for split in claimed.curves}
         if run.seed == 0:
@@ -134,10 +141,10 @@ def _reevaluate(entry: Entry) -> str:
     return f"{runs} runs evaluated again in isolation, {exact} of them with the same returns"
 
 
-def _play_fresh_tasks(entry: Entry, seed: int) -> str:
+def _play_fresh_tasks(entry: Entry, isolation: Isolation, seed: int) -> str:
     """Refuses an agent that earns less on tasks drawn with this seed than on the published ones."""
     claimed, fresh = defaultdict[str, list[Array]](list), defaultdict[str, list[Array]](list)
-    for run, agent in _agents(entry):
+    for run, agent in _agents(entry, isolation):
         scenario = fresh_tasks(entry.scenarios[run.scenario], seed)
         for split, curve in entry.evaluations[run.name].curves.items():
             found = _evaluated(agent, scenario, split, run.seed)
@@ -149,23 +156,20 @@ def _play_fresh_tasks(entry: Entry, seed: int) -> str:
     return f"as much on fresh tasks, drawn with seed {seed}"
 
 
-def _agents(entry: Entry) -> Iterator[tuple[SubmittedRun, RemoteAgent]]:
+def _agents(entry: Entry, isolation: Isolation) -> Iterator[tuple[SubmittedRun, RemoteAgent]]:
     """Each run that did not fail, and its agent in a process of its own.
 
     Raises:
-        Refused: an agent cannot be made, or fails while it is used.
+        ContractError: an agent cannot be made.
     """
-    from mrl_bench.leaderboard.isolation.remote import Isolation
-
     submitter, path = entry.submission.agent, [entry.folder / "agent"]
-    with Isolation() as isolation:
-        for run in entry.submission.runs:
-            if run.error is not None:
-                continue
-            spec, settings = entry.scenarios[run.scenario].spec, submitter.settings[run.scenario]
-            with isolation.agent(submitter.target, spec, settings, run.seed, path) as agent:
-                agent.load(entry.file(run.path("weights")))
-                yield run, agent
+    for run in entry.submission.runs:
+        if run.error is not None:
+            continue
+        spec, settings = entry.scenarios[run.scenario].spec, submitter.settings[run.scenario]
+        with isolation.agent(submitter.target, spec, settings, run.seed, path) as agent:
+            agent.load(entry.file(run.path("weights")))
+            yield run, agent
 
 
 def _is_our_platform(submission: Submission) -> bool:
@@ -204,7 +208,7 @@ def _require_near(entry: Entry, played: dict[str, Evaluation]) -> None:
     """Refuses scores that the returns of another evaluation do not confirm."""
     agent = entry.submission.agent.name
     for name in entry.scenarios:
-        found = claims_of(entry.score(name, [e for e in played.values() if e.scenario == name]), agent)
+        found = claims_of(entry.score(name, played.values()), agent)
         for split, claims in entry.submission.claims[name].items():
             for (value, low, high), (again, _, _) in zip(claims["score"], found[split]["score"], strict=True):
                 assert value is not None

@@ -116,10 +116,10 @@ def rank(row: Row) -> str:
 def failed(rows: Sequence[Row]) -> str:
     """How many seeds and episodes of these rows failed; empty if none."""
     seeds, episodes = sum(row.failed_runs for row in rows), sum(row.failed_episodes for row in rows)
-    return ", ".join(_counted(n, noun) for n, noun in ((seeds, "seed"), (episodes, "episode")) if n)
+    return ", ".join(counted(n, noun) for n, noun in ((seeds, "seed"), (episodes, "episode")) if n)
 
 
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number > 1)}"
 
 
@@ -153,7 +153,7 @@ def _failures(row: Row) -> list[str]:
         ("episode", row.failed_episodes, "a cell with a failed episode"),
     )
     return [
-        f"{_counted(number, noun)} failed; {what} scores no better than random"
+        f"{counted(number, noun)} failed; {what} scores no better than random"
         for noun, number, what in kinds
         if number
     ]

@@ -77,7 +77,7 @@ def test_what_a_user_types(suite: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert made.name.startswith("mine-")
     assert json.loads((made / "submission.json").read_bytes())["agent"]["settings"]["tiny-v1"]["gain"] == 0.5
 
-    code, out, _ = run_here("verify", made, "--suite", suite)
+    code, out, _ = run_here("verify", made, "--suite", suite, "--level", 2)
     assert code == 0
     assert [line.split()[2] for line in out.splitlines()[:3]] == ["intact", "replayed", "re-evaluated"]
 

@@ -97,20 +97,12 @@ class Channel:
             raise Ended("the agent's process gave an answer that was not asked for")
 
     def _exactly(self, count: int, deadline: float) -> bytes:
-        data = bytearray(count)
-        view, done = memoryview(data), 0
-        while done < count:
-            self._socket.settimeout(max(deadline - time.monotonic(), 1e-3))
-            try:
-                got = self._socket.recv_into(view[done:])
-            except TimeoutError:
-                raise Ended("the agent did not answer in time") from None
-            except OSError:
-                got = 0
-            if not got:
-                raise Ended("the agent's process has ended")
-            done += got
-        return bytes(data)
+        try:
+            return self._all(count, deadline)
+        except TimeoutError:
+            raise Ended("the agent did not answer in time") from None
+        except (EOFError, OSError):
+            raise Ended("the agent's process has ended") from None
 
     # -- the agent's process --------------------------------------------------------------------------------------
 
@@ -129,10 +121,12 @@ class Channel:
         ]
         return Request(kind), header, arrays, fds[0] if fds else -1
 
-    def _all(self, count: int) -> bytes:
+    def _all(self, count: int, deadline: float | None = None) -> bytes:
         data = bytearray(count)
         view, done = memoryview(data), 0
         while done < count:
+            if deadline is not None:
+                self._socket.settimeout(max(deadline - time.monotonic(), 1e-3))
             got = self._socket.recv_into(view[done:])
             if not got:
                 raise EOFError

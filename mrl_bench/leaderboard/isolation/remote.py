@@ -43,21 +43,21 @@ class RemoteAgent:
 
     Config: Any = None  # is made there
 
-    def __init__(self, session: _Session) -> None:
+    def __init__(self, session: Session) -> None:
         # Behind a function: a session changes with every message, and the harness holds the attributes of agents to
         # what they are.
-        def current() -> _Session:
+        def current() -> Session:
             return session
 
-        self._session = current
+        self.session = current
         self.sequential = session.sequential
 
     def load(self, weights: bytes) -> None:
         """Loads weights, the contents of a safetensors file."""
-        self._session().load(weights)
+        self.session().load(weights)
 
     def initial_state(self, num_tasks: int) -> State:
-        self._session().begin(num_tasks)
+        self.session().begin(num_tasks)
         return {}
 
     def start_episode(self, state: State, num_envs: int) -> Memory:
@@ -66,10 +66,10 @@ class RemoteAgent:
     def act(
         self, state: State, memory: Memory, step: TimeStep, explore: bool, rng: Generator
     ) -> tuple[Tensor, Memory]:
-        return self._session().act(step, explore, rng), memory
+        return self.session().act(step, explore, rng), memory
 
     def adapt(self, state: State, memory: Memory, rollout: Rollout, rng: Generator) -> State:
-        self._session().adapt(rollout, rng)
+        self.session().adapt(rollout, rng)
         return state
 
     def meta_train(self, training: Training) -> None:
@@ -83,7 +83,7 @@ class RemoteAgent:
 
 
 @dataclass
-class _Session:
+class Session:
     """The conversation with one agent's process."""
 
     channel: Channel  # to the process that adapts
@@ -194,7 +194,7 @@ class Isolation:
             "path": [str(folder.resolve()) for folder in path],
         }
         with _explained():
-            session = _Session(split(self._channel), self._patience)
+            session = Session(split(self._channel), self._patience)
         try:
             session.make(facts)
             yield RemoteAgent(session)
