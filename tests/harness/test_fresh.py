@@ -80,5 +80,5 @@ def test_a_table_of_answers_passes_level_2_and_not_level_3(tmp_path: Path) -> No
     assert said[3] == "as much on fresh tasks, drawn with seed 7"
     said.clear()
     with pytest.raises(Refused, match="less than it claims on tiny-v1 test"):
-        verify(table, 3, suite, said.__setitem__)
+        verify(table, 3, suite, said.__setitem__, seed=7)
     assert set(said) == {0, 1, 2}

@@ -54,8 +54,8 @@ def test_every_suite_fits_its_schema(path: Path) -> None:
         {"gravity: {uniform: [7, 12]}": "gravity: heavy"},
         {"[3.5, 5], [15, 20]": "[3.5, x], [15, 20]"},
         {"      pole_half_length: {uniform: [1, 1.5]}": "      pole_length: 3"},
-        {"meta_train: 3.4e6, ": ""},
-        {"blind: 1.2e6": "blind: -1"},
+        {"meta_train: 1e6, ": ""},
+        {"blind: 3.4e6": "blind: -1"},
     ],
 )
 def test_the_schema_of_scenarios_refuses(edits: dict[str, str]) -> None:
