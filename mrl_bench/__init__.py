@@ -192,6 +192,8 @@ def _meta_trained(
     agent: str | type, scenario: Scenario, seed: int, device: torch.device, settings: Mapping[str, Any]
 ) -> MetaAgent:
     """A new agent, meta-trained with the env steps that the scenario and its own config give it."""
+    from dataclasses import asdict
+
     from mrl_bench import registry
     from mrl_bench.protocol.promises import require_methods
     from mrl_bench.protocol.training import BudgetedTraining, meta_train
@@ -203,7 +205,7 @@ def _meta_trained(
     require_methods(trained)
     training = BudgetedTraining(
         scenario,
-        budget=scenario.budget.planned(str(agent), config),
+        budget=scenario.budget.planned(str(agent), asdict(config)),
         seed=seed,
         device=device,
         log=lambda values, step: None,

@@ -41,18 +41,21 @@ def bench(options: argparse.Namespace) -> int:
     return run_suite(suite, Store(options.out or Path("runs") / suite.id), options)
 
 
-def run_suite(suite: Suite, store: Store, options: argparse.Namespace) -> int:
+def run_suite(suite: Suite, store: Store, options: argparse.Namespace, isolated: bool = False) -> int:
     """Runs a suite into a results folder and reports it; returns the exit code.
 
     Args:
+        suite: what to run.
+        store: the results folder.
         options: `device`, `workers`, `time_limit` and `retry_failed`.
+        isolated: see `plan_runs`.
 
     Raises:
         MrlBenchError: a run failed; the report was made nevertheless.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as cleanly as Ctrl-C
     fork_server.start()
-    runs = plan_runs(suite, pick_device(options.device))
+    runs = plan_runs(suite, pick_device(options.device), isolated)
     if not runs:
         raise UsageError(f"suite {suite.id} has nothing to run: it names no agent, and its references ship")
     check(runs)

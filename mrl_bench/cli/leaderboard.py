@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mrl_bench.cli.arguments import add_device, add_time_limit, positive
 from mrl_bench.errors import UsageError, printable
-from mrl_bench.leaderboard import DIVISIONS, LEVELS
+from mrl_bench.leaderboard import DIVISIONS, LEVELS, USUAL_LEVEL
 
 if TYPE_CHECKING:
     from mrl_bench.leaderboard.entry import Entry
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _DIVISION = "privileged-training for an agent that saw task parameters in training (default: standard)"
 _LADDER = "submissions that all others are compared with, by the first digits of their ids"
+_ISOLATED = "train and evaluate the agent in processes that see observations and rewards alone"
 _SMOKE_EPISODES = 80  # full episodes of a smoke test's meta-training
 
 
@@ -32,6 +33,7 @@ def add_commands(commands: Any) -> None:
     score.add_argument(
         "--smoke", action="store_true", help="see that it runs, with tiny budgets and one seed"
     )
+    score.add_argument("--isolated", action="store_true", help=_ISOLATED)
     score.add_argument("--name", help="of the agent in tables (default: that of its class)")
     score.add_argument("--author", default="", help="who submits it")
     score.add_argument("--division", choices=DIVISIONS, default=DIVISIONS[0], help=_DIVISION)
@@ -90,9 +92,12 @@ def add_commands(commands: Any) -> None:
 
 
 def _add_level(parser: argparse.ArgumentParser) -> None:
-    last = len(LEVELS) - 1
     parser.add_argument(
-        "--level", type=int, choices=range(len(LEVELS)), default=last, help=f"the highest (default: {last})"
+        "--level",
+        type=int,
+        choices=range(len(LEVELS)),
+        default=USUAL_LEVEL,
+        help=f"the highest (default: {USUAL_LEVEL}; {len(LEVELS) - 1} trains one run of each scenario again)",
     )
 
 
@@ -102,12 +107,15 @@ def _score(options: argparse.Namespace) -> int:
     from mrl_bench.leaderboard.build import build
     from mrl_bench.runs.store import Store
 
+    if options.isolated and options.device == "cuda":
+        raise UsageError("an isolated agent computes on the CPU: --device cuda cannot be had with --isolated")
+    options.device = "cpu" if options.isolated else options.device
     suite, name = _suite_of_one(options)
     if not options.smoke:
         _require_references(suite)
     kind = "smoke" if options.smoke else "score"
     folder = options.out or Path("runs") / f"{kind}-{name}-{suite.id}"
-    code = run_suite(suite, Store(folder), options)
+    code = run_suite(suite, Store(folder), options, options.isolated)
     if options.smoke:
         print(f"{name} runs; a smoke test makes no submission")
         return code

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import ttest_1samp
 from torch import Generator, Tensor
 
-from mrl_bench.leaderboard.isolation.remote import RemoteAgent
+from mrl_bench.isolation.remote import RemoteAgent
 from mrl_bench.types import Memory, Rollout, State, TimeStep
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class OneTask(RemoteAgent):
 
     def __init__(self, agent: RemoteAgent, task: int) -> None:
         super().__init__(agent.session())
+        self.sequential = agent.sequential
         self._task = slice(task, task + 1)
 
     def initial_state(self, num_tasks: int) -> State:

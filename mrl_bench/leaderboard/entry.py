@@ -134,9 +134,16 @@ class Entry:
         except (UsageError, ValueError) as error:
             raise Refused(f"{name} cannot be scored: {error}") from None
 
-    def contender(self, name: str, split: str) -> Contender:
-        """The agent on one split of a scenario, for comparison with others."""
-        runs = [each for each in self.evaluations.values() if each.scenario == name]
+    def contender(self, name: str, split: str, evaluations: Iterable[Evaluation] | None = None) -> Contender:
+        """The agent on one split of a scenario, for comparison with others.
+
+        Args:
+            name: of the scenario.
+            split: "test" or "ood".
+            evaluations: of its runs; by default those that were submitted.
+        """
+        given = self.evaluations.values() if evaluations is None else evaluations
+        runs = [each for each in given if each.scenario == name]
         scale = Scale.of(self.references(name), split, self.terms(name, 0).returns, seed=0)
         return contender(AgentRuns(scale, split, self.submission.scenarios[name].k, runs))
 

@@ -4,6 +4,7 @@
     1 replayed      the recorded actions earn the recorded rewards, and these add up to the returns
     2 re-evaluated  the weights earn the returns, adapting to the published tasks in an isolated process
     3 fresh         they earn as much on tasks that were drawn after the submission
+    4 retrained     meta-trained again, the agent earns what the submitted seeds let expect
 
 Levels 0 and 1 run none of the submitter's code.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from math import isclose
 from pathlib import Path
@@ -22,16 +24,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_bench.errors import ContractError
-from mrl_bench.leaderboard import DIVISIONS, LEVELS
+from mrl_bench.leaderboard import DIVISIONS, USUAL_LEVEL
 from mrl_bench.leaderboard.entry import Entry
 from mrl_bench.leaderboard.fresh import fresh_tasks, overfitted
 from mrl_bench.leaderboard.submission import Refused, Submission, SubmittedRun, claims_of
+from mrl_bench.report.ranks import EQUAL_STEPS
 from mrl_bench.results import REFERENCE_AGENTS, Curve, Evaluation
 from mrl_bench.runs.provenance import machine, package_versions
 from mrl_bench.scenario import Scenario
 
 if TYPE_CHECKING:
-    from mrl_bench.leaderboard.isolation.remote import Isolation, RemoteAgent
+    from mrl_bench.isolation.remote import Isolation, RemoteAgent
 
 Array = NDArray[np.float64]
 _CLOSE = 0.05  # of the way from random to oracle
@@ -39,7 +42,7 @@ _CLOSE = 0.05  # of the way from random to oracle
 
 def verify(
     folder: Path,
-    level: int = len(LEVELS) - 1,
+    level: int = USUAL_LEVEL,
     suite: str | Path | None = None,
     report: Callable[[int, str], None] = lambda level, text: None,
     seed: int | None = None,
@@ -51,7 +54,7 @@ def verify(
         level: the highest one.
         suite: id or file of its suite; by default the id that it names.
         report: is told of every level that holds, and what was checked.
-        seed: of the fresh tasks of level 3; by default one that nobody knows.
+        seed: of the fresh tasks of level 3 and of the choice of runs of level 4; by default one that nobody knows.
 
     Raises:
         Refused: a level does not hold.
@@ -68,13 +71,14 @@ def verify(
 
 
 def _verify_in_isolation(entry: Entry, level: int, report: Callable[[int, str], None], seed: int) -> None:
-    from mrl_bench.leaderboard.isolation.remote import Isolation
+    from mrl_bench.isolation.remote import isolation
 
     try:
-        with Isolation() as isolation:
-            report(2, _reevaluate(entry, isolation))
-            if level >= 3:
-                report(3, _play_fresh_tasks(entry, isolation, seed))
+        report(2, _reevaluate(entry, isolation()))
+        if level >= 3:
+            report(3, _play_fresh_tasks(entry, isolation(), seed))
+        if level >= 4:
+            report(4, _retrain(entry, isolation(), seed))
     except ContractError as error:
         raise Refused(f"it cannot be evaluated again: {error}") from None
 
@@ -156,20 +160,65 @@ def _play_fresh_tasks(entry: Entry, isolation: Isolation, seed: int) -> str:
     return f"as much on fresh tasks, drawn with seed {seed}"
 
 
+def _retrain(entry: Entry, isolation: Isolation, seed: int) -> str:
+    """Meta-trains one finished run of each scenario again, which the seed chooses."""
+    from mrl_bench.leaderboard.retrain import FEWEST_SEEDS, short_of_claims, train_again
+
+    rng, exact = np.random.default_rng(seed), list[str]()
+    claimed, again = dict[str, Array](), dict[str, float]()
+    finished = defaultdict[str, list[SubmittedRun]](list)
+    for run in entry.submission.runs:
+        if run.error is None:
+            finished[run.scenario].append(run)
+    chosen = [runs[rng.integers(len(runs))] for runs in finished.values()]
+    for run in chosen:
+        scenario, submitted = entry.scenarios[run.scenario], entry.evaluations[run.name]
+        budget = scenario.budget.planned(
+            entry.submission.agent.name, entry.submission.agent.settings[run.scenario]
+        )
+        with _agent(entry, isolation, run) as trained, _agent(entry, isolation, run) as agent:
+            steps = train_again(trained, scenario, budget, run.seed)
+            if steps > EQUAL_STEPS * run.env_steps:
+                raise Refused(
+                    f"{run.name} used {steps:,} env steps when trained again, not {run.env_steps:,}"
+                )
+            agent.load_state_dict(trained.state_dict())
+            curves = {split: _evaluated(agent, scenario, split, run.seed) for split in submitted.curves}
+        if all(np.array_equal(c.returns, submitted.curves[split].returns) for split, c in curves.items()):
+            exact.append(run.name)
+            continue
+        if len(finished[run.scenario]) < FEWEST_SEEDS:
+            raise Refused(
+                f"trained again, {run.name} earns other returns; with less than {FEWEST_SEEDS} seeds nothing says "
+                "whether by chance"
+            )
+        for split in curves:
+            name = f"{run.scenario} {split}"
+            claimed[name] = entry.contender(run.scenario, split).scores
+            again[name] = entry.contender(run.scenario, split, [replace(submitted, curves=curves)]).mean
+    for name, less in short_of_claims(claimed, again).items():
+        raise Refused(f"trained again, it scores {less:.2f} less than it claims on {name}")
+    return f"{len(chosen)} runs trained again, {len(exact)} of them with the same returns"
+
+
 def _agents(entry: Entry, isolation: Isolation) -> Iterator[tuple[SubmittedRun, RemoteAgent]]:
     """Each run that did not fail, and its agent in a process of its own.
 
     Raises:
         ContractError: an agent cannot be made.
     """
-    submitter, path = entry.submission.agent, [entry.folder / "agent"]
     for run in entry.submission.runs:
-        if run.error is not None:
-            continue
-        spec, settings = entry.scenarios[run.scenario].spec, submitter.settings[run.scenario]
-        with isolation.agent(submitter.target, spec, settings, run.seed, path) as agent:
-            agent.load(entry.file(run.path("weights")))
-            yield run, agent
+        if run.error is None:
+            with _agent(entry, isolation, run) as agent:
+                agent.load(entry.file(run.path("weights")))
+                yield run, agent
+
+
+def _agent(entry: Entry, isolation: Isolation, run: SubmittedRun) -> AbstractContextManager[RemoteAgent]:
+    """A new agent of a run, without weights."""
+    submitter, path = entry.submission.agent, [entry.folder / "agent"]
+    spec, settings = entry.scenarios[run.scenario].spec, submitter.settings[run.scenario]
+    return isolation.agent(submitter.target, spec, settings, run.seed, path)
 
 
 def _is_our_platform(submission: Submission) -> bool:

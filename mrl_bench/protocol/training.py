@@ -44,6 +44,13 @@ def meta_train(agent: MetaAgent, training: BudgetedTraining) -> None:
         training.close()
 
 
+def require_counts(count: int, episodes: int) -> None:
+    """Refuses arguments of `training.tasks` that are no whole numbers of at least 1."""
+    for name, value in (("count", count), ("episodes", episodes)):
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+            raise ContractError(f"training.tasks: {name} must be a whole number of at least 1, not {value!r}")
+
+
 class BudgetedTraining:
     """One meta-training run of a scenario; see `mrl_bench.agent.Training`."""
 
@@ -81,11 +88,7 @@ class BudgetedTraining:
         return self._collections
 
     def tasks(self, count: int, episodes: int) -> PlayableTasks:
-        for name, value in (("count", count), ("episodes", episodes)):
-            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-                raise ContractError(
-                    f"training.tasks: {name} must be a whole number of at least 1, not {value!r}"
-                )
+        require_counts(count, episodes)
         asked = time.perf_counter()
         self._watch(self.steps)
         self._started += time.perf_counter() - asked  # excluded from the steps per second

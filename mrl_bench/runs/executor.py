@@ -48,15 +48,23 @@ class Progress(Protocol):
     def unfinished(self, run: Run, reason: str) -> None: ...
 
 
-def plan_runs(suite: Suite, device: str) -> list[Run]:
-    """All runs of a suite, scenario by scenario. The reference agents run where no references ship."""
+def plan_runs(suite: Suite, device: str, isolated: bool = False) -> list[Run]:
+    """All runs of a suite, scenario by scenario. The reference agents run where no references ship.
+
+    Args:
+        suite: its scenarios, agents and seeds.
+        device: "cpu" or "cuda".
+        isolated: whether its agents, but for the reference agents, live in processes of their own.
+    """
     runs = []
     for entry in suite.entries:
         if shipped_references(entry.scenario) is None:
             references = [AgentSpec(name, name, {}) for name in REFERENCE_AGENTS]
             runs += [Run(entry.scenario, agent, 0, device) for agent in references]
         runs += [
-            Run(entry.scenario, agent, seed, device) for agent in entry.agents for seed in range(suite.seeds)
+            Run(entry.scenario, agent, seed, device, isolated)
+            for agent in entry.agents
+            for seed in range(suite.seeds)
         ]
     return runs
 

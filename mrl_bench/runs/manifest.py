@@ -132,7 +132,7 @@ def _references(scenario: Scenario) -> dict[str, Any]:
 
 def _entry(run: Run) -> dict[str, Any]:
     keys = {"train": run.key("train"), "evaluate": run.key("evaluate")}
-    return {**run.to_json(), "config": asdict(run.config), **keys, "terms": run.terms.to_json()}
+    return {**run.to_json(), "config": dict(run.settings), **keys, "terms": run.terms.to_json()}
 
 
 def _place(entry: Mapping[str, Any]) -> tuple[Any, ...]:

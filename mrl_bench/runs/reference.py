@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 
 from mrl_bench.errors import MrlBenchError
 from mrl_bench.results import REFERENCE_AGENTS, Evaluation
@@ -43,7 +42,7 @@ def gather_references(
             raise result
         if result.error:
             raise MrlBenchError(f"{run.label} failed: {result.error}")
-        settings[run.agent.name] = asdict(run.config)
+        settings[run.agent.name] = dict(run.settings)
         (whole if run.budget == scenario.budget.of(run.agent.name) else half).append(result)
     made_with = package_versions() | {
         "simulator": scenario.simulator,

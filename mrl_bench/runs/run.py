@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mrl_bench import registry
-from mrl_bench.errors import UsageError, printable
+from mrl_bench.errors import ContractError, UsageError, printable
 from mrl_bench.family import needs_one_process
 from mrl_bench.results import REFERENCE_AGENTS, Evaluation, TrainingResult, canonical_json
 from mrl_bench.runs.code import Code, CodeChanged, are_unchanged, code_of, import_root
@@ -44,6 +44,7 @@ Unplanned = Callable[[], Mapping[str, str]]
 
 _RETURN = "charts/episodic_return_"  # followed by how often the tasks had been played before
 _ADAPTATION = "adaptation/return_"  # followed by the split; its steps are adaptation episodes
+_ISOLATION = "mrl_bench.isolation.remote"  # with what it imports, it decides what an isolated agent earns
 _MODEL = "model/"  # the last scalars under it are part of the result
 
 
@@ -55,6 +56,9 @@ class Run:
     agent: AgentSpec
     seed: int
     device: str  # "cpu" or "cuda"
+    isolated: bool = (
+        False  # whether the agent's code is executed in a process of its own, see `mrl_bench.isolation`
+    )
 
     @property
     def is_reference(self) -> bool:
@@ -72,7 +76,7 @@ class Run:
     @property
     def planned_env_steps(self) -> int:
         """Env steps that the agent plans to use."""
-        return self.scenario.budget.planned(self.agent.name, self.config)
+        return self.scenario.budget.planned(self.agent.name, self.settings)
 
     @property
     def label(self) -> str:
@@ -93,7 +97,7 @@ class Run:
     def shown_settings(self) -> dict[str, bool | float | str]:
         """What TensorBoard compares runs by: scenario, agent, budget, seed and the whole config, one level deep."""
         facts = {"scenario": self.scenario.id, "agent": self.agent.name, "seed": self.seed}
-        settings = {**facts, "budget": self.planned_env_steps, **flat(asdict(self.config))}
+        settings = {**facts, "budget": self.planned_env_steps, **flat(self.settings)}
         return {
             name: value if isinstance(value, bool | int | float) else str(value)
             for name, value in settings.items()
@@ -109,11 +113,11 @@ class Run:
         return code_of(*self.modules)
 
     @property
-    def modules(self) -> tuple[str, str]:
-        """Of the family and of the agent."""
+    def modules(self) -> tuple[str, ...]:
+        """Of the family, of the agent, and of what isolates it."""
         names = {"family": self.scenario.family_name, "agent": self.agent.agent}
         family, agent = (registry.target(kind, name).partition(":")[0] for kind, name in names.items())
-        return family, agent
+        return (family, agent, _ISOLATION) if self.isolated else (family, agent)
 
     @cached_property
     def import_root(self) -> Path:
@@ -129,13 +133,25 @@ class Run:
             "scenario": self.scenario.digest,
             "agent": registry.target("agent", self.agent.agent),
             "name": self.agent.name,
-            "settings": asdict(self.config),
+            "settings": self.settings,
             "budget": self.budget,
             "seed": self.seed,
             "device": self.device,
+            **({"isolated": True} if self.isolated else {}),
             "versions": {name: packages[name] for name in ("torch", "numpy")} | dict(code.packages),
             "code": dict(code.sources),
         }
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The agent's hyperparameters as plain data, one mapping for each level.
+
+        Raises:
+            UsageError: it does not accept those of the suite.
+        """
+        if not self.isolated:
+            return asdict(self.config)
+        return _isolated_settings(registry.target("agent", self.agent.agent), json.dumps(self.agent.settings))
 
     @property
     def config(self) -> Any:
@@ -155,6 +171,7 @@ class Run:
             "agent": asdict(self.agent),
             "seed": self.seed,
             "device": self.device,
+            "isolated": self.isolated,
         }
 
     @staticmethod
@@ -167,13 +184,25 @@ class Run:
         if scenario.digest != data["digest"]:
             more = "or a file or simulator that its family uses"
             raise UsageError(f"{data['scenario']} has changed since this run was planned, {more}")
-        return Run(scenario, AgentSpec(**data["agent"]), data["seed"], data["device"])
+        agent = AgentSpec(**data["agent"])
+        return Run(scenario, agent, data["seed"], data["device"], data.get("isolated", False))
 
 
 @cache
 def _config(agent: Any, settings: str) -> Any:
     """The Config of an agent class with settings, as JSON. Hundreds of runs share a few of them."""
     return make_config(agent, json.loads(settings))
+
+
+@cache
+def _isolated_settings(target: str, settings: str) -> Mapping[str, Any]:
+    """All settings of an agent whose code must not be imported here."""
+    from mrl_bench.isolation.remote import isolation
+
+    try:
+        return isolation().settings(target, json.loads(settings))
+    except ContractError as error:
+        raise UsageError(f"agent {target!r} cannot be used: {error}") from None
 
 
 def finished(run: Run, store: Store) -> Evaluation | None:
@@ -238,9 +267,16 @@ def make_agent(run: Run, device: str) -> MetaAgent:
 
     from mrl_bench.protocol.promises import require_methods, seed_global_generators
 
+    if run.isolated:
+        from mrl_bench.isolation.remote import isolation
+
+        target = registry.target("agent", run.agent.agent)
+        remote: Any = isolation().make(target, run.played.spec, run.agent.settings, run.seed)
+        agent: MetaAgent = remote
+        return agent
     seed_global_generators(run.seed)
     cls = registry.find("agent", run.agent.agent)
-    agent: MetaAgent = cls(run.played.spec, run.config, run.seed, torch.device(device))
+    agent = cls(run.played.spec, run.config, run.seed, torch.device(device))
     require_methods(agent)
     return agent
 

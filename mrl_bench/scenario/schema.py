@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Any
 
@@ -71,10 +72,10 @@ class Budget(Schema):
         """The budget of an agent: a reference agent's (0 for random, which does not train), or that of all others."""
         return int({**vars(self), "random": 0}.get(agent, self.meta_train))
 
-    def planned(self, agent: str, config: object) -> int:
+    def planned(self, agent: str, settings: Mapping[str, Any]) -> int:
         """Env steps that an agent plans to use: its budget, or its setting `env_steps` if that is less."""
         budget = self.of(agent)
-        return min(budget, int(getattr(config, "env_steps", budget)))
+        return min(budget, int(settings.get("env_steps", budget)))
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from bench_kit import make_scenario
 
 from mrl_bench import registry
 from mrl_bench.errors import ContractError
+from mrl_bench.isolation.remote import Isolation, Patience
 from mrl_bench.leaderboard.alone import OneTask, chosen, earns_less_alone
-from mrl_bench.leaderboard.isolation.remote import Isolation, Patience
 from mrl_bench.protocol.adaptation import evaluate
 from mrl_bench.results import Curve
 from mrl_bench.scenario import Scenario
@@ -190,7 +190,7 @@ def test_nothing_is_learned_from_scored_episodes(isolation: Isolation, scenario:
 
 def test_an_agent_that_cannot_be_made_says_why(isolation: Isolation, scenario: Scenario) -> None:
     for target, settings, said in (
-        ("nowhere:Agent", {}, "No module named 'nowhere'"),
+        ("nowhere:Agent", {}, "no module 'nowhere'"),
         ("toy_agents:Nobody", {}, "Nobody"),
         ("toy_agents:Learner", {"gian": 1.0}, "gian"),
     ):

@@ -158,3 +158,48 @@ class TellsTheOthers(Learner):
         action, memory = super().act(state, memory, step, explore, rng)
         crowd = 1.0 if len(step.obs) > 1 else -1.0
         return action * 0 + crowd, memory
+
+
+class AsksForTheWorld(Learner):
+    def meta_train(self, training):
+        training.tasks(10**9, 10**9)
+
+
+class AsksForNothing(Learner):
+    def meta_train(self, training):
+        training.tasks(0, 1)
+
+
+class InventsTasks(Learner):
+    def meta_train(self, training):
+        tasks = training.tasks(1, 1)
+        tasks._number = 7
+        tasks.collect(self.act, self.initial_state(1))
+
+
+class TalksNonsense(Learner):
+    def meta_train(self, training):
+        training._channel._socket.sendall(bytes(range(200, 256)) * 100)
+        super().meta_train(training)
+
+
+class SendsNoWeights(Learner):
+    def meta_train(self, training):
+        training._state = lambda: b"nonsense"
+        training._channel.reply(0)  # as if training had ended
+        training.next_request()
+
+
+class LeavesInTraining(Learner):
+    def meta_train(self, training):
+        os._exit(0)
+
+
+class SetsItsSteps(Learner):
+    def meta_train(self, training):
+        for _ in range(100):
+            training._header |= {"steps": 0, "left": 10**6}
+            try:
+                super().meta_train(training)
+            except Exception:
+                continue

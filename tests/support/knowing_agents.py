@@ -35,3 +35,20 @@ class Knows(Learner):
         x, x_dot, theta, theta_dot = step.obs.unbind(-1)
         lean = 0.12 * (memory["target"] - x) - 0.15 * x_dot
         return (6.0 * (theta - lean.clamp(-0.15, 0.15)) + 1.5 * theta_dot)[..., None], memory
+
+
+class TrainedElsewhere(Learner):
+    """Balances if a file is there when it is meta-trained, which costs no env step; otherwise lets the pole fall."""
+
+    def meta_train(self, training):
+        training.tasks(1, 1).collect(self.act, self.initial_state(1))
+        self.push = torch.full_like(self.push, 1.0 if Path(self.config.file).exists() else -1.0)
+
+    def act(self, state, memory, step, explore, rng):
+        x, x_dot, theta, theta_dot = step.obs.split(1, -1)
+        balance = 6 * theta + 1.5 * theta_dot + 0.1 * x + 0.4 * x_dot
+        noise = 0.1 * torch.rand(balance.shape, generator=rng)
+        return torch.where(state["push"][:, None] > 0, balance, torch.ones_like(balance)) + noise, memory
+
+    def adapt(self, state, memory, rollout, rng):
+        return state

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
+from weakref import finalize
 
 import numpy as np
 import torch
@@ -19,9 +23,12 @@ from torch import Generator, Tensor
 
 from mrl_bench.agent import Training
 from mrl_bench.errors import ContractError
-from mrl_bench.leaderboard.isolation.channel import Channel, Ended, Failed, Request
-from mrl_bench.leaderboard.isolation.sandbox import hide_from_others
+from mrl_bench.isolation.channel import MAX_BYTES, Channel, Ended, Failed, Request
+from mrl_bench.isolation.sandbox import hide_from_others
+from mrl_bench.isolation.training import conduct
 from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
+
+_MAX_SETTINGS = 2**16  # bytes of an agent's settings as JSON
 
 
 @dataclass(frozen=True)
@@ -31,17 +38,18 @@ class Patience:
     make: float = 120.0  # the import of the agent, its construction, and its weights
     act: float = 60.0
     adapt: float = 900.0
+    train: float = 3600.0  # between two calls of the harness in `meta_train`
 
 
 class RemoteAgent:
     """A `MetaAgent` that lives in another process, which sees observations and rewards alone.
 
-    State and memory stay there. Scored episodes are played by a fork of that process, which ends afterwards.
+    State and memory stay there. Scored episodes are played by a copy of that process, which ends afterwards.
 
     Raises ContractError where the other process fails, ends, or does not answer in time.
     """
 
-    Config: Any = None  # is made there
+    Config: ClassVar[Any] = None  # is made there
 
     def __init__(self, session: Session) -> None:
         # Behind a function: a session changes with every message, and the harness holds the attributes of agents to
@@ -50,11 +58,11 @@ class RemoteAgent:
             return session
 
         self.session = current
-        self.sequential = session.sequential
+        self.sequential = False
 
-    def load(self, weights: bytes) -> None:
-        """Loads weights, the contents of a safetensors file."""
-        self.session().load(weights)
+    def make(self, facts: Mapping[str, Any]) -> None:
+        """Makes the agent there, from the header of `Request.MAKE`."""
+        self.sequential = self.session().make(facts)
 
     def initial_state(self, num_tasks: int) -> State:
         self.session().begin(num_tasks)
@@ -73,33 +81,62 @@ class RemoteAgent:
         return state
 
     def meta_train(self, training: Training) -> None:
-        raise NotImplementedError
+        self.session().train(training)
 
     def state_dict(self) -> dict[str, Tensor]:
-        raise NotImplementedError
+        return self.session().state()
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
-        raise NotImplementedError
+        from safetensors.torch import save
+
+        self.load(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
+
+    def load(self, weights: bytes) -> None:
+        """Loads weights, the contents of a safetensors file."""
+        self.session().load(weights)
 
 
 @dataclass
 class Session:
     """The conversation with one agent's process."""
 
-    channel: Channel  # to the process that adapts
+    channel: Channel  # to the process that trains and adapts
     patience: Patience
-    sequential: bool = False
-    scoring: list[Channel] = field(default_factory=list)  # to its fork that is scored, if there is one
+    scoring: list[Channel] = field(default_factory=list)  # to its copy that is scored, if there is one
 
-    def make(self, facts: Mapping[str, Any]) -> None:
+    def make(self, facts: Mapping[str, Any]) -> bool:
+        """Makes the agent; returns whether it is sequential."""
         with _explained():
             self.channel.ask(Request.MAKE, facts)
-            self.sequential = bool(self.channel.answered(self.patience.make))
+            return bool(self.channel.answered(self.patience.make))
 
     def load(self, weights: bytes) -> None:
         with _explained():
             self.channel.ask(Request.LOAD, {}, [np.frombuffer(weights, np.uint8)])
             self.channel.answered(self.patience.make)
+
+    def state(self) -> dict[str, Tensor]:
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        with _explained():
+            self.channel.ask(Request.STATE, {})
+            data = self.channel.answered_bytes(MAX_BYTES, self.patience.make)
+        try:
+            return load(data)
+        except (SafetensorError, ValueError, TypeError, KeyError):
+            raise ContractError("the agent's process sent weights that are no safetensors file") from None
+
+    def train(self, training: Training) -> None:
+        header = {name: getattr(training, name) for name in ("budget", "steps", "left")}
+
+        def act(channel: Channel, *arguments: Any) -> tuple[Tensor, Memory]:
+            _, memory, step, explore, rng = arguments
+            return self._chosen(channel, step, explore, rng), memory
+
+        with _explained():
+            self.channel.ask(Request.TRAIN, header)
+            conduct(self.channel, training, act, self.patience.train)
 
     def begin(self, tasks: int) -> None:
         self._end_scoring()
@@ -108,23 +145,29 @@ class Session:
             self.channel.answered(self.patience.adapt)
 
     def act(self, step: TimeStep, explore: bool, rng: Generator) -> Tensor:
-        arrays = [step.obs, step.action, step.reward, step.alive, *([rng.get_state()] if step.t == 0 else ())]
         with _explained():
             if step.t == 0:
                 self._end_scoring()
                 if not explore:
                     self.scoring.append(split(self.channel))
-            channel = self.channel if explore else self.scoring[0]
-            channel.ask(Request.ACT, {"t": step.t, "explore": explore}, [x.numpy() for x in arrays])
-            action = channel.answered_array(tuple(step.action.shape), self.patience.act)
-        return torch.from_numpy(action)
+            return self._chosen(self.channel if explore else self.scoring[0], step, explore, rng)
+
+    def _chosen(self, channel: Channel, step: TimeStep, explore: bool, rng: Generator) -> Tensor:
+        arrays = [*step[:4], *([rng.get_state()] if step.t == 0 else ())]
+        channel.ask(Request.ACT, {"t": step.t, "explore": explore}, [array.numpy() for array in arrays])
+        return torch.from_numpy(channel.answered_array(tuple(step.action.shape), self.patience.act))
 
     def adapt(self, rollout: Rollout, rng: Generator) -> None:
         self._end_scoring()
         parts: Sequence[Tensor] = [getattr(rollout, part.name) for part in fields(rollout)]
         with _explained():
-            self.channel.ask(Request.ADAPT, {}, [x.numpy() for x in (*parts, rng.get_state())])
+            self.channel.ask(Request.ADAPT, {}, [array.numpy() for array in (*parts, rng.get_state())])
             self.channel.answered(self.patience.adapt)
+
+    def close(self) -> None:
+        """Ends the agent's process."""
+        self._end_scoring()
+        self.channel.close()
 
     def _end_scoring(self) -> None:
         while self.scoring:
@@ -132,7 +175,7 @@ class Session:
 
 
 def split(channel: Channel) -> Channel:
-    """Forks the process at the other end of a channel; returns a channel to the fork."""
+    """Copies the process at the other end of a channel; returns a channel to the copy."""
     ours, theirs = socket.socketpair()
     with theirs:
         channel.ask(Request.SPLIT, {}, fd=theirs.fileno())
@@ -140,18 +183,16 @@ def split(channel: Channel) -> Channel:
 
 
 class Isolation:
-    """Starts processes of agents. Use it as a context: they end with it."""
+    """Starts processes of agents. They end with it, at the latest."""
 
     def __init__(self, patience: Patience | None = None) -> None:
         self._patience = patience or Patience()
-
-    def __enter__(self) -> Isolation:
         hide_from_others(True)
         self._folder = TemporaryDirectory()
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "mrl_bench.leaderboard.isolation.server", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "mrl_bench.isolation.server", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -161,20 +202,24 @@ class Isolation:
                 start_new_session=True,
             )
         self._channel = Channel(ours)
+
+    def __enter__(self) -> Isolation:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._channel.close()
         self._process.kill()
         self._process.wait()
         self._folder.cleanup()
         hide_from_others(False)
 
-    @contextmanager
-    def agent(
+    def make(
         self, target: str, spec: EnvSpec, settings: Mapping[str, Any], seed: int, path: Sequence[Path] = ()
-    ) -> Iterator[RemoteAgent]:
-        """A new agent in a new process.
+    ) -> RemoteAgent:
+        """A new agent in a new process, which ends when nothing refers to the agent any more.
 
         Args:
             target: module:Class.
@@ -186,21 +231,50 @@ class Isolation:
         Raises:
             ContractError: it cannot be made.
         """
-        facts = {
-            "target": target,
-            "spec": asdict(spec),
-            "settings": settings,
-            "seed": seed,
-            "path": [str(folder.resolve()) for folder in path],
-        }
         with _explained():
             session = Session(split(self._channel), self._patience)
+        agent = RemoteAgent(session)
+        finalize(agent, session.close)
+        agent.make({**_named(target, settings, path), "spec": asdict(spec), "seed": seed})
+        return agent
+
+    @contextmanager
+    def agent(self, *arguments: Any, **named: Any) -> Iterator[RemoteAgent]:
+        """An agent of `make`, whose process ends with the context."""
+        agent = self.make(*arguments, **named)
         try:
-            session.make(facts)
-            yield RemoteAgent(session)
+            yield agent
         finally:
-            for channel in (*session.scoring, session.channel):
-                channel.close()
+            agent.session().close()
+
+    def settings(self, target: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """All hyperparameters of an agent: its defaults, overridden by these.
+
+        Raises:
+            ContractError: they are not accepted.
+        """
+        with _explained(), closing(split(self._channel)) as channel:
+            channel.ask(Request.DESCRIBE, _named(target, settings, ()))
+            data = channel.answered_bytes(_MAX_SETTINGS, self._patience.make)
+        try:
+            found = json.loads(data)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise ContractError("the agent's process sent settings that are not JSON")
+        return found
+
+
+@cache
+def isolation() -> Isolation:
+    """That of this process, which ends with it."""
+    found = Isolation()
+    atexit.register(found.close)
+    return found
+
+
+def _named(target: str, settings: Mapping[str, Any], path: Sequence[Path]) -> dict[str, Any]:
+    return {"target": target, "settings": settings, "path": [str(folder.resolve()) for folder in path]}
 
 
 def _environment(home: str) -> dict[str, str]:
@@ -211,7 +285,7 @@ def _environment(home: str) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "OMP_NUM_THREADS": "1",
         "PYTHONHASHSEED": "0",
-        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+        "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
     }
 
 
