@@ -42,7 +42,12 @@ def test_seeds_that_are_all_alike_let_expect_the_same() -> None:
 
 def submitted(folder: Path, seeds: int, agent: dict[str, Any]) -> tuple[Path, Path]:
     """The suite and the submission."""
-    suite = make_suite(folder, {"agent": agent}, seeds=seeds, horizon=60)
+    short = {
+        "horizon": 30,
+        "splits": {"test": {"count": 3, "seed": 1}},
+        "protocol": {"k": [0], "episodes_per_round": 2, "scored_episodes": 2},
+    }
+    suite = make_suite(folder, {"agent": agent}, seeds=seeds, **short)
     code, _, err = run_here("bench", "--suite", suite, "--out", folder / "run", "--workers", 1)
     assert code == 0, err
     return suite, build(folder / "run", "agent", folder / "submissions")
