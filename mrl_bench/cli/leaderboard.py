@@ -1,4 +1,4 @@
-"""`mrl-bench score`, `verify` and `leaderboard`. What they need is imported when they run."""
+"""`mrl-bench score`, `serve-agent`, `verify` and `leaderboard`. What they need is imported when they run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SMOKE_EPISODES = 80  # full episodes of a smoke test's meta-training
 
 
 def add_commands(commands: Any) -> None:
-    """Adds `score`, `verify` and `leaderboard` to the command line."""
+    """Adds `score`, `serve-agent`, `verify` and `leaderboard` to the command line."""
     score = commands.add_parser(
         "score", help="train and score an agent on a suite, and make a submission to the leaderboard"
     )
@@ -51,6 +51,13 @@ def add_commands(commands: Any) -> None:
         help="where the submission is written (default: submissions)",
     )
     score.set_defaults(command=_score)
+
+    serve = commands.add_parser(
+        "serve-agent", help="serve an agent on a socket, for a harness in another environment"
+    )
+    serve.add_argument("agent", help="short name or module:Class")
+    serve.add_argument("--socket", type=Path, default=Path("agent.sock"), help="(default: agent.sock)")
+    serve.set_defaults(command=_serve)
 
     verify = commands.add_parser("verify", help="verify a submission, level by level")
     verify.add_argument("submission", type=Path, help="its folder")
@@ -123,6 +130,13 @@ def _score(options: argparse.Namespace) -> int:
     size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
     print(f"submission: {made} ({size / 1e6:.1f} MB)")
     return code
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from mrl_bench import registry
+    from mrl_bench.isolation.server import listen
+
+    listen(options.socket, registry.target("agent", options.agent))
 
 
 def _require_references(suite: Suite) -> None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrl_bench import registry
-from mrl_bench.errors import BudgetSpent
+from mrl_bench.errors import BudgetSpent, UsageError
 from mrl_bench.isolation import sandbox
 from mrl_bench.isolation.acting import Acting
 from mrl_bench.isolation.channel import Channel, Request
@@ -176,16 +176,21 @@ def listen(path: Path, target: str) -> NoReturn:
         mask = os.umask(0o177)
         try:
             listener.bind(str(path))
+        except OSError as error:
+            raise UsageError(f"{path} cannot be made: {error.strerror}") from None
         finally:
             os.umask(mask)
         listener.listen()
         print(f"serving {target} on {path}", flush=True)
-        while True:
-            end, _ = listener.accept()
-            if not os.fork():
-                listener.close()
-                serve(end, target, in_sandbox=False)
-            end.close()
+        try:
+            while True:
+                end, _ = listener.accept()
+                if not os.fork():
+                    listener.close()
+                    serve(end, target, in_sandbox=False)
+                end.close()
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def prepare() -> None:
