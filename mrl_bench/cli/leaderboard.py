@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mrl_bench.scenario.suite import Suite
 
 _DIVISION = "privileged-training for an agent that saw task parameters in training (default: standard)"
+_CHANGED = "all that a pull request to this branch (default: origin/main) adds, without recording it"
 _LADDER = "submissions that all others are compared with, by the first digits of their ids"
 _ISOLATED = "train and evaluate the agent in processes that see observations and rewards alone"
 _SMOKE_EPISODES = 80  # full episodes of a smoke test's meta-training
@@ -82,11 +83,13 @@ def add_commands(commands: Any) -> None:
         if name == "add":
             one.add_argument("submission", type=Path, help="its folder")
         elif name in ("verify", "withdraw", "show"):
-            one.add_argument("id", help="the first digits of its id")
+            optional = "?" if name == "verify" else None
+            one.add_argument("id", nargs=optional, help="the first digits of its id")
         if name == "withdraw":
             one.add_argument("--why", required=True, help="the reason, which the log keeps")
         if name == "verify":
             _add_level(one)
+            one.add_argument("--changed", nargs="?", const="origin/main", metavar="BRANCH", help=_CHANGED)
         if name == "rank":
             one.add_argument("--split", choices=("test", "ood"), default="test", help="(default: test)")
             one.add_argument("--ladder", nargs="*", default=[], metavar="ID", help=_LADDER)
@@ -197,9 +200,19 @@ def _add(options: argparse.Namespace) -> int:
 
 
 def _verify_listed(options: argparse.Namespace) -> int:
+    from mrl_bench.leaderboard.changed import added_since
     from mrl_bench.leaderboard.folder import Leaderboard
 
-    print(Leaderboard(options.folder).verify(options.id, options.level, options.suite))
+    leaderboard = Leaderboard(options.folder)
+    if (options.id is None) == (options.changed is None):
+        raise UsageError("give the first digits of an id, or --changed")
+    if options.id:
+        print(leaderboard.verify(options.id, options.level, options.suite))
+        return 0
+    print(f"{leaderboard.check()} submissions are as they were added")
+    for id in added_since(leaderboard, options.changed):
+        options.submission = leaderboard.submission_folder(id)
+        _verify(options)
     return 0
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bench_kit import make_suite, run_here, toy
@@ -191,6 +192,7 @@ def test_a_missing_and_an_exchanged_submission_are_told(
 ADD = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from mrl_bench.leaderboard.folder import Leaderboard
 leaderboard, suite, *folders = sys.argv[1:]
 for folder in folders:
@@ -267,3 +269,82 @@ def test_half_a_line_and_a_folder_without_a_line_are_removed(
     assert leaderboard.check() == 2
     assert [event.event for event in leaderboard.events()] == ["add", "add"]
     assert not [*leaderboard.folder.glob(".incoming-*")]
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path: Path, submission: Path) -> Path:
+    """A git repository with a leaderboard of one submission, on a branch that is a pull request to `main`."""
+    folder = tmp_path / "repository"
+    (first,) = others(submission, tmp_path / "old", 1)
+    Leaderboard(folder / "leaderboard").add(first, submission.parents[1] / "tiny.yaml")
+    (folder / ".gitignore").write_text(".lock\n")
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "first")
+    git(folder, "checkout", "-qb", "mine")
+    return folder
+
+
+def pull_request(repository: Path) -> tuple[int, str, str]:
+    git(repository, "add", ".")
+    git(repository, "commit", "-qm", "mine")
+    folder = repository / "leaderboard"
+    return run_here("leaderboard", "verify", "--changed", "main", "--level", 1, "--folder", folder,
+                    "--suite", repository.parent / "tiny.yaml")  # fmt: skip
+
+
+def test_a_pull_request_is_verified(repository: Path, submission: Path, suite: Path, tmp_path: Path) -> None:
+    shutil.copytree(suite.parent, tmp_path, dirs_exist_ok=True)
+    leaderboard = Leaderboard(repository / "leaderboard")
+    leaderboard.add(submission, suite)
+    code, out, err = pull_request(repository)
+    assert code == 0, err
+    assert out.startswith("2 submissions are as they were added\nlevel 0")
+    assert out.endswith("holds up to level 1\n")
+
+
+def withdraws(folder: Path) -> None:
+    leaderboard = Leaderboard(folder)
+    leaderboard.withdraw(leaderboard.listed()[0].id, "it is another's")
+
+
+def says_verified(folder: Path) -> None:
+    leaderboard = Leaderboard(folder)
+    leaderboard._write("verify", leaderboard.listed()[0].id, "3")
+
+
+def writes_elsewhere(folder: Path) -> None:
+    (folder / "verifications").mkdir()
+    (folder / "verifications" / "mine.json").write_text("{}")
+
+
+def begins_anew(folder: Path) -> None:
+    (folder / "log.jsonl").unlink()
+    shutil.rmtree(folder / "submissions")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (withdraws, "a withdraw event"),
+        (says_verified, "a verify event"),
+        (writes_elsewhere, "belongs to no submission that was added"),
+        (begins_anew, "does not go on from the log that was there"),
+    ],
+)
+def test_a_pull_request_that_changes_more_is_refused(repository: Path, change: Any, why: str) -> None:
+    change(repository / "leaderboard")
+    code, _, err = pull_request(repository)
+    assert code == 1
+    assert why in err
+
+
+def test_verify_wants_an_id_or_what_was_changed(tmp_path: Path) -> None:
+    code, _, err = run_here("leaderboard", "verify", "--folder", tmp_path)
+    assert code == 2
+    assert "--changed" in err
