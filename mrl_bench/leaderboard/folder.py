@@ -49,7 +49,8 @@ class Event:
     event: Literal["add", "verify", "withdraw"]
     submission: Sha
     time: Text
-    note: Annotated[str, Field(max_length=1000)] = ""  # of a withdrawal, why; of a verification, its level
+    # Of an addition, its author; of a verification, its level; of a withdrawal, why.
+    note: Annotated[str, Field(max_length=1000)] = ""
 
     def to_bytes(self) -> bytes:
         return canonical_json(asdict(self))
@@ -62,6 +63,7 @@ class Listed:
     id: str
     added: str  # time
     level: int  # the highest one that was verified; -1 if none was
+    author: str = ""  # who submitted it
     withdrawn: str | None = None  # why
 
 
@@ -85,7 +87,7 @@ class Leaderboard:
                 raise Refused(f"{id[:12]} was withdrawn: {known.withdrawn}")
             if not known:
                 incoming = self._copy(entry)
-                self._write("add", id)
+                self._write("add", id, entry.submission.agent.author)
                 self._place(incoming)
         return entry.submission
 
@@ -129,7 +131,7 @@ class Leaderboard:
         for event in self.events():
             known = found.get(event.submission)
             if event.event == "add":
-                found[event.submission] = Listed(event.submission, event.time, -1)
+                found[event.submission] = Listed(event.submission, event.time, -1, event.note)
             elif known and event.event == "verify":
                 found[event.submission] = replace(known, level=max(known.level, int(event.note)))
             elif known:

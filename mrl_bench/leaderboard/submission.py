@@ -143,8 +143,12 @@ def claims_of(scores: ScenarioScores, agent: str) -> dict[str, dict[str, list[li
     }
 
 
-def read_submission(folder: Path) -> Submission:
-    """The submission in a folder, whose files are exactly those that it lists, with their hashes.
+def read_submission(folder: Path, check_files: bool = True) -> Submission:
+    """The submission in a folder.
+
+    Args:
+        folder: of the submission.
+        check_files: whether its files must be exactly those that it lists, with their hashes.
 
     Raises:
         Refused: it is not one.
@@ -164,7 +168,8 @@ def read_submission(folder: Path) -> Submission:
         raise Refused(f"{path} is not canonical JSON, as mrl-bench writes it")
     if submission.format != FORMAT:
         raise Refused(f"{path} has format {submission.format}; this version reads format {FORMAT}")
-    _require_files(folder, submission.files)
+    if check_files:
+        _require_files(folder, submission.files)
     return submission
 
 

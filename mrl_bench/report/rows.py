@@ -50,7 +50,6 @@ class AgentRuns:
     def row(self, learning: Learning | None, rank: tuple[int, int]) -> Row:
         scale, scores = self.scale, self.scores
         curves = [run.curves[self.split] for run in self.finished]
-        env_steps = [curve.env_steps.mean(0) for curve in curves] or [np.zeros(len(self.k))]
         points = np.moveaxis(scores, -1, 0)
         headline = tuple(scale.score(point, pooled_iqm) for point in points)
         return Row(
@@ -60,7 +59,7 @@ class AgentRuns:
             failed_runs=len(self.runs) - len(curves),
             failed_episodes=int(sum(curve.failed.sum() for curve in curves)),
             k=self.k,
-            env_steps=tuple(np.mean(env_steps, axis=0).tolist()),
+            env_steps=tuple(self.env_steps.tolist()),
             returns=tuple(scale.mean_return(point) for point in np.moveaxis(self.returns, -1, 0)),
             scores=headline,
             means=tuple(scale.score(point, pooled_mean) for point in points),
@@ -85,12 +84,22 @@ class AgentRuns:
             for name, metric in self.scale.metrics.items()
         }
 
-    def _online(self) -> OnlineScores:
-        scale, episodes = self.scale, self.k[-1]
+    @cached_property
+    def online_scores(self) -> Array:
+        """The score of each adaptation episode, (S, B, M)."""
         counted = self.of_curves(
-            lambda curve: scale.counted(curve.online.returns[..., None], curve.online.failed > 0)
+            lambda curve: self.scale.counted(curve.online.returns[..., None], curve.online.failed > 0)
         )
-        scores = scale.scores(scale.over_seeds(counted, episodes))  # (S, B, M)
+        return self.scale.scores(self.scale.over_seeds(counted, self.k[-1]))
+
+    @property
+    def env_steps(self) -> Array:
+        """Env steps of adaptation before each point, (K,), mean over tasks and finished seeds; 0 if none finished."""
+        means = [run.curves[self.split].env_steps.mean(0) for run in self.finished]
+        return np.mean(means or [np.zeros(len(self.k))], axis=0)
+
+    def _online(self) -> OnlineScores:
+        scale, episodes, scores = self.scale, self.k[-1], self.online_scores
         size = gcd(*self.k)  # of the largest bins such that each k ends one
         bins = scores.reshape(*scores.shape[:2], -1, size).mean(-1)
         finished = [run.error is None for run in self.runs]
