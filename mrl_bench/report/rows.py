@@ -93,6 +93,12 @@ class AgentRuns:
         return self.scale.scores(self.scale.over_seeds(counted, self.k[-1]))
 
     @property
+    def worst_online(self) -> float:
+        """The least score of an adaptation episode of a finished run; NaN if there is none."""
+        finished = self.online_scores[[run.error is None for run in self.runs]]
+        return float(finished.min()) if finished.size else nan
+
+    @property
     def env_steps(self) -> Array:
         """Env steps of adaptation before each point, (K,), mean over tasks and finished seeds; 0 if none finished."""
         means = [run.curves[self.split].env_steps.mean(0) for run in self.finished]
@@ -102,11 +108,10 @@ class AgentRuns:
         scale, episodes, scores = self.scale, self.k[-1], self.online_scores
         size = gcd(*self.k)  # of the largest bins such that each k ends one
         bins = scores.reshape(*scores.shape[:2], -1, size).mean(-1)
-        finished = [run.error is None for run in self.runs]
         return OnlineScores(
             k=tuple(range(size, episodes + 1, size)),
             scores=tuple(scale.score(one, pooled_mean) for one in np.moveaxis(bins, -1, 0)),
-            worst=float(scores[finished].min()) if any(finished) else nan,
+            worst=self.worst_online,
             metrics={
                 name: metric.over_seeds(self.of_curves(partial(_counted_online, metric)), 1)[0]
                 for name, metric in scale.metrics.items()
