@@ -79,17 +79,18 @@ def _curves(
     arrays: Mapping[str, NDArray[Any]], k: Sequence[int], reported: Sequence[Any]
 ) -> dict[str, Curve]:
     ratios = {str(name): ratio_from_json(*values) for name, *values in reported}
+    measured = sorted(name for name in arrays if "metrics." in name)
 
     def part(prefix: str, name: str, dtype: type) -> NDArray[Any]:
         if f"{prefix}{name}" not in arrays:
             raise ValueError(f"it has no {prefix}{name}")
-        return arrays[f"{prefix}{name}"].astype(dtype)
+        return arrays[f"{prefix}{name}"].astype(dtype, copy=False)
 
     def metrics(prefix: str) -> dict[str, NDArray[np.float64]]:
         start = f"{prefix}metrics."
         return {
-            name.removeprefix(start): array.astype(np.float64)
-            for name, array in sorted(arrays.items())
+            name.removeprefix(start): arrays[name].astype(np.float64)
+            for name in measured
             if name.startswith(start)
         }
 

@@ -44,14 +44,18 @@ def render_page(all_scores: Sequence[ScenarioScores], info: BenchInfo) -> str:
         for i, scenario_scores in enumerate(all_scores)
         for split in scenario_scores.splits.values()
     }
-    return make_environment().get_template("page.html.jinja").render(
-        all_scores=all_scores,
-        info=info,
-        split_titles=SPLITS,
-        test_rows=test_rows,
-        agents=_best_first(row for row in test_rows.values() if not row.is_reference),
-        figures=figures,
-        floor=HEADROOM_FLOOR,
+    return (
+        make_environment()
+        .get_template("page.html.jinja")
+        .render(
+            all_scores=all_scores,
+            info=info,
+            split_titles=SPLITS,
+            test_rows=test_rows,
+            agents=_best_first(row for row in test_rows.values() if not row.is_reference),
+            figures=figures,
+            floor=HEADROOM_FLOOR,
+        )
     )
 
 

@@ -39,8 +39,10 @@ class AgentRuns:
     @cached_property
     def returns(self) -> Array:
         """The return of each cell that counts, (S, B, K)."""
-        counted = self.of_curves(lambda curve: self.scale.counted(curve.returns, curve.failed > 0))
-        return self.scale.over_seeds(counted, len(self.k))
+        curves = self._finished_curves
+        return self._over_seeds(
+            [curve.returns for curve in curves], [curve.failed for curve in curves], len(self.k)
+        )
 
     @cached_property
     def scores(self) -> Array:
@@ -87,10 +89,20 @@ class AgentRuns:
     @cached_property
     def online_scores(self) -> Array:
         """The score of each adaptation episode, (S, B, M)."""
-        counted = self.of_curves(
-            lambda curve: self.scale.counted(curve.online.returns[..., None], curve.online.failed > 0)
+        played = [curve.online for curve in self._finished_curves]
+        returns = [each.returns[..., None] for each in played]
+        return self.scale.scores(self._over_seeds(returns, [each.failed for each in played], self.k[-1]))
+
+    @property
+    def _finished_curves(self) -> list[Curve]:
+        return [run.curves[self.split] for run in self.finished]
+
+    def _over_seeds(self, returns: Sequence[Array], failed: Sequence[Array], points: int) -> Array:
+        """The returns that count of all seeds, (S, B, P), from those of the finished runs, (B, P, N), and failures, (B, P)."""
+        counted = iter(self.scale.counted(np.stack(returns), np.stack(failed) > 0) if returns else ())
+        return self.scale.over_seeds(
+            [next(counted) if run.error is None else None for run in self.runs], points
         )
-        return self.scale.scores(self.scale.over_seeds(counted, self.k[-1]))
 
     @property
     def worst_online(self) -> float:

@@ -54,7 +54,12 @@ class Agent:
 
 
 def make_suite(
-    folder: Path, scenarios: int = 3, id: str = "tiny", tasks: int = 3, k: Sequence[int] = (0, 2, 6), scored: int = 3
+    folder: Path,
+    scenarios: int = 3,
+    id: str = "tiny",
+    tasks: int = 3,
+    k: Sequence[int] = (0, 2, 6),
+    scored: int = 3,
 ) -> Suite:
     """A suite of tiny scenarios with references; the last third is of a second family and has no ood split."""
     names = []
@@ -71,7 +76,9 @@ def make_suite(
     path = folder / f"{id}.yaml"
     entries = [{"scenario": f"{name}.yaml"} for name in names]
     path.write_text(
-        yaml.safe_dump({"id": id, "doc": "Tiny <b>tasks</b>.", "seeds": 3, "agents": {}, "scenarios": entries})
+        yaml.safe_dump(
+            {"id": id, "doc": "Tiny <b>tasks</b>.", "seeds": 3, "agents": {}, "scenarios": entries}
+        )
     )
     return find_suite(path)
 
@@ -192,5 +199,12 @@ class _Maker:
         )
 
     def _claims(self, name: str, skill: float) -> dict[str, dict[str, list[list[float | None]]]]:
-        numbers = [[skill * share, skill * share - 0.05, skill * share + 0.05] for share in np.linspace(0.5, 1, len(self.terms[name].k))]
-        return {split: {"score": numbers, "mean": numbers} for split in SPLITS if split in self.scenarios[name].splits}
+        numbers = [
+            [skill * share, skill * share - 0.05, skill * share + 0.05]
+            for share in np.linspace(0.5, 1, len(self.terms[name].k))
+        ]
+        return {
+            split: {"score": numbers, "mean": numbers}
+            for split in SPLITS
+            if split in self.scenarios[name].splits
+        }

@@ -21,7 +21,7 @@ WIDTH, HEIGHT = 320, 210  # viewBox, about the pixels that a phone shows
 LEFT, TOP, PLOT_WIDTH, PLOT_HEIGHT = 34, 10, 270, 154
 COLOURS = 8  # classes c0 to c7, in the order of report/style.py
 
-Ticks = Sequence[tuple[float, str]]
+Ticks = tuple[tuple[float, str], ...]
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,15 @@ class Axis:
     ticks: Ticks
     log: bool = False
 
-    def share(self, values: Array) -> Array:
+    def shares(self, values: Array) -> Array:
         """Values as shares of the axis' length, cut at its ends."""
+        return np.clip((values - self.low) / (self.high - self.low), 0, 1)
+
+    def share(self, value: float) -> float:
         low, high = self.low, self.high
         if self.log:
-            values, low, high = np.log(values), math.log(low), math.log(high)
-        return np.clip((values - low) / (high - low), 0, 1)
+            value, low, high = math.log(value), math.log(low), math.log(high)
+        return min(max((value - low) / (high - low), 0.0), 1.0)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Chart:
     under: Ticks = ()  # further labels under those of x
 
     def svg(self) -> Markup:
-        ticks = "".join(self._ticks())
+        ticks = _ticks(self.x, self.y, self.names, self.under)
         box = f"{LEFT} {TOP} {PLOT_WIDTH} {PLOT_HEIGHT}"
         x, y = (f"{axis.low:g} {axis.high:g}" for axis in (self.x, self.y))
         return Markup(
@@ -59,31 +62,32 @@ class Chart:
             f' data-x="{x}" data-y="{y}">{ticks}<g class="marks">{"".join(self.marks)}</g></svg>'
         )
 
-    def _ticks(self) -> list[str]:
-        right, bottom = LEFT + PLOT_WIDTH, TOP + PLOT_HEIGHT
-        parts = []
-        for value, text in self.y.ticks:
-            at = place(self.y, value, vertical=True)
-            kind = ' class="level"' if text in ("0", "1") else ""
-            parts.append(f'<path d="M{LEFT} {at}H{right}"{kind}/>')
-            parts.append(f'<text x="{LEFT - 5}" y="{at + 3.5}" text-anchor="end">{text}</text>')
-        for row, labels in enumerate((self.x.ticks, self.under)):
-            positions = np.array([place(self.x, value) for value, _ in labels])
-            gap = 7.0 * max((len(text) for _, text in labels), default=0) + 4
-            for i in uncrowded(positions, gap):
-                height = bottom + 14 + 12 * row
-                parts.append(
-                    f'<text x="{positions[i]}" y="{height}" text-anchor="middle">{escape(labels[i][1])}</text>'
-                )
-        across, up = map(escape, self.names)
-        parts.append(f'<text x="{right}" y="{HEIGHT - 6}" text-anchor="end" class="name">{across}</text>')
-        parts.append(f'<text x="{LEFT}" y="{HEIGHT - 6}" class="name">↑ {up}</text>')
-        return parts
+
+@cache
+def _ticks(x: Axis, y: Axis, names: tuple[str, str], under: Ticks) -> str:
+    """What is around the marks. Most charts have the same."""
+    right, bottom = LEFT + PLOT_WIDTH, TOP + PLOT_HEIGHT
+    parts = []
+    for value, text in y.ticks:
+        at = place(y, value, vertical=True)
+        kind = ' class="level"' if text in ("0", "1") else ""
+        parts.append(f'<path d="M{LEFT} {at}H{right}"{kind}/>')
+        parts.append(f'<text x="{LEFT - 5}" y="{at + 3.5}" text-anchor="end">{text}</text>')
+    for row, labels in enumerate((x.ticks, under)):
+        positions = np.array([place(x, value) for value, _ in labels])
+        gap = 7.0 * max((len(text) for _, text in labels), default=0) + 4
+        for i in uncrowded(positions, gap):
+            height = bottom + 14 + 12 * row
+            parts.append(f'<text x="{positions[i]}" y="{height}" text-anchor="middle">{labels[i][1]}</text>')
+    across, up = map(escape, names)
+    parts.append(f'<text x="{right}" y="{HEIGHT - 6}" text-anchor="end" class="name">{across}</text>')
+    parts.append(f'<text x="{LEFT}" y="{HEIGHT - 6}" class="name">↑ {up}</text>')
+    return "".join(parts)
 
 
 def place(axis: Axis, value: float, vertical: bool = False) -> float:
     """Where a value is in the viewBox."""
-    share = float(axis.share(np.array(value)))
+    share = axis.share(value)
     return round(TOP + (1 - share) * PLOT_HEIGHT if vertical else LEFT + share * PLOT_WIDTH, 1)
 
 
@@ -98,11 +102,13 @@ def score_axis(values: Array) -> Axis:
 @cache
 def _score_axis(low: float, high: float) -> Axis:
     ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    return Axis(low, high, [(tick, f"{tick:g}") for tick in ticks.round(3).tolist() if low <= tick <= high])
+    return Axis(
+        low, high, tuple((tick, f"{tick:g}") for tick in ticks.round(3).tolist() if low <= tick <= high)
+    )
 
 
 def episode_axis(k: Sequence[int]) -> Axis:
-    return Axis(0, max(k[-1], 1), [(each, str(each)) for each in k])
+    return Axis(0, max(k[-1], 1), tuple((each, str(each)) for each in k))
 
 
 def steps_axis(steps: Array) -> Axis:
@@ -111,21 +117,21 @@ def steps_axis(steps: Array) -> Axis:
     low, high = min(low, high) / 1.3, max(low, high) * 1.3
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [f * 10.0**n for n in powers for f in (1, 2, 5)]
-    return Axis(low, high, [(tick, count(tick)) for tick in ticks if low <= tick <= high], log=True)
+    return Axis(low, high, tuple((tick, count(tick)) for tick in ticks if low <= tick <= high), log=True)
 
 
 def linear_steps_axis(steps: Array) -> Axis:
     """An axis of env steps from 0."""
     high = max(float(steps.max(initial=0)), 1.0)
     ticks = MaxNLocator(4).tick_values(0, high).tolist()
-    return Axis(0, high, [(tick, count(tick)) for tick in ticks if 0 <= tick <= high])
+    return Axis(0, high, tuple((tick, count(tick)) for tick in ticks if 0 <= tick <= high))
 
 
 def curve(x: Axis, y: Axis, at: Array, values: Array, half_widths: Array, colour: int) -> str:
     """A curve with its band: points (P,), their values and the half widths of their intervals, NaN where unknown."""
-    across = LEFT + x.share(at) * PLOT_WIDTH
+    across = LEFT + x.shares(at) * PLOT_WIDTH
     middle, low, high = (
-        TOP + (1 - y.share(each)) * PLOT_HEIGHT
+        TOP + (1 - y.shares(each)) * PLOT_HEIGHT
         for each in (values, values - half_widths, values + half_widths)
     )
     line = _path(across, middle)
@@ -133,15 +139,14 @@ def curve(x: Axis, y: Axis, at: Array, values: Array, half_widths: Array, colour
     if np.isfinite(low).all():
         outline = _path(np.concatenate([across, across[::-1]]), np.concatenate([high, low[::-1]]))
         band = f'<path class="band" d="{outline}Z"/>'
-    points = "".join(f"M{left:.1f} {top:.1f}h0" for left, top in zip(across, middle, strict=True))
+    points = _points(across, middle)
     return f'<g class="c{colour % COLOURS}">{band}<path d="{line}"/><path class="points" d="{points}"/></g>'
 
 
 def dots(x: Axis, y: Axis, at: Array, values: Array) -> str:
     """One dot for each of two coordinates, (n,) each."""
-    across, up = LEFT + x.share(at) * PLOT_WIDTH, TOP + (1 - y.share(values)) * PLOT_HEIGHT
-    path = "".join(f"M{left:.1f} {top:.1f}h0" for left, top in zip(across, up, strict=True))
-    return f'<g class="c4"><path class="dots" d="{path}"/></g>'
+    across, up = LEFT + x.shares(at) * PLOT_WIDTH, TOP + (1 - y.shares(values)) * PLOT_HEIGHT
+    return f'<g class="c4"><path class="dots" d="{_points(across, up)}"/></g>'
 
 
 def linked_dot(x: Axis, y: Axis, at: float, value: float, href: str, title: str) -> str:
@@ -160,4 +165,9 @@ def diagonal(x: Axis, y: Axis) -> str:
 
 
 def _path(across: Array, up: Array) -> str:
-    return "M" + "L".join(f"{left:.1f} {top:.1f}" for left, top in zip(across, up, strict=True))
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(across.tolist(), up.tolist(), strict=True))
+
+
+def _points(across: Array, up: Array) -> str:
+    """Strokes of no length, which round caps make dots: one element for all of them."""
+    return "".join(f"M{x:.1f} {y:.1f}h0" for x, y in zip(across.tolist(), up.tolist(), strict=True))

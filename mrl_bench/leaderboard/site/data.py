@@ -114,7 +114,9 @@ def _suite(ranking: SuiteRanking, contents: Contents) -> dict[str, Any]:
             {"name": target.name, "kind": target.kind, "scenarios": target.scenarios}
             for target in ranking.targets
         ],
-        "submissions": [_submission(ranking, entry, contents.attempts) for entry in range(len(ranking.shown))],
+        "submissions": [
+            _submission(ranking, entry, contents.attempts) for entry in range(len(ranking.shown))
+        ],
     }
 
 

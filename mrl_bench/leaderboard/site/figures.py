@@ -69,8 +69,9 @@ def of_scenario(ranking: SuiteRanking, name: str, compared: Sequence[int], up: s
         if (name, split) in ranking.rankings:
             yield f"Score at k, {split}", adaptation(ranking, target, split, compared)
     yield "Score and env steps of adaptation, test", _against_env_steps(ranking, name, compared)
-    yield f"Sample efficiency: score at the last k, test, all {len(ranking.shown)} agents", _efficiency(
-        ranking, name, up
+    yield (
+        f"Sample efficiency: score at the last k, test, all {len(ranking.shown)} agents",
+        _efficiency(ranking, name, up),
     )
 
 
@@ -117,16 +118,18 @@ def of_agent(one: Shown, name: str) -> Iterator[Figure]:
             for colour, (episodes, each) in enumerate(zip(at, played.values(), strict=True))
         ]
         label = f"Mean score of each adaptation episode on {name}."
-        yield "Price of adaptation: score of each adaptation episode", Chart(
-            x, y, ("adaptation episode", "score"), label, marks
-        ).svg()
+        yield (
+            "Price of adaptation: score of each adaptation episode",
+            Chart(x, y, ("adaptation episode", "score"), label, marks).svg(),
+        )
     before, after = test.by_task.T
     axis = charts.score_axis(test.by_task)
     marks = [charts.diagonal(axis, axis), charts.dots(axis, axis, before, after)]
     label = f"Score of each of {len(after)} test tasks of {name} before and after adapting: {np.mean(after > before):.0%} improve."
-    yield f"Each test task: score at k = 0 and at k = {test.k[-1]}", Chart(
-        axis, axis, ("k = 0", f"k = {test.k[-1]}"), label, marks
-    ).svg()
+    yield (
+        f"Each test task: score at k = 0 and at k = {test.k[-1]}",
+        Chart(axis, axis, ("k = 0", f"k = {test.k[-1]}"), label, marks).svg(),
+    )
 
 
 def _own_curves(one: Shown, name: str, played: dict[str, Played], x: Axis, y: Axis) -> Markup:
@@ -135,7 +138,7 @@ def _own_curves(one: Shown, name: str, played: dict[str, Played], x: Axis, y: Ax
         for colour, each in enumerate(played.values())
     ]  # fmt: skip
     steps = played["test"].env_steps.tolist()
-    under = [(k, count(each)) for k, each in zip(played["test"].k, steps, strict=True)]
+    under = tuple((k, count(each)) for k, each in zip(played["test"].k, steps, strict=True))
     label = f"Score of {printable(one.submission.agent.name)} on {name} at each k; below k, the env steps."
     return Chart(x, y, ("k, env steps", "score"), label, marks, under).svg()
 

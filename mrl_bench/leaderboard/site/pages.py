@@ -18,8 +18,9 @@ from mrl_bench.leaderboard import DIVISIONS, LEVELS
 from mrl_bench.leaderboard.site import data, figures
 from mrl_bench.leaderboard.site.ranking import SuiteRanking
 from mrl_bench.leaderboard.site.reading import Contents, Shown
-from mrl_bench.leaderboard.site.reproduction import commands, settings
+from mrl_bench.leaderboard.site.reproduction import Reproduction
 from mrl_bench.leaderboard.submission import SPLITS
+from mrl_bench.report.formatting import interval, score
 from mrl_bench.report.page import make_environment
 from mrl_bench.report.scores import HEADROOM_FLOOR, RANKED_SEEDS, Estimate
 from mrl_bench.runs.files import write_atomically
@@ -142,8 +143,7 @@ class Site:
             splits=[split for split in SPLITS if any(split == known for _, known in ranking.rankings)],
             attempts=self.contents.attempts[one.submission.agent.author],
             scenarios=[_of_agent(one, name) for name in ranking.suite.scenarios],
-            settings=settings(one.submission),
-            commands=commands(one.submission),
+            reproduction=Reproduction.of(one.submission, one.id),
         )
 
     def _scenario(self, ranking: SuiteRanking, name: str, compared: list[int]) -> bytes:
@@ -177,6 +177,7 @@ class Site:
 def _environment() -> tuple[Environment, Markup]:
     """Renders the templates, with one style sheet and one script for all pages; and the script."""
     environment = make_environment(_TEMPLATES)
+    environment.filters["estimate"] = _in_cell
     sheets = (environment.get_template(name).render() for name in ("style.css.jinja", "site.css.jinja"))
     style, script = "".join(sheets), (_TEMPLATES / "site.js").read_text()
     environment.globals |= {
@@ -192,6 +193,12 @@ def _environment() -> tuple[Environment, Markup]:
         "version": __version__,
     }
     return environment, Markup(script)
+
+
+def _in_cell(estimate: Estimate) -> Markup:
+    """An estimate in a table's cell. A macro, as the report has for it, would take longer than all else on 500 pages."""
+    known = interval(estimate)
+    return Markup(f"{score(estimate.value)}{f'<small>{known}</small>' if known else ''}")
 
 
 def _hash(text: str) -> str:

@@ -42,7 +42,9 @@ class Ranking:
     half_widths: Array  # (n, P) of the 95 % intervals; NaN below three seeds
     best: NDArray[np.int64]  # (n, P) best place that the interval allows
     worst: NDArray[np.int64]  # (n, P)
-    verdicts: tuple[Mapping[str, Verdict], ...]  # (n,) at the last k: agent of the ladder -> how the entry stands
+    verdicts: tuple[
+        Mapping[str, Verdict], ...
+    ]  # (n,) at the last k: agent of the ladder -> how the entry stands
 
     @property
     def order(self) -> list[int]:
@@ -116,14 +118,14 @@ class SuiteRanking:
         names = [self.shown[rung].submission.agent.name for rung in self.ladder]
         for place, one in enumerate(contenders):
             others = {
-                name: contenders[rung]
-                for name, rung in zip(names, self.ladder, strict=True)
-                if rung != place
+                name: contenders[rung] for name, rung in zip(names, self.ladder, strict=True) if rung != place
             }
             yield verdicts(one, others) if others else {}
 
 
-def common_points(all_k: Sequence[tuple[int, ...]]) -> tuple[tuple[str, ...], tuple[int, ...], list[list[int]]]:
+def common_points(
+    all_k: Sequence[tuple[int, ...]],
+) -> tuple[tuple[str, ...], tuple[int, ...], list[list[int]]]:
     """The points at which scenarios with these k can be averaged: the k that all have, and their last ones.
 
     Returns:

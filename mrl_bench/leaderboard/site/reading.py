@@ -187,7 +187,7 @@ def read_contents(
         author = each.author
         if each.withdrawn is None:
             try:
-                submission = read_submission(leaderboard.submission_folder(each.id), check_files=False)
+                submission = read_submission(leaderboard.submission_folder(each.id), trusted=True)
                 author = submission.agent.author
                 if submission.suite not in known and not suites:
                     known[submission.suite] = KnownSuite(find_suite(submission.suite))

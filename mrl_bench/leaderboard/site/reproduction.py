@@ -1,8 +1,11 @@
-"""How to make a submission again: the commands and the settings that its page shows."""
+"""The commands and settings that make a submission again."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from mrl_bench import registry
 from mrl_bench.leaderboard import DIVISIONS, LEVELS
@@ -10,30 +13,43 @@ from mrl_bench.leaderboard.submission import Submission
 from mrl_bench.scenario.settings import assignments
 
 
-def settings(submission: Submission) -> list[tuple[list[str], str]]:
-    """The agent's settings as `--set` takes them, and the scenarios that they hold on; those of most scenarios first."""
-    found: dict[tuple[str, ...], list[str]] = {}
-    for name, config in submission.agent.settings.items():
-        found.setdefault(tuple(assignments(config)), []).append(name)
-    every = "all scenarios"
-    return [
-        (list(own), every if len(found) == 1 else ", ".join(names))
-        for own, names in sorted(found.items(), key=lambda item: -len(item[1]))
-    ]
+@dataclass(frozen=True)
+class Reproduction:
+    """How to make a submission again."""
+
+    settings: list[tuple[str, str]]  # where they hold, and what was set, as `--set` takes it
+    commands: list[
+        str
+    ]  # of the shell; they train, score and verify it again next to the leaderboard's folder
+
+    @staticmethod
+    def of(submission: Submission, id: str) -> Reproduction:
+        groups = list[tuple[list[str], Mapping[str, Any]]]()  # scenarios with the same settings
+        for name, config in submission.agent.settings.items():
+            same = next((names for names, known in groups if known == config), None)
+            if same is None:
+                groups.append(([name], config))
+            else:
+                same.append(name)
+        found = [(names, assignments(config)) for names, config in groups]
+        return Reproduction(
+            settings=[
+                ("all scenarios" if len(found) == 1 else ", ".join(names), ", ".join(own))
+                for names, own in sorted(found, key=lambda each: -len(each[0]))
+            ],
+            commands=_commands(submission, id, [own for _, own in found]),
+        )
 
 
-def commands(submission: Submission) -> list[str]:
-    """Shell commands that train, score and verify it again, from the folder that holds the leaderboard's.
-
-    Settings that differ by scenario are not among them: those are the suite's.
-    """
-    agent, folder = submission.agent, f"leaderboard/submissions/{submission.id}"
+def _commands(submission: Submission, id: str, settings: Sequence[Sequence[str]]) -> list[str]:
+    """Only settings that hold on all scenarios are among the arguments: the others are the suite's."""
+    agent, folder = submission.agent, f"leaderboard/submissions/{id}"
     known = {target: name for name, target in registry.names("agent").items()}
-    own = [set(assignments(config)) for config in agent.settings.values()]
-    shared = [each for each in assignments(next(iter(agent.settings.values()), {})) if all(each in s for s in own)]
     score = ["mrl-bench", "score", known.get(agent.target, agent.target), "--suite", submission.suite]
     score += ["--seeds", str(submission.seeds), "--name", agent.name]
     score += [] if agent.division == DIVISIONS[0] else ["--division", agent.division]
-    score += [word for setting in shared for word in ("--set", setting)]
+    for setting in settings[0] if settings else ():
+        score += ["--set", setting] if all(setting in each for each in settings) else []
     path = "" if agent.target in known else f"PYTHONPATH={folder}/agent "
-    return [path + shlex.join(score), shlex.join(["mrl-bench", "verify", folder, "--level", str(len(LEVELS) - 1)])]
+    verify = ["mrl-bench", "verify", folder, "--level", str(len(LEVELS) - 1)]
+    return [path + shlex.join(score), shlex.join(verify)]
