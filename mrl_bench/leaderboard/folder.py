@@ -57,6 +57,18 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Verification:
+    """The contents of verifications/ID/LEVEL.json: a verification that held."""
+
+    submission: Sha
+    level: Count
+    name: Text  # of the level
+    found: list[Text]  # what each level up to this one found
+    time: Text
+    machine: Text
+
+
+@dataclass(frozen=True)
 class Listed:
     """What the log says of a submission."""
 
@@ -100,19 +112,27 @@ class Leaderboard:
         id = self.find(id)
         said = dict[int, str]()
         verify(self.submission_folder(id), level, suite, said.__setitem__)
-        facts = {
-            "submission": id,
-            "level": level,
-            "name": LEVELS[level],
-            "found": [said[each] for each in sorted(said)],
-            "time": _now(),
-            "machine": machine(),
-        }
+        found = [said[each] for each in sorted(said)]
+        verification = Verification(id, level, LEVELS[level], found, _now(), machine())
         path = self.folder / "verifications" / id / f"{level}.json"
         with self._held():
-            write_atomically(path, canonical_json(facts))
+            write_atomically(path, canonical_json(asdict(verification)))
             self._write("verify", id, str(level))
         return path
+
+    def verifications(self, id: str) -> list[Verification]:
+        """Those of a submission that were recorded, from the lowest level on.
+
+        Raises:
+            Refused: a file is none.
+        """
+        found = []
+        for path in (self.folder / "verifications" / id).glob("*.json"):
+            try:
+                found.append(_verification().validate_json(path.read_bytes(), strict=True))
+            except (ValueError, OSError):
+                raise Refused(f"{path} is no record of a verification") from None
+        return sorted(found, key=lambda each: each.level)
 
     def withdraw(self, id: str, why: str) -> None:
         """Removes a submission's files. Its lines in the log stay, with the reason.
@@ -257,3 +277,8 @@ def _now() -> str:
 @cache
 def _reader() -> TypeAdapter[Event]:
     return TypeAdapter(Event)
+
+
+@cache
+def _verification() -> TypeAdapter[Verification]:
+    return TypeAdapter(Verification)

@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from math import gcd, nan
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mrl_bench.report.estimates import mean_cvar, pooled_iqm, pooled_mean, quotient
 from mrl_bench.report.metrics import Metric
@@ -97,8 +98,16 @@ class AgentRuns:
     def _finished_curves(self) -> list[Curve]:
         return [run.curves[self.split] for run in self.finished]
 
-    def _over_seeds(self, returns: Sequence[Array], failed: Sequence[Array], points: int) -> Array:
-        """The returns that count of all seeds, (S, B, P), from those of the finished runs, (B, P, N), and failures, (B, P)."""
+    def _over_seeds(
+        self, returns: Sequence[Array], failed: Sequence[NDArray[np.int64]], points: int
+    ) -> Array:
+        """The returns of all seeds that count, (S, B, P).
+
+        Args:
+            returns: of the finished runs, (B, P, N) each.
+            failed: failed episodes of these runs, (B, P) each.
+            points: P.
+        """
         counted = iter(self.scale.counted(np.stack(returns), np.stack(failed) > 0) if returns else ())
         return self.scale.over_seeds(
             [next(counted) if run.error is None else None for run in self.runs], points
@@ -114,7 +123,7 @@ class AgentRuns:
     def env_steps(self) -> Array:
         """Env steps of adaptation before each point, (K,), mean over tasks and finished seeds; 0 if none finished."""
         means = [run.curves[self.split].env_steps.mean(0) for run in self.finished]
-        return np.mean(means or [np.zeros(len(self.k))], axis=0)
+        return np.asarray(np.mean(means or [np.zeros(len(self.k))], axis=0))
 
     def _online(self) -> OnlineScores:
         scale, episodes, scores = self.scale, self.k[-1], self.online_scores

@@ -121,8 +121,12 @@ class _Maker:
         found = self.references[scenario.id]
         assert found
         return SubmittedScenario(
-            scenario.digest, found.digest, sha256(found.to_bytes()).hexdigest(), scenario.protocol.k, found.to_json()["reported"]
-        )  # fmt: skip
+            digest=scenario.digest,
+            tasks_digest=found.digest,
+            references=sha256(found.to_bytes()).hexdigest(),
+            k=scenario.protocol.k,
+            reported=found.to_json()["reported"],
+        )
 
     def write(self, leaderboard: Leaderboard, agent: Agent) -> str:
         level = round(agent.skill * self.POOL)

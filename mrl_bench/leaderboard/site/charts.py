@@ -101,10 +101,8 @@ def score_axis(values: Array) -> Axis:
 
 @cache
 def _score_axis(low: float, high: float) -> Axis:
-    ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    return Axis(
-        low, high, tuple((tick, f"{tick:g}") for tick in ticks.round(3).tolist() if low <= tick <= high)
-    )
+    ticks = np.round(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high), 3)
+    return Axis(low, high, tuple((tick, f"{tick:g}") for tick in ticks.tolist() if low <= tick <= high))
 
 
 def episode_axis(k: Sequence[int]) -> Axis:
@@ -123,7 +121,7 @@ def steps_axis(steps: Array) -> Axis:
 def linear_steps_axis(steps: Array) -> Axis:
     """An axis of env steps from 0."""
     high = max(float(steps.max(initial=0)), 1.0)
-    ticks = MaxNLocator(4).tick_values(0, high).tolist()
+    ticks = np.asarray(MaxNLocator(4).tick_values(0, high)).tolist()
     return Axis(0, high, tuple((tick, count(tick)) for tick in ticks if 0 <= tick <= high))
 
 

@@ -92,9 +92,11 @@ def _efficiency(ranking: SuiteRanking, name: str, up: str) -> Markup:
     steps = np.array([each.played[name, "test"].contender.env_steps for each in ranking.shown])
     x, y = charts.steps_axis(steps), charts.score_axis(one.scores[:, -1])
     marks = [
-        charts.linked_dot(x, y, max(spent, x.low), earned, f"{up}agents/{each.id[:12]}.html", _title(each, spent, earned))
+        charts.linked_dot(
+            x, y, max(spent, x.low), earned, f"{up}agents/{each.id[:12]}.html", _title(each, spent, earned)
+        )
         for each, spent, earned in zip(ranking.shown, steps.tolist(), one.scores[:, -1].tolist(), strict=True)
-    ]  # fmt: skip
+    ]
     label = f"Score on {name}, test, at the last k against the env steps of meta-training, a dot an agent."
     return Chart(x, y, ("env steps of meta-training", "score"), label, marks).svg()
 
@@ -125,7 +127,8 @@ def of_agent(one: Shown, name: str) -> Iterator[Figure]:
     before, after = test.by_task.T
     axis = charts.score_axis(test.by_task)
     marks = [charts.diagonal(axis, axis), charts.dots(axis, axis, before, after)]
-    label = f"Score of each of {len(after)} test tasks of {name} before and after adapting: {np.mean(after > before):.0%} improve."
+    improved = np.mean(after > before)
+    label = f"Score of each of {len(after)} test tasks of {name} before and after adapting: {improved:.0%} improve."
     yield (
         f"Each test task: score at k = 0 and at k = {test.k[-1]}",
         Chart(axis, axis, ("k = 0", f"k = {test.k[-1]}"), label, marks).svg(),

@@ -196,7 +196,7 @@ def _environment() -> tuple[Environment, Markup]:
 
 
 def _in_cell(estimate: Estimate) -> Markup:
-    """An estimate in a table's cell. A macro, as the report has for it, would take longer than all else on 500 pages."""
+    """An estimate in a table's cell. No macro, as in the report: pages have hundreds, and macros are slow."""
     known = interval(estimate)
     return Markup(f"{score(estimate.value)}{f'<small>{known}</small>' if known else ''}")
 

@@ -49,7 +49,7 @@ class Ranking:
     @property
     def order(self) -> list[int]:
         """The submissions from the highest score at the last k to the lowest."""
-        return np.argsort(-self.scores[:, -1], kind="stable").tolist()
+        return [int(entry) for entry in np.argsort(-self.scores[:, -1], kind="stable")]
 
     def estimate(self, entry: int, point: int = -1) -> Estimate:
         score, half = self.scores[entry, point], self.half_widths[entry, point]

@@ -6,21 +6,19 @@ again: of a run, only the returns are read.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mrl_bench.errors import MrlBenchError, UsageError
 from mrl_bench.leaderboard.arrays import read_returns
 from mrl_bench.leaderboard.entry import Entry
-from mrl_bench.leaderboard.folder import Leaderboard, Listed
+from mrl_bench.leaderboard.folder import Leaderboard, Listed, Verification
 from mrl_bench.leaderboard.submission import SPLITS, Refused, Submission, SubmittedRun, read_submission
 from mrl_bench.report.ranks import Contender
 from mrl_bench.report.rows import AgentRuns
@@ -130,7 +128,7 @@ class Shown:
 
     submission: Submission
     listed: Listed
-    verifications: tuple[Mapping[str, Any], ...]  # from the lowest level
+    verifications: Sequence[Verification]  # from the lowest level on
     played: Mapping[tuple[str, str], Played]  # (scenario, split) ->
 
     @property
@@ -213,10 +211,8 @@ def read_contents(
 
 
 def _shown(leaderboard: Leaderboard, suite: KnownSuite, submission: Submission, listed: Listed) -> Shown:
-    folder = leaderboard.folder / "verifications" / listed.id
-    verifications = tuple(json.loads(path.read_bytes()) for path in sorted(folder.glob("*.json")))
     played = suite.played(leaderboard.submission_folder(listed.id), submission)
-    return Shown(submission, listed, verifications, played)
+    return Shown(submission, listed, leaderboard.verifications(listed.id), played)
 
 
 def _evaluation(folder: Path, submission: Submission, run: SubmittedRun) -> Evaluation:
