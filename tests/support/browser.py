@@ -116,7 +116,7 @@ def chromium(program: str) -> Iterator[Browser]:
     read_command, write_command = os.pipe()
     read_event, write_event = os.pipe()
     with (
-        TemporaryDirectory() as profile,
+        TemporaryDirectory(ignore_cleanup_errors=True) as profile,  # its processes end a little later
         open(write_command, "wb", buffering=0) as command,
         open(read_event, "rb", buffering=0) as events,
     ):

@@ -83,8 +83,8 @@ def _cell(ranking: Ranking, ladder: Sequence[str]) -> dict[str, Any]:
 
 
 def _rounded(values: Array) -> Any:
-    """Nested lists with three decimals, which show as two; None for NaN."""
-    rounded = np.round(values, 3) + 0.0
+    """Nested lists; None for NaN. Five decimals, so that the two which the script shows are those of the page."""
+    rounded = np.round(values, 5) + 0.0
     return [[x if isfinite(x) else None for x in row] for row in rounded.tolist()]
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup
 
-from mrl_bench import __version__
 from mrl_bench.leaderboard import DIVISIONS, LEVELS
 from mrl_bench.leaderboard.site import data, figures
 from mrl_bench.leaderboard.site.ranking import SuiteRanking
@@ -24,6 +23,7 @@ from mrl_bench.report.formatting import interval, score
 from mrl_bench.report.page import make_environment
 from mrl_bench.report.scores import HEADROOM_FLOOR, RANKED_SEEDS, Estimate
 from mrl_bench.runs.files import write_atomically
+from mrl_bench.runs.provenance import package_versions
 from mrl_bench.scenario.description import Description, budget_in_words, protocol_in_words
 
 COMPARED = 4  # agents whose curves pages show without the script
@@ -190,7 +190,7 @@ def _environment() -> tuple[Environment, Markup]:
         "divisions": DIVISIONS,
         "words": _WORDS,
         "least_seeds": RANKED_SEEDS,
-        "version": __version__,
+        "version": package_versions()["mrl-bench"],
     }
     return environment, Markup(script)
 
