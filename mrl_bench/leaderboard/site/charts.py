@@ -114,8 +114,9 @@ def steps_axis(steps: Array) -> Axis:
     low, high = (max(float(edge), 1.0) for edge in (steps.min(initial=1e12), steps.max(initial=1.0)))
     low, high = min(low, high) / 1.3, max(low, high) * 1.3
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [f * 10.0**n for n in powers for f in (1, 2, 5)]
-    return Axis(low, high, tuple((tick, count(tick)) for tick in ticks if low <= tick <= high), log=True)
+    ticks = [tick for n in powers for tick in (f * 10.0**n for f in (1, 2, 5)) if low <= tick <= high]
+    ticks = ticks if len(ticks) > 1 else [low, high]
+    return Axis(low, high, tuple((tick, count(tick)) for tick in ticks), log=True)
 
 
 def linear_steps_axis(steps: Array) -> Axis:

@@ -31,7 +31,7 @@ def adaptation(
         both: whether the axis has room for all submissions on either split, for a script that draws others.
     """
     one = ranking.rankings[target.name, split]
-    seen = [_values(each, list(compared)) for each in (one,)]
+    seen = [_values(one, list(compared))]
     if both:
         known = (ranking.rankings.get((target.name, each)) for each in SPLITS)
         seen = [_values(each, slice(None)) for each in known if each]

@@ -15,9 +15,11 @@ from markupsafe import Markup
 
 from mrl_bench.leaderboard import DIVISIONS, LEVELS
 from mrl_bench.leaderboard.site import data, figures
+from mrl_bench.leaderboard.site.charts import COLOURS
 from mrl_bench.leaderboard.site.ranking import SuiteRanking
 from mrl_bench.leaderboard.site.reading import Contents, Shown
 from mrl_bench.leaderboard.site.reproduction import Reproduction
+from mrl_bench.leaderboard.standing import OVERALL
 from mrl_bench.leaderboard.submission import SPLITS
 from mrl_bench.report.formatting import interval, score
 from mrl_bench.report.page import make_environment
@@ -29,8 +31,11 @@ from mrl_bench.scenario.description import Description, budget_in_words, protoco
 COMPARED = 4  # agents whose curves pages show without the script
 _WORDS = {"beats": "beats", "level": "level with", "below": "below"}
 _TEMPLATES = Path(__file__).parent / "templates"
-_CLAIMS = {"score": "score", "mean": "mean"}  # name in a submission -> in tables
-_FOLDERS = ("agents", "scenarios")  # of pages; what is in them and was not rendered is of an earlier site
+_CLAIMS = ("score", "mean")  # what a submission claims
+_PAGES = (
+    f"agents/{'[0-9a-f]' * 12}.html",
+    "scenarios/*/*.html",
+)  # of submissions and scenarios, which may be gone
 
 
 def write_site(contents: Contents, out: Path) -> int:
@@ -45,8 +50,8 @@ def write_site(contents: Contents, out: Path) -> int:
         written.add(path)
         if not (path.is_file() and path.read_bytes() == text):
             write_atomically(path, text)
-    for folder in _FOLDERS:
-        for path in (out / folder).rglob("*.html"):
+    for pattern in _PAGES:
+        for path in out.glob(pattern):
             if path not in written:
                 path.unlink()
     return len(written) - 1
@@ -60,30 +65,6 @@ class _Part:
     compared: list[str]  # names of agents
     charts: list[tuple[str, str, Markup]]  # title, link, chart
     data: Markup
-
-    @property
-    def id(self) -> str:
-        return self.ranking.suite.id
-
-    @property
-    def doc(self) -> str:
-        return self.ranking.suite.suite.doc
-
-    @property
-    def digest(self) -> str:
-        return self.ranking.suite.digest
-
-    @property
-    def count(self) -> int:
-        return len(self.ranking.shown)
-
-    @property
-    def ladder(self) -> bool:
-        return bool(self.ranking.ladder)
-
-    @property
-    def splits(self) -> list[str]:
-        return [split for split in SPLITS if any(split == known for _, known in self.ranking.rankings)]
 
 
 class Site:
@@ -112,6 +93,7 @@ class Site:
             "index",
             up="",
             contents=self.contents,
+            count=sum(len(ranking.shown) for ranking in self.rankings),
             suites=[self._part(ranking) for ranking in self.rankings],
             script=self._script,
         )
@@ -140,7 +122,7 @@ class Site:
             entry=entry,
             ranking=ranking,
             ladder=bool(ranking.ladder),
-            splits=[split for split in SPLITS if any(split == known for _, known in ranking.rankings)],
+            splits=ranking.splits,
             attempts=self.contents.attempts[one.submission.agent.author],
             scenarios=[_of_agent(one, name) for name in ranking.suite.scenarios],
             reproduction=Reproduction.of(one.submission, one.id),
@@ -178,6 +160,7 @@ def _environment() -> tuple[Environment, Markup]:
     """Renders the templates, with one style sheet and one script for all pages; and the script."""
     environment = make_environment(_TEMPLATES)
     environment.filters["estimate"] = _in_cell
+    environment.globals["colours"] = COLOURS
     sheets = (environment.get_template(name).render() for name in ("style.css.jinja", "site.css.jinja"))
     style, script = "".join(sheets), (_TEMPLATES / "site.js").read_text()
     environment.globals |= {
@@ -213,7 +196,7 @@ def _ranking(contents: Contents, suite: str) -> SuiteRanking:
 
 def _first(ranking: SuiteRanking) -> list[int]:
     """The agents that stand first overall."""
-    return ranking.rankings["overall", "test"].order[:COMPARED]
+    return ranking.rankings[OVERALL, "test"].order[:COMPARED]
 
 
 def _of_agent(one: Shown, name: str) -> dict[str, Any]:
@@ -224,7 +207,7 @@ def _of_agent(one: Shown, name: str) -> dict[str, Any]:
         "name": name,
         "charts": list(figures.of_agent(one, name)),
         "claims": {
-            split: {label: _estimates(claims[key]) for key, label in _CLAIMS.items()}
+            split: {name: _estimates(claims[name]) for name in _CLAIMS}
             for split, claims in sorted(one.submission.claims[name].items(), reverse=True)
         },
         "env_steps": float(np.mean([run.env_steps for run in runs] or [0])),

@@ -83,6 +83,11 @@ class SuiteRanking:
         """(name of a target, split) -> ranking, where one of the target's scenarios has the split."""
         return dict(self._rankings())
 
+    @property
+    def splits(self) -> list[str]:
+        """Those that any scenario has."""
+        return [split for split in SPLITS if (OVERALL, split) in self.rankings]
+
     def _rankings(self) -> Iterator[tuple[tuple[str, str], Ranking]]:
         for target in self.targets:
             for split in SPLITS:

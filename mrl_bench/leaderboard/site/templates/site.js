@@ -3,7 +3,7 @@
 // shows the overall standing, and the charts the first agents.
 
 const VERDICTS = ["beats", "level with", "below"]; // in the order of leaderboard/standing.py
-const MOST = 8; // agents that can be compared: as many colours tell apart
+const MOST = 8; // agents that can be compared: there are as many colours
 const DESCENDING = new Set(["score", "seeds", "level", "added"]); // largest first when sorted for the first time
 const SVG = "http://www.w3.org/2000/svg";
 
