@@ -5,13 +5,16 @@ INSTALLED := .venv/.installed
 DEVELOPMENT := .venv/.development
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test test-slow check clean
+.PHONY: help bench leaderboard test test-slow check clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 bench: $(INSTALLED)  ## run the quick suite: train, evaluate, report (goes on where it was stopped)
 	$(BIN)/mrl-bench bench --suite quick
+
+leaderboard: $(INSTALLED)  ## write the site of the leaderboard in leaderboard/ to site/
+	$(BIN)/mrl-bench leaderboard site
 
 test: $(DEVELOPMENT)  ## run the fast tests, two at a time
 	$(BIN)/python -m pytest -n 2 --dist worksteal
@@ -23,7 +26,7 @@ check: $(DEVELOPMENT)  ## lint, format and type checks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 clean:  ## remove the virtual environment, runs and caches
-	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache build dist
+	rm -rf .venv runs site .pytest_cache .mypy_cache .ruff_cache build dist
 
 # Python compiles a module when it is first imported; to compile all that torch brings along takes a minute.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt

@@ -78,6 +78,7 @@ def add_commands(commands: Any) -> None:
         ("list", _list, "all submissions"),
         ("rank", _rank, "where the submissions on a suite stand"),
         ("check", _check, "check the log and every file"),
+        ("site", _site, "write a static site of it"),
     ):
         one = actions.add_parser(name, help=text)
         if name == "add":
@@ -93,6 +94,10 @@ def add_commands(commands: Any) -> None:
         if name == "rank":
             one.add_argument("--split", choices=("test", "ood"), default="test", help="(default: test)")
             one.add_argument("--ladder", nargs="*", default=[], metavar="ID", help=_LADDER)
+        if name == "site":
+            one.add_argument("--suite", nargs="*", default=[], help="ids or YAML files (default: all)")
+            one.add_argument("--ladder", nargs="*", default=[], metavar="ID", help=_LADDER)
+            one.add_argument("--out", type=Path, default=Path("site"), help="its folder (default: site)")
         if name in ("add", "verify", "show"):
             one.add_argument("--suite", help="id or YAML file (default: the id that the submission names)")
         elif name == "rank":
@@ -319,4 +324,17 @@ def _check(options: argparse.Namespace) -> int:
     print(
         f"{leaderboard.check()} submissions are as they were added; {len(leaderboard.events())} lines in the log"
     )
+    return 0
+
+
+def _site(options: argparse.Namespace) -> int:
+    from mrl_bench.leaderboard.folder import Leaderboard
+    from mrl_bench.leaderboard.site.pages import write_site
+    from mrl_bench.leaderboard.site.reading import read_contents
+
+    contents = read_contents(Leaderboard(options.folder), options.suite, options.ladder)
+    pages = write_site(contents, options.out)
+    for id, why in contents.left_out.items():
+        print(f"{id[:12]} is not shown: {printable(why)}")
+    print(f"{options.out / 'index.html'}: {pages} pages")
     return 0

@@ -55,10 +55,11 @@ class Entry:
         except MrlBenchError as error:
             raise Refused(f"suite {submission.suite}: {error}") from None
         entry = Entry(folder, submission, {entry.scenario.id: entry.scenario for entry in entries})
-        entry._require_runs()
+        entry.require_runs()
         return entry
 
-    def _require_runs(self) -> None:
+    def require_runs(self) -> None:
+        """Raises Refused unless its runs are all seeds of all scenarios of the suite, as this version knows them."""
         submitted, suite = self.submission.scenarios, self.submission.suite
         for name in sorted(self.scenarios.keys() ^ submitted.keys()):
             how = "is not of" if name in submitted else "is missing, which is of"

@@ -49,10 +49,23 @@ class Event:
     event: Literal["add", "verify", "withdraw"]
     submission: Sha
     time: Text
-    note: Annotated[str, Field(max_length=1000)] = ""  # of a withdrawal, why; of a verification, its level
+    # Of an addition, its author; of a verification, its level; of a withdrawal, why.
+    note: Annotated[str, Field(max_length=1000)] = ""
 
     def to_bytes(self) -> bytes:
         return canonical_json(asdict(self))
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The contents of verifications/ID/LEVEL.json: a verification that held."""
+
+    submission: Sha
+    level: Count
+    name: Text  # of the level
+    found: list[Text]  # what each level up to this one found
+    time: Text
+    machine: Text
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,7 @@ class Listed:
     id: str
     added: str  # time
     level: int  # the highest one that was verified; -1 if none was
+    author: str = ""  # who submitted it
     withdrawn: str | None = None  # why
 
 
@@ -85,7 +99,7 @@ class Leaderboard:
                 raise Refused(f"{id[:12]} was withdrawn: {known.withdrawn}")
             if not known:
                 incoming = self._copy(entry)
-                self._write("add", id)
+                self._write("add", id, entry.submission.agent.author)
                 self._place(incoming)
         return entry.submission
 
@@ -98,19 +112,27 @@ class Leaderboard:
         id = self.find(id)
         said = dict[int, str]()
         verify(self.submission_folder(id), level, suite, said.__setitem__)
-        facts = {
-            "submission": id,
-            "level": level,
-            "name": LEVELS[level],
-            "found": [said[each] for each in sorted(said)],
-            "time": _now(),
-            "machine": machine(),
-        }
+        found = [said[each] for each in sorted(said)]
+        verification = Verification(id, level, LEVELS[level], found, _now(), machine())
         path = self.folder / "verifications" / id / f"{level}.json"
         with self._held():
-            write_atomically(path, canonical_json(facts))
+            write_atomically(path, canonical_json(asdict(verification)))
             self._write("verify", id, str(level))
         return path
+
+    def verifications(self, id: str) -> list[Verification]:
+        """Those of a submission that were recorded, from the lowest level on.
+
+        Raises:
+            Refused: a file is none.
+        """
+        found = []
+        for path in (self.folder / "verifications" / id).glob("*.json"):
+            try:
+                found.append(_verification().validate_json(path.read_bytes(), strict=True))
+            except (ValueError, OSError):
+                raise Refused(f"{path} is no record of a verification") from None
+        return sorted(found, key=lambda each: each.level)
 
     def withdraw(self, id: str, why: str) -> None:
         """Removes a submission's files. Its lines in the log stay, with the reason.
@@ -129,7 +151,7 @@ class Leaderboard:
         for event in self.events():
             known = found.get(event.submission)
             if event.event == "add":
-                found[event.submission] = Listed(event.submission, event.time, -1)
+                found[event.submission] = Listed(event.submission, event.time, -1, event.note)
             elif known and event.event == "verify":
                 found[event.submission] = replace(known, level=max(known.level, int(event.note)))
             elif known:
@@ -255,3 +277,8 @@ def _now() -> str:
 @cache
 def _reader() -> TypeAdapter[Event]:
     return TypeAdapter(Event)
+
+
+@cache
+def _verification() -> TypeAdapter[Verification]:
+    return TypeAdapter(Verification)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mrl_bench.leaderboard.entry import Entry
 from mrl_bench.report.ranks import EQUAL_STEPS, Contender
-from mrl_bench.report.stats import holm
+from mrl_bench.report.stats import Array, holm
 
 Verdict = Literal["beats", "level", "below"]
 VERDICTS: tuple[Verdict, ...] = ("beats", "level", "below")
@@ -41,14 +42,31 @@ def contenders(entry: Entry, split: str) -> dict[str, Contender]:
         if split in scenario.splits
     }
     if found:
-        each = list(found.values())
-        found[OVERALL] = Contender(
-            seeds=each[0].seeds,
-            scores=np.mean([one.scores for one in each], axis=0),
-            failed_share=float(np.mean([one.failed_share for one in each])),
-            env_steps=float(sum(one.env_steps for one in each)),
-        )
+        found[OVERALL] = pooled(list(found.values()))
     return found
+
+
+def pooled(each: Sequence[Contender]) -> Contender:
+    """One agent over several scenarios: the mean of its scores, seed by seed."""
+    return Contender(
+        seeds=each[0].seeds,
+        scores=np.mean([one.scores for one in each], axis=0),
+        failed_share=float(np.mean([one.failed_share for one in each])),
+        env_steps=float(sum(one.env_steps for one in each)),
+    )
+
+
+def places(means: Array, half_widths: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The best and the worst place that each entry's own interval allows, (n,) each.
+
+    Args:
+        means: (n,) scores.
+        half_widths: (n,) of their intervals; NaN where there is none.
+    """
+    half, rising = np.where(np.isnan(half_widths), 0.0, half_widths), np.sort(means)
+    above = len(means) - np.searchsorted(rising, means + half, side="right")
+    not_below = len(means) - np.searchsorted(rising, means - half, side="left")
+    return 1 + above, not_below  # the entry itself is not below its own interval
 
 
 def verdicts(one: Contender, ladder: Mapping[str, Contender]) -> dict[str, Verdict]:
@@ -95,18 +113,18 @@ def _on_one(
     all_of_them: Mapping[str, Contender], entries: Mapping[str, Entry], ladder: Sequence[str]
 ) -> dict[str, Standing]:
     means = {id: one.mean for id, one in all_of_them.items()}
+    half_widths = {id: one.half_width for id, one in all_of_them.items()}
+    both = places(np.array(list(means.values())), np.array(list(half_widths.values())))
+    ranges = {id: (int(best), int(worst)) for id, best, worst in zip(means, *both, strict=True)}
     steps = {entries[id].submission.agent.name: all_of_them[id] for id in ladder if id in all_of_them}
     found = {}
     for id in sorted(means, key=lambda id: (-means[id], id)):
         one, own = all_of_them[id], entries[id].submission.agent.name if id in ladder else None
-        half = one.half_width
-        others = [mean for other, mean in means.items() if other != id]
-        low, high = (means[id] - half, means[id] + half) if half == half else (means[id], means[id])
         found[id] = Standing(
             score=means[id],
-            low=means[id] - half,
-            high=means[id] + half,
-            places=(1 + sum(mean > high for mean in others), 1 + sum(mean >= low for mean in others)),
+            low=means[id] - half_widths[id],
+            high=means[id] + half_widths[id],
+            places=ranges[id],
             verdicts=verdicts(one, {name: other for name, other in steps.items() if name != own}),
         )
     return found

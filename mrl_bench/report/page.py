@@ -29,15 +29,6 @@ def write_page(all_scores: Sequence[ScenarioScores], info: BenchInfo, path: Path
 
 def render_page(all_scores: Sequence[ScenarioScores], info: BenchInfo) -> str:
     """The page's HTML: the same for the same scores and info."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["printable"] = text.printable
-    environment.filters["webp"] = lambda image: f"data:image/webp;base64,{b64encode(image).decode()}"
     styles = agent_styles(all_scores)
     test_rows = {
         (scenario_scores.scenario, row.agent): row
@@ -53,17 +44,35 @@ def render_page(all_scores: Sequence[ScenarioScores], info: BenchInfo) -> str:
         for i, scenario_scores in enumerate(all_scores)
         for split in scenario_scores.splits.values()
     }
-    return environment.get_template("page.html.jinja").render(
-        all_scores=all_scores,
-        info=info,
-        text=text,
-        split_titles=SPLITS,
-        test_rows=test_rows,
-        agents=_best_first(row for row in test_rows.values() if not row.is_reference),
-        figures=figures,
-        shades={mode: Markup(_variables(mode)) for mode in ("light", "dark")},
-        floor=HEADROOM_FLOOR,
+    return (
+        make_environment()
+        .get_template("page.html.jinja")
+        .render(
+            all_scores=all_scores,
+            info=info,
+            split_titles=SPLITS,
+            test_rows=test_rows,
+            agents=_best_first(row for row in test_rows.values() if not row.is_reference),
+            figures=figures,
+            floor=HEADROOM_FLOOR,
+        )
     )
+
+
+def make_environment(*folders: Path) -> Environment:
+    """Renders templates of these folders and of the report, with its macros and style sheet."""
+    environment = Environment(
+        loader=FileSystemLoader([*folders, Path(__file__).parent / "templates"]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["printable"] = text.printable
+    environment.filters["webp"] = lambda image: f"data:image/webp;base64,{b64encode(image).decode()}"
+    environment.globals["text"] = text
+    environment.globals["shades"] = {mode: Markup(_variables(mode)) for mode in ("light", "dark")}
+    return environment
 
 
 def _variables(mode: str) -> str:

@@ -184,7 +184,7 @@ def _label_episodes(axes: Axes, split: SplitScores) -> None:
     axes.set_xlim(0, max(episodes[-1], 1))
     width, height = _inches(axes)
     at = np.array(episodes) * width / max(episodes[-1], 1)
-    shown = _uncrowded(at, 0.14)
+    shown = uncrowded(at, 0.14)
     axes.set_xticks(list(episodes), [str(k) if i in shown else "" for i, k in enumerate(episodes)])
     _name_axis(axes, "k", -0.135 / height)
     if not agents:
@@ -192,7 +192,7 @@ def _label_episodes(axes: Axes, split: SplitScores) -> None:
     steps = np.mean([row.env_steps for row in agents], axis=0)
     y = -0.275 / height
     _name_axis(axes, "env steps", y)
-    for i in _uncrowded(at, 0.21):
+    for i in uncrowded(at, 0.21):
         axes.text(
             episodes[i], y, count(steps[i]), color=QUIET, size=FONT - 1.5, ha="center", va="center",
             transform=axes.get_xaxis_transform(),
@@ -209,7 +209,7 @@ def _label_env_steps(axes: Axes, first: float, last: float) -> None:
     powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
     ticks = [tick for n in powers for tick in (f * 10.0**n for f in factors) if low <= tick <= high]
     ticks = ticks if len(ticks) > 1 else [low, high]
-    shown = _uncrowded(np.log(np.array(ticks) / low) * width / math.log(high / low), 0.26)
+    shown = uncrowded(np.log(np.array(ticks) / low) * width / math.log(high / low), 0.26)
     axes.set_xticks(ticks, [count(tick) if i in shown else "" for i, tick in enumerate(ticks)])
     _name_axis(axes, "env steps", -0.135 / height)
 
@@ -351,7 +351,7 @@ def _short(name: str) -> str:
     return name if len(name) <= 21 else f"{name[:9]}…{name[-11:]}"
 
 
-def _uncrowded(at: Array, gap: float) -> list[int]:
+def uncrowded(at: Array, gap: float) -> list[int]:
     """Indices of the tick positions to label, from the last back, at least `gap` apart."""
     shown: list[int] = []
     for i in reversed(range(len(at))):

@@ -6,11 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from math import nan, sqrt
 
-from scipy.stats import t
-
-from mrl_bench.report.stats import Array, holm, same_mean
+from mrl_bench.report.stats import Array, half_width, holm, same_mean
 
 EQUAL_STEPS = 1.01  # the largest ratio of env steps at which the agent that used more can be the better one
 
@@ -31,10 +28,7 @@ class Contender:
     @property
     def half_width(self) -> float:
         """Half of the 95 % interval of the mean over seeds (Student's t); NaN below three seeds."""
-        if len(self.seeds) < 3:
-            return nan
-        error = float(self.scores.std(ddof=1)) / sqrt(len(self.seeds))
-        return error * float(t.ppf(0.975, len(self.seeds) - 1))
+        return float(half_width(self.scores))
 
     def compare(self, other: Contender) -> float:
         """The p-value that both have the same mean."""

@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from math import gcd, nan
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mrl_bench.report.estimates import mean_cvar, pooled_iqm, pooled_mean, quotient
 from mrl_bench.report.metrics import Metric
@@ -39,8 +40,10 @@ class AgentRuns:
     @cached_property
     def returns(self) -> Array:
         """The return of each cell that counts, (S, B, K)."""
-        counted = self.of_curves(lambda curve: self.scale.counted(curve.returns, curve.failed > 0))
-        return self.scale.over_seeds(counted, len(self.k))
+        curves = self._finished_curves
+        return self._over_seeds(
+            [curve.returns for curve in curves], [curve.failed for curve in curves], len(self.k)
+        )
 
     @cached_property
     def scores(self) -> Array:
@@ -50,7 +53,6 @@ class AgentRuns:
     def row(self, learning: Learning | None, rank: tuple[int, int]) -> Row:
         scale, scores = self.scale, self.scores
         curves = [run.curves[self.split] for run in self.finished]
-        env_steps = [curve.env_steps.mean(0) for curve in curves] or [np.zeros(len(self.k))]
         points = np.moveaxis(scores, -1, 0)
         headline = tuple(scale.score(point, pooled_iqm) for point in points)
         return Row(
@@ -60,7 +62,7 @@ class AgentRuns:
             failed_runs=len(self.runs) - len(curves),
             failed_episodes=int(sum(curve.failed.sum() for curve in curves)),
             k=self.k,
-            env_steps=tuple(np.mean(env_steps, axis=0).tolist()),
+            env_steps=tuple(self.env_steps.tolist()),
             returns=tuple(scale.mean_return(point) for point in np.moveaxis(self.returns, -1, 0)),
             scores=headline,
             means=tuple(scale.score(point, pooled_mean) for point in points),
@@ -85,19 +87,52 @@ class AgentRuns:
             for name, metric in self.scale.metrics.items()
         }
 
-    def _online(self) -> OnlineScores:
-        scale, episodes = self.scale, self.k[-1]
-        counted = self.of_curves(
-            lambda curve: scale.counted(curve.online.returns[..., None], curve.online.failed > 0)
+    @cached_property
+    def online_scores(self) -> Array:
+        """The score of each adaptation episode, (S, B, M)."""
+        played = [curve.online for curve in self._finished_curves]
+        returns = [each.returns[..., None] for each in played]
+        return self.scale.scores(self._over_seeds(returns, [each.failed for each in played], self.k[-1]))
+
+    @property
+    def _finished_curves(self) -> list[Curve]:
+        return [run.curves[self.split] for run in self.finished]
+
+    def _over_seeds(
+        self, returns: Sequence[Array], failed: Sequence[NDArray[np.int64]], points: int
+    ) -> Array:
+        """The returns of all seeds that count, (S, B, P).
+
+        Args:
+            returns: of the finished runs, (B, P, N) each.
+            failed: failed episodes of these runs, (B, P) each.
+            points: P.
+        """
+        counted = iter(self.scale.counted(np.stack(returns), np.stack(failed) > 0) if returns else ())
+        return self.scale.over_seeds(
+            [next(counted) if run.error is None else None for run in self.runs], points
         )
-        scores = scale.scores(scale.over_seeds(counted, episodes))  # (S, B, M)
+
+    @property
+    def worst_online(self) -> float:
+        """The least score of an adaptation episode of a finished run; NaN if there is none."""
+        finished = self.online_scores[[run.error is None for run in self.runs]]
+        return float(finished.min()) if finished.size else nan
+
+    @property
+    def env_steps(self) -> Array:
+        """Env steps of adaptation before each point, (K,), mean over tasks and finished seeds; 0 if none finished."""
+        means = [run.curves[self.split].env_steps.mean(0) for run in self.finished]
+        return np.asarray(np.mean(means or [np.zeros(len(self.k))], axis=0))
+
+    def _online(self) -> OnlineScores:
+        scale, episodes, scores = self.scale, self.k[-1], self.online_scores
         size = gcd(*self.k)  # of the largest bins such that each k ends one
         bins = scores.reshape(*scores.shape[:2], -1, size).mean(-1)
-        finished = [run.error is None for run in self.runs]
         return OnlineScores(
             k=tuple(range(size, episodes + 1, size)),
             scores=tuple(scale.score(one, pooled_mean) for one in np.moveaxis(bins, -1, 0)),
-            worst=float(scores[finished].min()) if any(finished) else nan,
+            worst=self.worst_online,
             metrics={
                 name: metric.over_seeds(self.of_curves(partial(_counted_online, metric)), 1)[0]
                 for name, metric in scale.metrics.items()

@@ -112,7 +112,7 @@ class Scale:
         return scores
 
     def counted(self, returns: Array, failed: NDArray[np.bool_]) -> Array:
-        """The returns that count, (B, P): the means over the episodes of returns (B, P, N).
+        """The returns that count, (..., B, P): the means over the episodes of returns (..., B, P, N).
 
         A return that is not finite counts as 0. Where there is one, or an episode failed, the mean is at most
         random's.

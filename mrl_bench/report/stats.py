@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
 from scipy.stats import t as student_t
-from scipy.stats import ttest_1samp, ttest_ind_from_stats
+from scipy.stats import ttest_ind_from_stats
 
 Array = NDArray[np.float64]
 
@@ -162,6 +163,15 @@ def interval(value: float, errors: Sequence[Error], level: float = 0.95) -> tupl
     return value - half, value + half
 
 
+def half_width(scores: Array, level: float = 0.95) -> Array:
+    """Half of Student's interval of the mean over S seeds, (S, ...) -> (...); NaN below three seeds."""
+    S = len(scores)
+    if S < LEAST_SEEDS:
+        return np.full(scores.shape[1:], math.nan)
+    # scipy.special's quantile, because that of scipy.stats takes a hundred times as long.
+    return np.asarray(stdtrit(S - 1, (1 + level) / 2) * scores.std(0, ddof=1) / math.sqrt(S))
+
+
 def same_mean(a: Array, b: Array, paired: bool) -> float:
     """Two-sided p-value of a t-test that two agents' scores, (S,) and (S',), have the same mean over seeds.
 
@@ -175,7 +185,11 @@ def same_mean(a: Array, b: Array, paired: bool) -> float:
     if paired:
         difference = a - b
         constant = np.ptp(difference) <= 1e-9 * abs(mean_a - mean_b)
-        return 0.0 if constant else float(ttest_1samp(difference, 0).pvalue)
+        if constant:
+            return 0.0
+        # As scipy.stats.ttest_1samp, which takes fifty times as long.
+        t = abs(float(difference.mean())) * math.sqrt(len(a)) / float(difference.std(ddof=1))
+        return float(2 * stdtr(len(a) - 1, -t))
     std_a, std_b = float(a.std(ddof=1)), float(b.std(ddof=1))
     if std_a == std_b == 0:
         return 0.0

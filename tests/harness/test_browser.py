@@ -6,38 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import Browser, chromium, find_browser
+from browser import DESK, LOW_CONTRAST, PHONE, Browser, chromium, find_browser
 from test_report import ALL_SCORES, INFO
 
 from mrl_bench.report.page import write_page
-
-PHONE, DESK = 375, 1280
-
-# [ratio, text] of every text whose contrast with what is behind it is under 4.5.
-LOW_CONTRAST = """(() => {
-  const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
-  const luminance = rgb => rgb.slice(0, 3)
-    .map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = element => {
-    for (; element; element = element.parentElement) {
-      const colour = numbers(getComputedStyle(element).backgroundColor);
-      if (colour.length < 4 || colour[3] > 0) return colour;
-    }
-  };
-  const low = [];
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const element = walker.currentNode.parentElement, words = walker.currentNode.data.trim();
-    if (!words || !element.getClientRects().length) continue;
-    const style = getComputedStyle(element);
-    const front = numbers(element.closest("svg") ? style.fill : style.color);
-    const pair = [luminance(front), luminance(behind(element))].sort((a, b) => b - a);
-    const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
-    if (ratio < 4.5 || front[3] < 1) low.push([ratio, words]);
-  }
-  return low;
-})()"""
 
 # Agents whose name and score in the summary are not wholly inside of the window.
 HIDDEN = """[...document.querySelectorAll("table.fold td[data-label]")].filter(cell => {

@@ -140,6 +140,7 @@ def test_an_id_needs_as_many_digits_as_tell_it_apart(
 ) -> None:
     for each in others(submission, tmp_path, 2):
         leaderboard.add(each, suite)
+    assert [each.author for each in leaderboard.listed()] == ["author 0", "author 1"]
     assert leaderboard.find(leaderboard.listed()[0].id) == leaderboard.listed()[0].id
     with pytest.raises(Exception, match="2 submissions"):
         leaderboard.find("")

@@ -13,7 +13,35 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+PHONE, DESK = 375, 1280  # widths of windows [px]
 COMPLAINTS = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+
+
+# [ratio, text] of every text whose contrast with what is behind it is under 4.5.
+LOW_CONTRAST = """(() => {
+  const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+  const luminance = rgb => rgb.slice(0, 3)
+    .map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = element => {
+    for (; element; element = element.parentElement) {
+      const colour = numbers(getComputedStyle(element).backgroundColor);
+      if (colour.length < 4 || colour[3] > 0) return colour;
+    }
+  };
+  const low = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement, words = walker.currentNode.data.trim();
+    if (!words || !element.getClientRects().length) continue;
+    const style = getComputedStyle(element);
+    const front = numbers(element.closest("svg") ? style.fill : style.color);
+    const pair = [luminance(front), luminance(behind(element))].sort((a, b) => b - a);
+    const ratio = (pair[0] + 0.05) / (pair[1] + 0.05);
+    if (ratio < 4.5 || front[3] < 1) low.push([ratio, words]);
+  }
+  return low;
+})()"""
 
 
 def find_browser() -> str | None:
@@ -88,7 +116,7 @@ def chromium(program: str) -> Iterator[Browser]:
     read_command, write_command = os.pipe()
     read_event, write_event = os.pipe()
     with (
-        TemporaryDirectory() as profile,
+        TemporaryDirectory(ignore_cleanup_errors=True) as profile,  # its processes end a little later
         open(write_command, "wb", buffering=0) as command,
         open(read_event, "rb", buffering=0) as events,
     ):

@@ -1,0 +1,219 @@
+"""Renders the site's pages, and writes those that changed."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment
+from markupsafe import Markup
+
+from mrl_bench.leaderboard import DIVISIONS, LEVELS
+from mrl_bench.leaderboard.site import data, figures
+from mrl_bench.leaderboard.site.charts import COLOURS
+from mrl_bench.leaderboard.site.ranking import SuiteRanking
+from mrl_bench.leaderboard.site.reading import Contents, Shown
+from mrl_bench.leaderboard.site.reproduction import Reproduction
+from mrl_bench.leaderboard.standing import OVERALL
+from mrl_bench.leaderboard.submission import SPLITS
+from mrl_bench.report.formatting import interval, score
+from mrl_bench.report.page import make_environment
+from mrl_bench.report.scores import HEADROOM_FLOOR, RANKED_SEEDS, Estimate
+from mrl_bench.runs.files import write_atomically
+from mrl_bench.runs.provenance import package_versions
+from mrl_bench.scenario.description import Description, budget_in_words, protocol_in_words
+
+COMPARED = 4  # agents whose curves pages show without the script
+_WORDS = {"beats": "beats", "level": "level with", "below": "below"}
+_TEMPLATES = Path(__file__).parent / "templates"
+_CLAIMS = ("score", "mean")  # what a submission claims
+_PAGES = (
+    f"agents/{'[0-9a-f]' * 12}.html",
+    "scenarios/*/*.html",
+)  # of submissions and scenarios, which may be gone
+
+
+def write_site(contents: Contents, out: Path) -> int:
+    """Writes the site's folder; a kill leaves each page whole.
+
+    Returns:
+        The number of pages.
+    """
+    written = set[Path]()
+    for name, text in Site(contents).pages():
+        path = out / name
+        written.add(path)
+        if not (path.is_file() and path.read_bytes() == text):
+            write_atomically(path, text)
+    for pattern in _PAGES:
+        for path in out.glob(pattern):
+            if path not in written:
+                path.unlink()
+    return len(written) - 1
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What the front page shows of a suite."""
+
+    ranking: SuiteRanking
+    compared: list[str]  # names of agents
+    charts: list[tuple[str, str, Markup]]  # title, link, chart
+    data: Markup
+
+
+class Site:
+    """The pages of a site, by their names in its folder."""
+
+    def __init__(self, contents: Contents) -> None:
+        self.contents = contents
+        self.rankings = [_ranking(contents, suite) for suite in contents.suites]
+        self._environment, self._script = _environment()
+
+    def pages(self) -> Iterator[tuple[str, bytes]]:
+        """Each file's name and contents; the front page last, so that its links lead somewhere."""
+        for ranking in self.rankings:
+            compared = _first(ranking)
+            for name in ranking.suite.scenarios:
+                yield f"scenarios/{ranking.suite.id}/{name}.html", self._scenario(ranking, name, compared)
+            for entry, one in enumerate(ranking.shown):
+                yield f"agents/{one.id[:12]}.html", self._agent(ranking, entry)
+        for each in self.contents.withdrawn:
+            yield f"agents/{each.id[:12]}.html", self._render("withdrawn", up="../", each=each)
+        yield "index.json", data.index(self.contents, self.rankings)
+        yield "index.html", self._front()
+
+    def _front(self) -> bytes:
+        return self._render(
+            "index",
+            up="",
+            contents=self.contents,
+            count=sum(len(ranking.shown) for ranking in self.rankings),
+            suites=[self._part(ranking) for ranking in self.rankings],
+            script=self._script,
+        )
+
+    def _part(self, ranking: SuiteRanking) -> _Part:
+        compared = _first(ranking)
+        found = list(figures.of_suite(ranking, compared))
+        links = {
+            target.name: f"scenarios/{ranking.suite.id}/{target.name}.html"
+            for target in ranking.targets
+            if target.kind == "scenario"
+        }
+        return _Part(
+            ranking=ranking,
+            compared=[ranking.shown[entry].submission.agent.name for entry in compared],
+            charts=[(title, links.get(title, ""), chart) for _, title, chart in found],
+            data=data.for_script(ranking, [place for place, _, _ in found], compared, self.contents.attempts),
+        )
+
+    def _agent(self, ranking: SuiteRanking, entry: int) -> bytes:
+        one = ranking.shown[entry]
+        return self._render(
+            "agent",
+            up="../",
+            one=one,
+            entry=entry,
+            ranking=ranking,
+            ladder=bool(ranking.ladder),
+            splits=ranking.splits,
+            attempts=self.contents.attempts[one.submission.agent.author],
+            scenarios=[_of_agent(one, name) for name in ranking.suite.scenarios],
+            reproduction=Reproduction.of(one.submission, one.id),
+        )
+
+    def _scenario(self, ranking: SuiteRanking, name: str, compared: list[int]) -> bytes:
+        suite, up = ranking.suite, "../../"
+        scenario, references = suite.scenarios[name], suite.references[name]
+        return self._render(
+            "scenario",
+            up=up,
+            suite=suite.id,
+            description=Description.of(scenario),
+            digest=scenario.digest,
+            protocol=protocol_in_words(scenario.protocol),
+            budget=budget_in_words(scenario.budget),
+            yaml=scenario.path.read_text(),
+            references=references,
+            doubts=references.doubts(scenario.budget.meta_train),
+            scales={split: suite.scales[name, split] for split in SPLITS if (name, split) in suite.scales},
+            floor=HEADROOM_FLOOR,
+            shown=ranking.shown,
+            compared=[ranking.shown[entry].submission.agent.name for entry in compared],
+            charts=list(figures.of_scenario(ranking, name, compared, up)),
+            rankings={
+                split: ranking.rankings[name, split] for split in SPLITS if (name, split) in ranking.rankings
+            },
+        )
+
+    def _render(self, template: str, **values: Any) -> bytes:
+        return self._environment.get_template(f"{template}.html.jinja").render(values).encode()
+
+
+def _environment() -> tuple[Environment, Markup]:
+    """Renders the templates, with one style sheet and one script for all pages; and the script."""
+    environment = make_environment(_TEMPLATES)
+    environment.filters["estimate"] = _in_cell
+    environment.globals["colours"] = COLOURS
+    sheets = (environment.get_template(name).render() for name in ("style.css.jinja", "site.css.jinja"))
+    style, script = "".join(sheets), (_TEMPLATES / "site.js").read_text()
+    environment.globals |= {
+        "style": Markup(style),
+        "policy": (
+            f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
+            "img-src 'self' data:; base-uri 'none'; form-action 'none'"
+        ),
+        "levels": LEVELS,
+        "divisions": DIVISIONS,
+        "words": _WORDS,
+        "least_seeds": RANKED_SEEDS,
+        "version": package_versions()["mrl-bench"],
+    }
+    return environment, Markup(script)
+
+
+def _in_cell(estimate: Estimate) -> Markup:
+    """An estimate in a table's cell. No macro, as in the report: pages have hundreds, and macros are slow."""
+    known = interval(estimate)
+    return Markup(f"{score(estimate.value)}{f'<small>{known}</small>' if known else ''}")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+def _ranking(contents: Contents, suite: str) -> SuiteRanking:
+    shown = contents.shown[suite]
+    ladder = [place for place, one in enumerate(shown) if one.id in contents.ladder]
+    return SuiteRanking(contents.suites[suite], shown, ladder)
+
+
+def _first(ranking: SuiteRanking) -> list[int]:
+    """The agents that stand first overall."""
+    return ranking.rankings[OVERALL, "test"].order[:COMPARED]
+
+
+def _of_agent(one: Shown, name: str) -> dict[str, Any]:
+    """What an agent's page shows of a scenario."""
+    runs = [run for run in one.submission.runs if run.scenario == name and run.error is None]
+    seconds = [run.seconds for run in runs if run.seconds is not None]
+    return {
+        "name": name,
+        "charts": list(figures.of_agent(one, name)),
+        "claims": {
+            split: {name: _estimates(claims[name]) for name in _CLAIMS}
+            for split, claims in sorted(one.submission.claims[name].items(), reverse=True)
+        },
+        "env_steps": float(np.mean([run.env_steps for run in runs] or [0])),
+        "seconds": float(np.mean(seconds)) if seconds else None,
+    }
+
+
+def _estimates(claims: list[list[float | None]]) -> list[Estimate]:
+    return [Estimate(*(np.nan if value is None else value for value in claim)) for claim in claims]
