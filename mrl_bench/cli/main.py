@@ -140,7 +140,15 @@ def _parser() -> argparse.ArgumentParser:
         "play", help="make a video of an agent on a test task, before and after adaptation"
     )
     video.add_argument("scenario", help="id or YAML file")
-    video.add_argument("--agent", default="random", help="name or module:Class (default: random)")
+    video.add_argument(
+        "--agent", default="random", help="name, module:Class or leaderboard:NAME (default: random)"
+    )
+    video.add_argument(
+        "--leaderboard",
+        type=Path,
+        default=Path("leaderboard"),
+        help="of leaderboard:NAME (default: leaderboard)",
+    )
     video.add_argument("--seed", type=seed, default=0, help="its training seed (default: 0)")
     video.add_argument("--results", type=Path, help="results folder (default: runs/quick, runs/single)")
     video.add_argument("--task", type=seed, default=0, help="which test task (default: 0)")
@@ -242,11 +250,19 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _play(options: argparse.Namespace) -> int:
     import torch
 
-    from mrl_bench.runs.video import find_trained_run, play
+    from mrl_bench.runs.video import find_trained_run, load_agent, play
 
     torch.set_num_threads(1)
-    run, weights = find_trained_run(options.scenario, options.agent, options.seed, options.results)
-    episodes = play(run, weights, task=options.task, k=options.k, out=options.out)
+    source, colon, name = options.agent.partition(":")
+    if colon and source == "leaderboard":
+        from mrl_bench.leaderboard.folder import Leaderboard
+        from mrl_bench.leaderboard.submitted import submitted_agent
+
+        run, agent = submitted_agent(Leaderboard(options.leaderboard), options.scenario, name, options.seed)
+    else:
+        run, weights = find_trained_run(options.scenario, options.agent, options.seed, options.results)
+        agent = load_agent(run, weights)
+    episodes = play(run, agent, task=options.task, k=options.k, out=options.out)
     scores = ", ".join(f"{episode.total:.1f} at k = {episode.k}" for episode in episodes)
     print(f"{run.label}, test task {options.task}: return {scores}; {options.out}")
     return 0

@@ -62,9 +62,10 @@ def main() -> None:
 
         unplanned()  # the agent has just been imported: edits from now on do not reach this run
         if request["stage"] == "record":
-            from mrl_bench.runs.video import record
+            from mrl_bench.runs.video import load_agent, record
 
-            store.put_video(request["key"], record(run, store.weights(run.key("train"), "cpu")))
+            agent = load_agent(run, store.weights(run.key("train"), "cpu"))
+            store.put_video(request["key"], record(run, agent))
         elif request["stage"] == "train":
             train(run, store, progress, unplanned)
         else:

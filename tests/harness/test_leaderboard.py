@@ -14,12 +14,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from bench_kit import make_suite, run_here, toy
 
+from mrl_bench.errors import UsageError
 from mrl_bench.leaderboard.build import build
+from mrl_bench.leaderboard.entry import Entry
 from mrl_bench.leaderboard.folder import Leaderboard
 from mrl_bench.leaderboard.submission import Refused
+from mrl_bench.leaderboard.submitted import submitted_agent
+from mrl_bench.protocol.adaptation import evaluate
 from mrl_bench.results import canonical_json
 
 
@@ -270,6 +276,29 @@ def test_half_a_line_and_a_folder_without_a_line_are_removed(
     assert leaderboard.check() == 2
     assert [event.event for event in leaderboard.events()] == ["add", "add"]
     assert not [*leaderboard.folder.glob(".incoming-*")]
+
+
+def test_an_agent_of_the_leaderboard_plays_without_training(
+    leaderboard: Leaderboard, submission: Path, suite: Path
+) -> None:
+    added = leaderboard.add(submission, suite)
+    run, agent = submitted_agent(leaderboard, "tiny-v1", "learner", 0, suite)
+    returns = evaluate(agent, run.played, "test", seed=0, device=torch.device("cpu")).returns
+    (claimed,) = Entry.load(submission, suite).evaluations.values()
+    assert np.array_equal(returns, claimed.curves["test"].returns)
+    for name, seed, why in (
+        ("lerner", 0, "did you mean 'learner'"),
+        ("learner", 1, "no finished run with seed 1"),
+        (added.id[:8], 7, "no finished run with seed 7"),
+    ):
+        with pytest.raises(UsageError, match=why):
+            submitted_agent(leaderboard, "tiny-v1", name, seed, suite)
+    with pytest.raises(UsageError, match="was not submitted for"):
+        submitted_agent(leaderboard, "drive-lane-v1", "learner", 0, suite)
+    code, _, err = run_here("play", "drive-lane-v1", "--agent", "leaderboard:learner", "--leaderboard",
+                            leaderboard.folder, "--out", leaderboard.folder / "a.gif")  # fmt: skip
+    assert code == 2
+    assert "was not submitted for drive-lane-v1" in err
 
 
 def git(folder: Path, *arguments: str) -> None:

@@ -82,7 +82,7 @@ def test_the_first_task_scores_what_an_evaluation_says(tmp_path: Path) -> None:
     weights = store.weights(run.key("train"), "cpu")
     agent = load_agent(run, weights)
     curve = evaluate(agent, run.scenario, "test", seed=0, device=torch.device("cpu"))
-    episodes = play(run, weights, task=0, k=2, out=tmp_path / "a.gif")
+    episodes = play(run, agent, task=0, k=2, out=tmp_path / "a.gif")
     assert [episode.k for episode in episodes] == [0, 2]
     assert [episode.total for episode in episodes] == pytest.approx(curve.returns[0, :, 0].tolist())
 
@@ -91,9 +91,9 @@ def test_a_report_is_given_frames_without_text(tmp_path: Path) -> None:
     run = planned_run(make_suite(tmp_path, {"learner": toy("Learner")}), "learner")
     store = Store(tmp_path / "run")
     train(run, store, lambda *_: None)
-    weights = store.weights(run.key("train"), "cpu")
-    made = record(run, weights)
-    episodes = play(run, weights, task=0, k=6, out=tmp_path / "a.gif")
+    agent = load_agent(run, store.weights(run.key("train"), "cpu"))
+    made = record(run, agent)
+    episodes = play(run, agent, task=0, k=6, out=tmp_path / "a.gif")
     assert made.returns == (episodes[0].total, episodes[1].total)
     assert made.seconds == pytest.approx([0.02 * episode.steps for episode in episodes])
     assert (made.agent, made.seed, made.episodes) == ("learner", 0, 3 * 2)
@@ -107,7 +107,7 @@ def test_a_report_is_given_frames_without_text(tmp_path: Path) -> None:
     with Image.open(BytesIO(made.still)) as image:
         assert np.abs(np.asarray(image.convert("RGB")).astype(int) - last).mean() < 3  # compressed otherwise
     store.put_video("key", made)
-    assert store.video("key") == made == record(run, weights)
+    assert store.video("key") == made == record(run, agent)
 
 
 @pytest.mark.parametrize("agent", ["oracle", "learner", "toy_agents:Learner"])

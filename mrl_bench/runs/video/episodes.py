@@ -71,15 +71,15 @@ class Episode:
         return f"k = {self.k}, {when}: return {total:.1f}, step {steps}{over}"
 
 
-def record_episodes(run: Run, weights: Weights, task: int, k: int, camera: Camera) -> list[Episode]:
+def record_episodes(run: Run, agent: MetaAgent, task: int, k: int, camera: Camera) -> list[Episode]:
     """Records a scored episode before adaptation and one after k adaptation episodes, on one test task.
 
     Raises:
-        UsageError: the family cannot render, or the weights do not fit the agent.
+        UsageError: the family cannot render.
         MissingPart: a package that the family renders with is not installed.
     """
     device, protocol = torch.device("cpu"), run.scenario.protocol
-    agent, tasks = load_agent(run, weights), run.scenario.tasks("test")
+    tasks = run.scenario.tasks("test")
     tasks = TaskBatch(tasks.names, tasks.values[task : task + 1])
     recorder = _recorder(run.played, tasks, device)
     adaptation = Adaptation(agent, run.played, "test", run.seed, device)
