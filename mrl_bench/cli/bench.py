@@ -20,8 +20,8 @@ from mrl_bench.results import Evaluation
 from mrl_bench.runs import fork_server
 from mrl_bench.runs.cost import Cost, Measured
 from mrl_bench.runs.executor import (
+    Executor,
     NotFinished,
-    ProcessExecutor,
     check,
     forget_failed,
     pick_device,
@@ -65,7 +65,7 @@ def run_suite(suite: Suite, store: Store, options: argparse.Namespace) -> int:
         where = f"{workers} at a time on {runs[0].device}, results folder {printable(str(store.folder))}"
         print(f"{suite.id}: {cost}; {where}", flush=True)
         with make_progress(cost) as progress:
-            executor = ProcessExecutor(store, progress, workers, options.time_limit)
+            executor = Executor(store, progress, workers, options.time_limit)
             results = executor.run(cost.in_order(runs))
         unfinished = [result for result in results if isinstance(result, NotFinished)]
         failed = sum(isinstance(result, Evaluation) and result.error is not None for result in results)

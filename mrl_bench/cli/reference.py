@@ -17,7 +17,7 @@ from mrl_bench.report.formatting import DASH, count, interval, number, score
 from mrl_bench.report.scale import Scale
 from mrl_bench.report.table import WrappedTable
 from mrl_bench.runs.cost import Cost
-from mrl_bench.runs.executor import ProcessExecutor, check, forget_failed, pick_device
+from mrl_bench.runs.executor import Executor, check, forget_failed, pick_device
 from mrl_bench.runs.files import write_atomically
 from mrl_bench.runs.progress import make_progress
 from mrl_bench.runs.provenance import cores
@@ -62,7 +62,7 @@ def _make(scenarios: Iterable[Scenario], options: argparse.Namespace) -> None:
             f"references: {cost}; {workers} at a time on {device}, results folder {printable(str(store.folder))}"
         )
         with make_progress(cost) as progress:
-            executor = ProcessExecutor(store, progress, workers, options.time_limit)
+            executor = Executor(store, progress, workers, options.time_limit)
             for scenario, plan in plans:
                 plan = cost.in_order(plan)
                 results = executor.run(plan)
