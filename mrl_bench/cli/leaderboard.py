@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mrl_bench.cli.arguments import add_device, add_time_limit, positive
+from mrl_bench.cli.arguments import add_device, add_executor, add_time_limit, positive
 from mrl_bench.errors import UsageError, printable
 from mrl_bench.leaderboard import DIVISIONS, LEVELS
 
@@ -35,7 +35,7 @@ def add_commands(commands: Any) -> None:
     score.add_argument("--name", help="of the agent in tables (default: that of its class)")
     score.add_argument("--author", default="", help="who submits it")
     score.add_argument("--division", choices=DIVISIONS, default=DIVISIONS[0], help=_DIVISION)
-    score.add_argument("--workers", type=positive, help="runs in parallel (default: one per core)")
+    add_executor(score)
     add_time_limit(score)
     score.add_argument(
         "--retry-failed", action="store_true", help="run failed runs again (default: keep them)"
@@ -108,6 +108,8 @@ def _score(options: argparse.Namespace) -> int:
     kind = "smoke" if options.smoke else "score"
     folder = options.out or Path("runs") / f"{kind}-{name}-{suite.id}"
     code = run_suite(suite, Store(folder), options)
+    if options.shard:
+        return code
     if options.smoke:
         print(f"{name} runs; a smoke test makes no submission")
         return code

@@ -68,13 +68,15 @@ class RayCluster:
         try:
             ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **here)
         except (OSError, ValueError, RuntimeError) as error:
-            raise MissingPart(f"no Ray cluster at {address or 'this machine'}: {printable(reason(error))[:300]}") from None
+            raise MissingPart(
+                f"no Ray cluster at {address or 'this machine'}: {printable(reason(error))[:300]}"
+            ) from None
         signal.signal(signal.SIGTERM, handler)  # Ray has set its own
         sys.path[:] = path  # Ray has put packages on it
         found = ray.cluster_resources()
         cores, gpus = int(found.get("CPU", 0)), found.get("GPU", 0)
         if not cores or (device == "cuda" and not gpus):
-            raise MissingPart(f"the Ray cluster at {address} has no {'GPU' if cores else 'core'}")
+            raise MissingPart(f"the Ray cluster has no {'GPU' if cores else 'core'}")
         share = min(gpus / (workers or cores), 1.0) if device == "cuda" else 0.0
         task = ray.remote(execute_on_node).options(
             num_returns="streaming",
@@ -143,5 +145,6 @@ def execute_on_node(asked: bytes, path: list[str], files: dict[str, bytes]) -> I
         end = execution.result()
         if end.blames_store:
             store.require_room()
-        yield from read_files(store, attempt).items()
+        for name, data in read_files(store, attempt).items():  # noqa: UP028  (Ray calls `send`)
+            yield name, data
         yield "end", end.to_bytes()
