@@ -113,10 +113,10 @@ def make_backend(options: argparse.Namespace, device: str) -> Backend:
 
 
 def print_shard(shard: Shard, plan: Sequence[Run], store: Store) -> None:
-    """What is left to do when a shard has ended."""
+    """Says what is left to do when a shard has ended."""
     left = sum(finished(run, store) is None for run in plan)
-    rest = f"{left} of {len(plan)} runs of all shards are not finished" if left else "all runs are finished"
-    print(f"shard {shard} has ended; {rest}; then the same command without --shard goes on", flush=True)
+    state = f"{left} of {len(plan)} runs are not finished" if left else f"all {len(plan)} runs are finished"
+    print(f"shard {shard} has ended; {state}. The same command without --shard does the rest", flush=True)
 
 
 def entries_with_options(suite: Suite, options: argparse.Namespace) -> tuple[Entry, ...]:
