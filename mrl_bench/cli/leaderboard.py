@@ -221,9 +221,13 @@ def _rank(options: argparse.Namespace) -> int:
     from mrl_bench.scenario.suite import find_suite
 
     leaderboard, suite = Leaderboard(options.folder), find_suite(options.suite)
-    kept = [each.id for each in leaderboard.listed() if each.withdrawn is None]
-    of_suite = [id for id in kept if read_submission(leaderboard.submission_folder(id)).suite == suite.id]
-    entries = {id: Entry.load(leaderboard.submission_folder(id), options.suite) for id in of_suite}
+    kept = (leaderboard.submission_folder(each.id) for each in leaderboard.listed() if each.withdrawn is None)
+    found = {folder: read_submission(folder) for folder in kept}
+    entries = {
+        folder.name: Entry.of(folder, each, options.suite)
+        for folder, each in found.items()
+        if each.suite == suite.id
+    }
     ladder = [leaderboard.find(start) for start in options.ladder]
     if strangers := [id[:12] for id in ladder if id not in entries]:
         raise UsageError(f"{strangers[0]} is no submission on suite {suite.id}")

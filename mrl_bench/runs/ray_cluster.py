@@ -25,9 +25,10 @@ from mrl_bench.runs.attempt import Attempt, End, read_files, write_files
 from mrl_bench.runs.processes import Processes
 from mrl_bench.runs.store import Store
 
-_ON_LOOPBACK = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else Ray listens on all network interfaces
+_ON_THIS_MACHINE = {  # Ray's settings where it is started here
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else it listens on all network interfaces
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # by default it yields to every other process
 }
 
 # What a node sends: progress, as ("report", line); then the files, as (name, contents); then ("end", `End`).
@@ -59,7 +60,7 @@ class RayCluster:
         """
         path, handler = [entry or os.getcwd() for entry in sys.path], signal.getsignal(signal.SIGTERM)
         if address is None:
-            os.environ.update(_ON_LOOPBACK)
+            os.environ.update(_ON_THIS_MACHINE)
         try:
             import ray
         except ImportError:
