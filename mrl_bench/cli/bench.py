@@ -18,18 +18,21 @@ from mrl_bench.report.bench_report import BenchReport, add_videos, draw_figures,
 from mrl_bench.report.table import print_tables
 from mrl_bench.results import Evaluation
 from mrl_bench.runs import fork_server
-from mrl_bench.runs.cost import Cost, Measured
+from mrl_bench.runs.attempt import Backend
+from mrl_bench.runs.cost import Cost, Measured, weigh
 from mrl_bench.runs.executor import (
+    Executor,
     NotFinished,
-    ProcessExecutor,
     check,
     forget_failed,
     pick_device,
     plan_runs,
 )
-from mrl_bench.runs.manifest import write_manifest
+from mrl_bench.runs.manifest import share_manifest, write_manifest
+from mrl_bench.runs.processes import Processes
 from mrl_bench.runs.progress import make_progress, summary
-from mrl_bench.runs.provenance import cores
+from mrl_bench.runs.run import Run, finished
+from mrl_bench.runs.shard import Shard
 from mrl_bench.runs.store import Store
 from mrl_bench.scenario.suite import Entry, Suite, find_suite
 
@@ -47,28 +50,33 @@ def run_suite(suite: Suite, store: Store, options: argparse.Namespace, isolated:
     Args:
         suite: what to run.
         store: the results folder.
-        options: `device`, `workers`, `time_limit` and `retry_failed`.
+        options: `device`, `time_limit`, `retry_failed` and those of `add_executor`. A shard executes its part and
+            reports nothing.
         isolated: see `plan_runs`.
 
     Raises:
         MrlBenchError: a run failed; the report was made nevertheless.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as cleanly as Ctrl-C
-    fork_server.start()
-    runs = plan_runs(suite, pick_device(options.device), isolated)
-    if not runs:
+    if options.executor == "processes":
+        fork_server.start()
+    device = pick_device(options.device)
+    plan, measured, shard = plan_runs(suite, device, isolated), Measured.of_suite(suite), options.shard
+    if not plan:
         raise UsageError(f"suite {suite.id} has nothing to run: it names no agent, and its references ship")
-    check(runs)
-    with store.held():
+    check(plan)
+    runs = shard.part(plan, weigh(plan, measured.seconds if measured else {})) if shard else plan
+    with store.held(shard):
+        (share_manifest if shard else write_manifest)(store, suite, plan)
         if options.retry_failed:
             forget_failed(store, runs)
-        workers = min(options.workers or cores(), len(runs))
-        cost = Cost.of(runs, store, workers, Measured.of_suite(suite))
-        write_manifest(store, suite, runs)
-        where = f"{workers} at a time on {runs[0].device}, results folder {printable(str(store.folder))}"
-        print(f"{suite.id}: {cost}; {where}", flush=True)
+        backend = make_backend(options, device)
+        workers = max(min(options.workers or backend.cores, len(runs)), 1)
+        cost = Cost.of(runs, store, workers, measured)
+        where = f"{workers} at a time on {device}, results folder {printable(str(store.folder))}"
+        print(f"{suite.id}{f', shard {shard}' if shard else ''}: {cost}; {where}", flush=True)
         with make_progress(cost) as progress:
-            executor = ProcessExecutor(store, progress, workers, options.time_limit)
+            executor = Executor(store, progress, workers, options.time_limit, backend)
             results = executor.run(cost.in_order(runs))
         unfinished = [result for result in results if isinstance(result, NotFinished)]
         failed = sum(isinstance(result, Evaluation) and result.error is not None for result in results)
@@ -77,7 +85,10 @@ def run_suite(suite: Suite, store: Store, options: argparse.Namespace, isolated:
             executor.record([run for run in runs if run.key("evaluate") in report.leaders.values()])
 
         try:
-            _show(store.folder, ("test",), record)
+            if shard:
+                print_shard(shard, plan, store)
+            else:
+                _show(store.folder, ("test",), record)
         except MrlBenchError as error:
             if not failed and not unfinished:
                 raise
@@ -89,6 +100,26 @@ def run_suite(suite: Suite, store: Store, options: argparse.Namespace, isolated:
             f"{failed} of {len(runs)} runs failed; their output is in {store.folder / 'logs'}"
         )
     return 1 if unfinished else 0
+
+
+def make_backend(options: argparse.Namespace, device: str) -> Backend:
+    """Where the options say that runs are executed.
+
+    Raises:
+        MissingPart: Ray is not installed, or its cluster cannot be reached.
+    """
+    if options.executor == "processes":
+        return Processes()
+    from mrl_bench.runs.ray_cluster import RayCluster
+
+    return RayCluster.connect(options.address, options.workers, device)
+
+
+def print_shard(shard: Shard, plan: Sequence[Run], store: Store) -> None:
+    """Says what is left to do when a shard has ended."""
+    left = sum(finished(run, store) is None for run in plan)
+    state = f"{left} of {len(plan)} runs are not finished" if left else f"all {len(plan)} runs are finished"
+    print(f"shard {shard} has ended; {state}. The same command without --shard does the rest", flush=True)
 
 
 def entries_with_options(suite: Suite, options: argparse.Namespace) -> tuple[Entry, ...]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mrl_bench.cli.arguments import add_device, add_time_limit, positive
+from mrl_bench.cli.arguments import add_device, add_executor, add_time_limit, positive
 from mrl_bench.errors import UsageError, printable
 from mrl_bench.leaderboard import DIVISIONS, LEVELS, USUAL_LEVEL
 
@@ -38,7 +38,7 @@ def add_commands(commands: Any) -> None:
     score.add_argument("--name", help="of the agent in tables (default: that of its class)")
     score.add_argument("--author", default="", help="who submits it")
     score.add_argument("--division", choices=DIVISIONS, default=DIVISIONS[0], help=_DIVISION)
-    score.add_argument("--workers", type=positive, help="runs in parallel (default: one per core)")
+    add_executor(score)
     add_time_limit(score)
     score.add_argument(
         "--retry-failed", action="store_true", help="run failed runs again (default: keep them)"
@@ -131,6 +131,8 @@ def _score(options: argparse.Namespace) -> int:
     kind = "smoke" if options.smoke else "score"
     folder = options.out or Path("runs") / f"{kind}-{name}-{suite.id}"
     code = run_suite(suite, Store(folder), options, options.isolated)
+    if options.shard:
+        return code
     if options.smoke:
         print(f"{name} runs; a smoke test makes no submission")
         return code
@@ -259,9 +261,13 @@ def _rank(options: argparse.Namespace) -> int:
     from mrl_bench.scenario.suite import find_suite
 
     leaderboard, suite = Leaderboard(options.folder), find_suite(options.suite)
-    kept = [each.id for each in leaderboard.listed() if each.withdrawn is None]
-    of_suite = [id for id in kept if read_submission(leaderboard.submission_folder(id)).suite == suite.id]
-    entries = {id: Entry.load(leaderboard.submission_folder(id), options.suite) for id in of_suite}
+    kept = (leaderboard.submission_folder(each.id) for each in leaderboard.listed() if each.withdrawn is None)
+    found = {folder: read_submission(folder) for folder in kept}
+    entries = {
+        folder.name: Entry.of(folder, each, options.suite)
+        for folder, each in found.items()
+        if each.suite == suite.id
+    }
     ladder = [leaderboard.find(start) for start in options.ladder]
     if strangers := [id[:12] for id in ladder if id not in entries]:
         raise UsageError(f"{strangers[0]} is no submission on suite {suite.id}")

@@ -18,7 +18,7 @@ from typing import NoReturn
 import mrl_bench
 from mrl_bench import registry
 from mrl_bench.cli import leaderboard
-from mrl_bench.cli.arguments import add_device, add_time_limit, positive, seed, steps
+from mrl_bench.cli.arguments import add_device, add_executor, add_time_limit, positive, seed, steps
 from mrl_bench.cli.terminal import fail, fail_with, one_line
 from mrl_bench.errors import MrlBenchError
 
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="run a suite: train, evaluate, report; skips finished runs")
     bench.add_argument("--suite", default="quick", help="a suite's id or YAML file (default: quick)")
     bench.add_argument("--seeds", type=positive, help="training seeds per agent (default: the suite's)")
-    bench.add_argument("--workers", type=positive, help="runs in parallel (default: one per core)")
+    add_executor(bench)
     add_time_limit(bench)
     bench.add_argument(
         "--retry-failed", action="store_true", help="run failed runs again (default: keep them)"
@@ -164,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     reference.add_argument("--check", action="store_true", help="only print the certificates that there are")
     reference.add_argument("--seeds", type=positive, default=5, help="training seeds per agent (default: 5)")
     reference.add_argument("--first-seed", type=seed, default=0, help="the first of them (default: 0)")
-    reference.add_argument("--workers", type=positive, help="runs in parallel (default: one per core)")
+    add_executor(reference)
     add_time_limit(reference, default=6 * 3600)
     add_device(reference)
     reference.add_argument(

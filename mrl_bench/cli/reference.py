@@ -11,17 +11,18 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mrl_bench.cli.bench import make_backend, print_shard
 from mrl_bench.cli.terminal import fail
 from mrl_bench.errors import MrlBenchError, printable
 from mrl_bench.report.formatting import DASH, count, interval, number, score
 from mrl_bench.report.scale import Scale
 from mrl_bench.report.table import WrappedTable
-from mrl_bench.runs.cost import Cost
-from mrl_bench.runs.executor import ProcessExecutor, check, forget_failed, pick_device
+from mrl_bench.runs.cost import Cost, weigh
+from mrl_bench.runs.executor import Executor, check, forget_failed, pick_device
 from mrl_bench.runs.files import write_atomically
 from mrl_bench.runs.progress import make_progress
-from mrl_bench.runs.provenance import cores
 from mrl_bench.runs.reference import gather_references, plan_references
+from mrl_bench.runs.run import Run
 from mrl_bench.runs.store import Store
 from mrl_bench.scenario import Scenario, find_scenario, list_scenarios
 from mrl_bench.scenario.references import CONVERGED, References, references_path, shipped_references
@@ -29,11 +30,14 @@ from mrl_bench.scenario.suite import find_suite
 
 
 def reference(options: argparse.Namespace) -> int:
-    """Makes the references of scenarios unless they are only to be checked; prints their certificates."""
+    """Makes the references of scenarios unless they are only to be checked; prints their certificates.
+
+    A shard trains and evaluates its part of the reference agents, and nothing more.
+    """
     scenarios = _scenarios(options)
     if not options.check:
         _make(scenarios, options)
-    return _check(scenarios, options.folder, options.against)
+    return 0 if options.shard else _check(scenarios, options.folder, options.against)
 
 
 def _scenarios(options: argparse.Namespace) -> list[Scenario]:
@@ -49,29 +53,43 @@ def _make(scenarios: Iterable[Scenario], options: argparse.Namespace) -> None:
     Runs that failed before are tried again. A scenario with a failed run gets no file.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as cleanly as Ctrl-C
-    device, store = pick_device(options.device), Store(options.out)
+    device, store, shard = pick_device(options.device), Store(options.out), options.shard
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     plans = [(scenario, plan_references(scenario, seeds, device)) for scenario in scenarios]
-    runs = [run for _, plan in plans for run in plan]
-    check(runs)
-    with store.held():
+    whole = [run for _, plan in plans for run in plan]
+    check(whole)
+    runs = shard.part(whole, weigh(whole, {})) if shard else whole
+    with store.held(shard):
         forget_failed(store, runs)
-        workers = options.workers or cores()
+        backend = make_backend(options, device)
+        workers = options.workers or backend.cores
         cost = Cost.of(runs, store, workers)
         print(
             f"references: {cost}; {workers} at a time on {device}, results folder {printable(str(store.folder))}"
         )
         with make_progress(cost) as progress:
-            executor = ProcessExecutor(store, progress, workers, options.time_limit)
-            for scenario, plan in plans:
-                plan = cost.in_order(plan)
-                results = executor.run(plan)
-                try:
-                    found = gather_references(scenario, zip(plan, results, strict=True))
-                except MrlBenchError as error:
-                    fail(str(error), 1)
-                else:
-                    write_atomically(_path(scenario, options.folder), found.to_bytes())
+            executor = Executor(store, progress, workers, options.time_limit, backend)
+            if shard:
+                executor.run(cost.in_order(runs))
+            else:
+                _gather(plans, cost, executor, options.folder)
+        if shard:
+            print_shard(shard, whole, store)
+
+
+def _gather(
+    plans: Iterable[tuple[Scenario, list[Run]]], cost: Cost, executor: Executor, folder: Path | None
+) -> None:
+    """Executes the runs of one scenario after the other, and writes its references."""
+    for scenario, plan in plans:
+        plan = cost.in_order(plan)
+        results = executor.run(plan)
+        try:
+            found = gather_references(scenario, zip(plan, results, strict=True))
+        except MrlBenchError as error:
+            fail(str(error), 1)
+        else:
+            write_atomically(_path(scenario, folder), found.to_bytes())
 
 
 def _path(scenario: Scenario, folder: Path | None) -> Path:

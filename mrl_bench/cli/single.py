@@ -16,7 +16,7 @@ from mrl_bench.report.bench_report import references_in
 from mrl_bench.report.scoring import score_scenario
 from mrl_bench.results import REFERENCE_AGENTS, Evaluation
 from mrl_bench.runs.cost import Cost
-from mrl_bench.runs.executor import NotFinished, ProcessExecutor, check, forget_failed, pick_device
+from mrl_bench.runs.executor import Executor, NotFinished, check, forget_failed, pick_device
 from mrl_bench.runs.manifest import add_to_manifest, read_manifest
 from mrl_bench.runs.progress import make_progress, summary
 from mrl_bench.runs.run import Run
@@ -110,12 +110,12 @@ def _check_order(options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _executor(run: Run, store: Store, time_limit: float) -> Iterator[ProcessExecutor]:
+def _executor(run: Run, store: Store, time_limit: float) -> Iterator[Executor]:
     """Shows progress on standard error, because standard output is for the result."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops as cleanly as Ctrl-C
     try:
         with make_progress(Cost.of([run], store, workers=1), errors=True) as progress:
-            yield ProcessExecutor(store, progress, workers=1, time_limit=time_limit)
+            yield Executor(store, progress, workers=1, time_limit=time_limit)
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -49,7 +49,11 @@ class Entry:
         Raises:
             Refused: it is none, or of another suite.
         """
-        submission = read_submission(folder)
+        return Entry.of(folder, read_submission(folder), suite)
+
+    @staticmethod
+    def of(folder: Path, submission: Submission, suite: str | Path | None = None) -> Entry:
+        """A submission that has been read from a folder. Raises: Refused, as `load` does."""
         try:
             entries = find_suite(suite or submission.suite).entries
         except MrlBenchError as error:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -93,13 +93,13 @@ class Leaderboard:
         """
         entry = verify(source, 0, suite)
         id = entry.submission.id
-        with self._held():
-            known = {each.id: each for each in self.listed()}.get(id)
+        with self._held() as events:
+            known = {each.id: each for each in _listed(events)}.get(id)
             if known and known.withdrawn is not None:
                 raise Refused(f"{id[:12]} was withdrawn: {known.withdrawn}")
             if not known:
                 incoming = self._copy(entry)
-                self._write("add", id, entry.submission.agent.author)
+                self._write(events, "add", id, entry.submission.agent.author)
                 self._place(incoming)
         return entry.submission
 
@@ -115,9 +115,9 @@ class Leaderboard:
         found = [said[each] for each in sorted(said)]
         verification = Verification(id, level, LEVELS[level], found, _now(), machine())
         path = self.folder / "verifications" / id / f"{level}.json"
-        with self._held():
+        with self._held() as events:
             write_atomically(path, canonical_json(asdict(verification)))
-            self._write("verify", id, str(level))
+            self._write(events, "verify", id, str(level))
         return path
 
     def verifications(self, id: str) -> list[Verification]:
@@ -141,22 +141,13 @@ class Leaderboard:
             UsageError: there is no such submission.
         """
         id = self.find(id)
-        with self._held():
-            self._write("withdraw", id, why)
+        with self._held() as events:
+            self._write(events, "withdraw", id, why)
             shutil.rmtree(self.submission_folder(id))
 
     def listed(self) -> list[Listed]:
         """All submissions, in the order in which they were added."""
-        found: dict[str, Listed] = {}
-        for event in self.events():
-            known = found.get(event.submission)
-            if event.event == "add":
-                found[event.submission] = Listed(event.submission, event.time, -1, event.note)
-            elif known and event.event == "verify":
-                found[event.submission] = replace(known, level=max(known.level, int(event.note)))
-            elif known:
-                found[event.submission] = replace(known, withdrawn=event.note)
-        return list(found.values())
+        return _listed(self.events())
 
     def find(self, start: str) -> str:
         """The id of the submission on the leaderboard whose id starts like this.
@@ -206,11 +197,11 @@ class Leaderboard:
         Raises:
             Refused: something is missing, too much, or changed.
         """
-        with self._held():
-            return self._check()
+        with self._held() as events:
+            return self._check(events)
 
-    def _check(self) -> int:
-        kept = {each.id for each in self.listed() if each.withdrawn is None}
+    def _check(self, events: Sequence[Event]) -> int:
+        kept = {each.id for each in _listed(events) if each.withdrawn is None}
         folder = self.folder / "submissions"
         there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         for id in sorted(kept ^ there):
@@ -224,20 +215,21 @@ class Leaderboard:
         return len(kept)
 
     @contextmanager
-    def _held(self) -> Iterator[None]:
-        """Locks the folder, and completes or removes what a writer that was killed left."""
+    def _held(self) -> Iterator[list[Event]]:
+        """Locks the folder, completes or removes what a writer that was killed left, and reads the log."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             remove_unfinished(self.folder)
             self._cut_half_line()
-            known = {each.id for each in self.listed() if each.withdrawn is None}
+            events = self.events()
+            known = {each.id for each in _listed(events) if each.withdrawn is None}
             for incoming in self.folder.glob(f"{_INCOMING}*"):
                 if incoming.name.removeprefix(_INCOMING) in known:
                     self._place(incoming)
                 else:
                     shutil.rmtree(incoming)
-            yield
+            yield events
 
     def _cut_half_line(self) -> None:
         path = self.folder / "log.jsonl"
@@ -260,14 +252,29 @@ class Leaderboard:
         place.parent.mkdir(exist_ok=True)
         incoming.rename(place)
 
-    def _write(self, event: Literal["add", "verify", "withdraw"], id: str, note: str = "") -> None:
-        events = self.events()
+    def _write(
+        self, events: Sequence[Event], event: Literal["add", "verify", "withdraw"], id: str, note: str = ""
+    ) -> None:
+        """Adds a line to the log, which has these."""
         previous = sha256(events[-1].to_bytes()).hexdigest() if events else FIRST
         line = Event(len(events), previous, event, id, _now(), note).to_bytes()
         with (self.folder / "log.jsonl").open("ab") as file:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
+
+
+def _listed(events: Iterable[Event]) -> list[Listed]:
+    found: dict[str, Listed] = {}
+    for event in events:
+        known = found.get(event.submission)
+        if event.event == "add":
+            found[event.submission] = Listed(event.submission, event.time, -1, event.note)
+        elif known and event.event == "verify":
+            found[event.submission] = replace(known, level=max(known.level, int(event.note)))
+        elif known:
+            found[event.submission] = replace(known, withdrawn=event.note)
+    return list(found.values())
 
 
 def _now() -> str:

@@ -71,12 +71,7 @@ class Cost:
         """Args: measured: the usual costs of these runs, for those that the results folder has no time of."""
         left = [run for run in runs if finished(run, store) is None]
         timed = {**(measured.seconds if measured else {}), **seconds_per_run(store)}
-        weights: dict[str, float]
-        if timed:
-            usual = mean(timed.values())
-            weights = {run.label: timed.get((run.scenario.id, run.agent.name), usual) for run in left}
-        else:
-            weights = {run.label: float(run.planned_env_steps) for run in left}
+        weights = weigh(left, timed)
         slowest = max(weights.values(), default=0.0)
         seconds = max(sum(weights.values()) / workers, slowest) if timed else None
         steps = sum(run.planned_env_steps for run in left)
@@ -94,6 +89,14 @@ class Cost:
         return (
             f"{self.runs} run{plural}{finished}, at most {self.env_steps:,} env steps of meta-training{took}"
         )
+
+
+def weigh(runs: Sequence[Run], timed: Mapping[tuple[str, str], float]) -> dict[str, float]:
+    """Label -> expected cost of a run: seconds if some were timed, of others as the mean of those; else env steps."""
+    if not timed:
+        return {run.label: float(run.planned_env_steps) for run in runs}
+    usual = mean(timed.values())
+    return {run.label: timed.get((run.scenario.id, run.agent.name), usual) for run in runs}
 
 
 def seconds_per_run(store: Store) -> dict[tuple[str, str], float]:

@@ -1,23 +1,19 @@
-"""Executes runs in worker processes, several at a time. Finished runs are skipped."""
+"""Executes runs, several at a time. Finished runs are skipped. A backend says where: see `attempt.Backend`."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from threading import Lock, Thread
-from typing import IO, Any, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
 from mrl_bench.errors import MrlBenchError, UsageError, printable
 from mrl_bench.results import REFERENCE_AGENTS, Evaluation, TrainingResult
-from mrl_bench.runs.fork_server import Worker
+from mrl_bench.runs.attempt import Attempt, Backend, End
+from mrl_bench.runs.processes import Processes
 from mrl_bench.runs.run import Run, failure, finished, finished_training
 from mrl_bench.runs.store import Store, StoreError
 from mrl_bench.scenario.references import shipped_references
@@ -27,9 +23,6 @@ T = TypeVar("T")
 
 VIDEO_TIME_LIMIT = 60.0  # seconds to record the video of a run; a slower one is left out of the report
 ATTEMPTS = 2  # a run whose worker was killed or hung is attempted once more
-LOG_HEAD, LOG_TAIL = 2**20, 2**16  # bytes that a log keeps of an attempt's output: beginning and end
-_STRAY = 5.0  # seconds to wait for the last output of a worker whose child left the process group
-_KILLED_FROM_OUTSIDE = {signal.SIGHUP, signal.SIGKILL, signal.SIGTERM}  # such as by a system without memory
 _MOST_STEPS = 10**15  # that a progress report may name
 
 
@@ -69,29 +62,18 @@ def plan_runs(suite: Suite, device: str, isolated: bool = False) -> list[Run]:
     return runs
 
 
-@dataclass(frozen=True)
-class _End:
-    """How a worker ended, for the case that it left no result."""
-
-    reason: str
-    excused: bool = False  # whether the run is not to blame
-    final: bool = False  # whether a second attempt would end in the same way
-
-
 @dataclass
-class ProcessExecutor:
+class Executor:
     """Executes runs, each in a worker process, and stores their results.
 
-    Results do not depend on `workers`: each run has its own batches and uses one thread.
+    Results do not depend on `workers` or `backend`: each run has its own batches and uses one thread.
     """
 
     store: Store
     progress: Progress
     workers: int
     time_limit: float  # seconds for one attempt at a run
-    _running: set[Worker] = field(default_factory=set)
-    _stopped: bool = False
-    _lock: Lock = field(default_factory=Lock)  # of the two above
+    backend: Backend = field(default_factory=Processes)
 
     def run(self, runs: Sequence[Run]) -> list[Evaluation | NotFinished]:
         """The results of all runs, in their order, or why there is none. Ctrl-C stops all workers.
@@ -129,10 +111,7 @@ class ProcessExecutor:
             except BaseException:
                 for future in futures:
                     future.cancel()
-                with self._lock:
-                    self._stopped = True
-                    for process in self._running:
-                        _kill(process)
+                self.backend.stop()
                 raise
 
     def _result(self, run: Run) -> Evaluation | NotFinished:
@@ -164,102 +143,42 @@ class ProcessExecutor:
             raise kind(f"{run.label}: training failed: {end.reason}")
         return done
 
-    def _attempts(self, run: Run, stage: str, result: Callable[[], T | None]) -> tuple[T | None, _End]:
-        """Runs workers until there is a result, or no more attempt is left."""
-        end = _End("")
-        for attempt in range(ATTEMPTS):
-            end = self._attempt(run, run.key("evaluate"), "ab" if attempt else "wb", stage)
+    def _attempts(self, run: Run, stage: str, result: Callable[[], T | None]) -> tuple[T | None, End]:
+        """Starts attempts until there is a result, or no more attempt is left."""
+        end = End("")
+        for number in range(ATTEMPTS):
+            end = self._attempt(run, stage, self.time_limit, appends=number > 0)
             done = result()
             if done or end.final:
                 return done, end
         return None, end
 
     def _record(self, run: Run) -> None:
-        key = run.key("evaluate")
         try:
-            recorded = self.store.video(key, run.terms) is not None
+            recorded = self.store.video(run.key("evaluate"), run.terms) is not None
         except StoreError:  # a damaged video is recorded again
             recorded = False
         if not recorded:
             with suppress(MrlBenchError):  # such as a family that cannot render
-                self._attempt(run, key, "ab", "record")
+                self._attempt(run, "record", min(self.time_limit, VIDEO_TIME_LIMIT), appends=True)
 
-    def _attempt(self, run: Run, key: str, log_mode: str, stage: str) -> _End:
-        """Runs a worker until it ends.
+    def _attempt(self, run: Run, stage: str, time_limit: float, appends: bool) -> End:
+        """Executes a stage of a run in a worker process.
 
         Raises:
             StoreError: neither the worker nor this process can use the results folder.
-            MrlBenchError: this executor was stopped.
+            MrlBenchError: the backend was stopped.
         """
-        with self._lock:
-            if self._stopped:
-                raise MrlBenchError("stopped")
-            process = Worker()
-            self._running.add(process)
-        assert process.stdin
-        folder = str(self.store.folder.resolve())
-        planned = {"run": run.to_json(), "modules": run.modules, "code": asdict(run.code), "key": key}
-        request = {"folder": folder, "stage": stage, **planned}
-        time_limit = min(self.time_limit, VIDEO_TIME_LIMIT) if stage == "record" else self.time_limit
-        said: dict[str, str] = {}
-        readers = [
-            Thread(target=self._follow, args=(run, process.stdout, said), daemon=True),
-            Thread(
-                target=_keep_output, args=(process.stderr, self.store.log_path(key), log_mode), daemon=True
-            ),
-        ]
-        in_time = True
-        try:
-            for reader in readers:
-                reader.start()
-            with suppress(BrokenPipeError):  # it has died already; its exit code follows
-                process.stdin.write(json.dumps(request).encode() + b"\n")
-                process.stdin.flush()
-            process.wait(time_limit)
-        except subprocess.TimeoutExpired:
-            in_time = False
-        finally:
-            with self._lock:
-                self._running.discard(process)
-                _kill(process)  # if it has ended, its children
-        code = process.wait()
-        for reader in readers:
-            reader.join(_STRAY)
-        with suppress(BrokenPipeError):
-            process.stdin.close()
-        if self._stopped:
-            raise MrlBenchError("stopped")
-        return self._end(run, said, code) if in_time else _End(f"not finished within {self.time_limit:g} s")
 
-    def _end(self, run: Run, said: Mapping[str, str], code: int) -> _End:
-        """How a worker ended that has said this and exited with this code.
+        def report(line: bytes) -> None:
+            with suppress(Exception):  # the run's code can write such lines too
+                self.progress.advanced(run, *_progress(json.loads(line)))
 
-        What it says may come from the run's code, so it concerns this run alone.
-        """
-        if "refused" in said:
-            return _End(said["refused"], excused=True, final=True)
-        if "store" in said:  # if it is so for this process too, the run is not to blame
+        end = self.backend.execute(Attempt.of(run, stage, time_limit, appends), self.store, report)
+        if end.blames_store:  # if it is so for this process too, the run is not to blame
             finished_training(run, self.store)
             self.store.require_room()
-        if said:
-            return _End(next(iter(said.values())), final=True)
-        if code < 0:
-            return _End(f"the worker was killed by signal {-code}", excused=-code in _KILLED_FROM_OUTSIDE)
-        return _End(f"the worker ended with code {code}")
-
-    def _follow(self, run: Run, reports: IO[bytes], said: dict[str, str]) -> None:
-        """Forwards the progress that a worker reports, and collects in `said` why it has no result."""
-        with reports:
-            while line := reports.readline(2**16):
-                with suppress(Exception):  # the run's code can write here too
-                    report = json.loads(line)
-                    if "stage" in report:
-                        self.progress.advanced(run, *_progress(report))
-                    said |= {
-                        kind: printable(" ".join(report[kind].split()))
-                        for kind in ("refused", "store", "error")
-                        if kind in report
-                    }
+        return end
 
 
 def _progress(report: Mapping[str, Any]) -> tuple[str, int, int, float | None]:
@@ -267,32 +186,6 @@ def _progress(report: Mapping[str, Any]) -> tuple[str, int, int, float | None]:
     done, total = (max(0, min(int(report[name]), _MOST_STEPS)) for name in ("done", "total"))
     mean_return = report["return"]
     return printable(report["stage"])[:40], done, total, None if mean_return is None else float(mean_return)
-
-
-def _kill(process: Worker) -> None:
-    """Kills a worker and its process group."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _keep_output(output: IO[bytes], log: Path, mode: str) -> None:
-    """Copies a run's output to its log; of a long output only the beginning and the end, to spare the disk."""
-    with output:
-        with suppress(OSError):  # the run continues without a log
-            log.parent.mkdir(parents=True, exist_ok=True)
-            with log.open(mode, buffering=0) as file:
-                room, tail, left_out = LOG_HEAD, b"", 0
-                while piece := output.read1(2**16):  # type: ignore[attr-defined]
-                    file.write(piece[:room])
-                    tail += piece[room:]
-                    room -= min(room, len(piece))
-                    left_out += max(len(tail) - LOG_TAIL, 0)
-                    tail = tail[-LOG_TAIL:]
-                if left_out:
-                    file.write(b"\n[%d bytes left out]\n" % left_out)
-                file.write(tail)
-        while output.read1(2**16):  # type: ignore[attr-defined]
-            pass
 
 
 def check(runs: Iterable[Run]) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import stat
 from pathlib import Path
+
+# Several machines may write to a shared folder, with process ids that are alike.
+_HOST = platform.node()
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -14,7 +18,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         OSError: names `path`, whatever went wrong.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f".{path.name}.{_HOST}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -63,10 +67,10 @@ def read_file(path: Path, limit: int) -> bytes | None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes what writers that were killed left in a folder and its subfolders."""
+    """Removes what writers of this machine that were killed left in a folder and its subfolders."""
     for path in folder.rglob(".*"):
-        pid = path.suffix[1:]
-        if path.name.count(".") > 2 and pid.isdecimal() and not _runs(int(pid)):
+        written, pid = path.stem, path.suffix[1:]
+        if written.endswith(f".{_HOST}") and pid.isdecimal() and not _runs(int(pid)):
             path.unlink(missing_ok=True)
 
 

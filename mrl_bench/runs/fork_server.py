@@ -124,8 +124,11 @@ def _serve(server: socket.socket) -> str | None:
         if not size:
             os._exit(0)
         request = b""
-        while len(request) < int.from_bytes(size):
-            request += server.recv(2**16)
+        while left := int.from_bytes(size) - len(request):
+            piece = server.recv(left)  # not more: the next request may be there already
+            if not piece:
+                os._exit(0)
+            request += piece
         if not _keep(fds[3]):
             break
         for fd in fds:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -88,13 +88,37 @@ def write_manifest(store: Store, suite: Suite, runs: Sequence[Run]) -> None:
     _write(store, plan)
 
 
+def share_manifest(store: Store, suite: Suite, runs: Sequence[Run]) -> None:
+    """Writes the manifest as `write_manifest` does, unless another shard has written that of the same runs.
+
+    Raises:
+        UsageError: the folder's manifest is of other runs.
+    """
+    with _held(store):
+        if not (store.folder / "manifest.json").is_file():
+            write_manifest(store, suite, runs)
+        found = {entry["evaluate"] for entry in read_manifest(store.folder)["runs"]}
+        if found != {run.key("evaluate") for run in runs}:
+            raise UsageError(
+                f"{store.folder} holds other runs than this shard plans: their code, settings or number differ; "
+                "start all shards from the same code, with the same options, in a new folder"
+            )
+
+
 def add_to_manifest(store: Store, run: Run) -> None:
     """Adds a single run, or replaces the one with its agent's name and seed on the same scenario."""
     store.folder.mkdir(parents=True, exist_ok=True)
-    with inside(store.folder, ".manifest.lock").open("a") as lock:  # single runs may start at the same time
+    with _held(store):
+        _add(store, run)
+
+
+@contextmanager
+def _held(store: Store) -> Iterator[None]:
+    """Locks the manifest: single runs and shards may start at the same time."""
+    with inside(store.folder, ".manifest.lock").open("a") as lock:
         with suppress(OSError):  # the file system has no locks
             fcntl.flock(lock, fcntl.LOCK_EX)
-        _add(store, run)
+        yield
 
 
 def _add(store: Store, run: Run) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,8 @@ from mrl_bench.runs.terms import Terms
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from mrl_bench.runs.shard import Shard
 
 
 T = TypeVar("T")
@@ -83,21 +85,32 @@ class Store:
         self.folder = folder
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Creates and locks the folder, and removes unfinished files of a bench that was killed."""
+    def held(self, shard: Shard | None = None) -> Iterator[None]:
+        """Creates and locks the folder, and removes unfinished files of a bench that was killed.
+
+        The shards of a bench share the folder with each other, and with no other bench.
+        """
         with _explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = inside(self.folder, ".lock").open("w")
-        with lock:  # the system releases it when this process ends
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StoreError(f"another bench runs in {self.folder}") from None
-            except OSError:
-                pass  # the file system has no locks
+        with ExitStack() as locks:
+            self._lock(locks, ".lock", fcntl.LOCK_SH if shard else fcntl.LOCK_EX, "another bench")
+            if shard:
+                name = f".shard-{shard.number}-of-{shard.count}.lock"
+                self._lock(locks, name, fcntl.LOCK_EX, f"shard {shard}")
             remove_unfinished(self.folder)
             yield
             remove_unfinished(self.folder)  # also of a worker that was still ending at the start
+
+    def _lock(self, locks: ExitStack, name: str, kind: int, holder: str) -> None:
+        """Takes a lock, which the system releases when this process ends."""
+        with _explained(self.folder):
+            lock = locks.enter_context(inside(self.folder, name).open("a+"))
+        try:
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(f"{holder} runs in {self.folder}") from None
+        except OSError:
+            pass  # the file system has no locks
 
     def require_room(self) -> None:
         """Raises StoreError if the files of one more run cannot be written."""

@@ -39,7 +39,7 @@ from mrl_bench.report import BenchInfo
 from mrl_bench.report.table import print_tables
 from mrl_bench.results import Curve, Evaluation, TrainingResult
 from mrl_bench.runs.cost import Cost, TimeLeft
-from mrl_bench.runs.executor import ProcessExecutor, check, plan_runs
+from mrl_bench.runs.executor import Executor, check, plan_runs
 from mrl_bench.runs.manifest import add_to_manifest, read_manifest, write_manifest
 from mrl_bench.runs.progress import BarProgress, PlainProgress, make_progress, summary
 from mrl_bench.runs.run import Run, failure
@@ -474,7 +474,7 @@ def test_a_single_run_gives_the_bytes_of_a_bench(single, tmp_path: Path) -> None
     suite = make_suite(tmp_path, {"learner": toy("Learner")})
     run = planned_run(suite, "learner")
     check([run])
-    ProcessExecutor(Store(tmp_path / "bench"), PlainProgress(cost([run])), 1, 120).run([run])
+    Executor(Store(tmp_path / "bench"), PlainProgress(cost([run])), 1, 120).run([run])
     assert single("train", "toy_agents:Learner") == 0
     assert single("evaluate", "toy_agents:Learner") == 0
     assert canonical(tmp_path / "run") == canonical(tmp_path / "bench")
@@ -530,7 +530,7 @@ def test_a_run_that_is_stopped_after_training_names_its_weights(
         raise KeyboardInterrupt
 
     assert single("train", "toy_agents:Learner") == 0
-    monkeypatch.setattr(ProcessExecutor, "run", interrupted)
+    monkeypatch.setattr(Executor, "run", interrupted)
     assert single("evaluate", "toy_agents:Learner") == 130
     (model,) = (tmp_path / "run" / "weights").iterdir()
     stopped = f"stopped; weights so far: {model}; the same command continues from them\n"
@@ -799,7 +799,7 @@ def test_a_bench_prints_its_cost_first_and_reports_carry_the_return(tmp_path: Pa
 
     run = planned_run(suite, "learner")
     check([run])
-    ProcessExecutor(Store(tmp_path / "run"), Record(cost([run])), 1, 120).run([run])
+    Executor(Store(tmp_path / "run"), Record(cost([run])), 1, 120).run([run])
     assert all(isinstance(value, float) for _, stage, value in returns if stage == "train")
     assert any(stage == "train" for _, stage, _ in returns)
     cli = Cli("bench", "--suite", suite, "--out", tmp_path / "run", "--workers", "1")

@@ -16,7 +16,7 @@ from bench_kit import make_scenario
 
 from mrl_bench.results import Evaluation
 from mrl_bench.runs.code import Code, CodeChanged, are_unchanged, code_of, import_root
-from mrl_bench.runs.executor import NotFinished, ProcessExecutor, check
+from mrl_bench.runs.executor import Executor, NotFinished, check
 from mrl_bench.runs.run import Run
 from mrl_bench.runs.store import Store
 from mrl_bench.scenario.suite import AgentSpec
@@ -353,7 +353,7 @@ def execute_agents(
     ]
     check(runs)
     starts = Starts()
-    results = ProcessExecutor(Store(folder / "run"), starts, 1, 120).run(runs)
+    results = Executor(Store(folder / "run"), starts, 1, 120).run(runs)
     return dict(zip(edits, results, strict=True)), starts.names
 
 

@@ -21,7 +21,8 @@ from mrl_bench.cli.main import main
 from mrl_bench.errors import MrlBenchError, UsageError
 from mrl_bench.results import Evaluation
 from mrl_bench.runs import executor as executor_module
-from mrl_bench.runs.executor import NotFinished, ProcessExecutor, check, forget_failed, plan_runs
+from mrl_bench.runs import processes
+from mrl_bench.runs.executor import Executor, NotFinished, check, forget_failed, plan_runs
 from mrl_bench.runs.manifest import write_manifest
 from mrl_bench.runs.run import Run, execute, failure
 from mrl_bench.runs.store import Store
@@ -55,7 +56,7 @@ def execute_runs(
     folder: Path, runs: list[Run], workers: int = 2, time_limit: float = 120
 ) -> list[Evaluation]:
     check(runs)
-    results = ProcessExecutor(Store(folder), Record(), workers, time_limit).run(runs)
+    results = Executor(Store(folder), Record(), workers, time_limit).run(runs)
     assert all(isinstance(result, Evaluation) for result in results), results
     return results  # type: ignore[return-value]
 
@@ -160,7 +161,7 @@ def test_scalars_have_the_usual_tags(own_references: tuple[Path, Path]) -> None:
 def test_what_is_there_is_not_run_again(unbroken: tuple[Path, int, str, str], suite: Path) -> None:
     folder, display = unbroken[0], Record()
     before = stamps(folder)
-    ProcessExecutor(Store(folder), display, 2, 120).run(plan_runs(find_suite(suite), "cpu"))
+    Executor(Store(folder), display, 2, 120).run(plan_runs(find_suite(suite), "cpu"))
     assert stamps(folder) == before
     assert not display.starts
     assert len(display.fresh) == 3
@@ -240,7 +241,7 @@ def test_retry_failed_runs_the_failed_runs_and_no_others(
     runs = plan_runs(find_suite(suite), "cpu")
     forget_failed(Store(folder), runs)
     display = Record()
-    ProcessExecutor(Store(folder), display, 2, 120).run(runs)
+    Executor(Store(folder), display, 2, 120).run(runs)
     assert display.starts == ["raises"]
     assert display.fresh == {run.agent.name: run.agent.name == "raises" for run in runs}
     assert canonical(folder) == canonical(unbroken[0])
@@ -355,7 +356,7 @@ def test_a_log_keeps_the_beginning_and_the_end_of_what_was_printed(mayhem) -> No
     assert log.startswith(b"x" * 2**20)
     assert b" bytes left out]\n" in log
     assert b"the last words\n" in log[-1000:]
-    assert len(log) < executor_module.LOG_HEAD + executor_module.LOG_TAIL + 100
+    assert len(log) < processes.LOG_HEAD + processes.LOG_TAIL + 100
 
 
 def test_a_hanging_run_is_ended_by_the_time_limit_with_what_it_started(
@@ -399,7 +400,7 @@ def hostile(
         agent = AgentSpec(name.lower(), f"{module}:{name}", {"file": str(folder / name)})
         runs.append(Run(scenario, agent, 0, "cpu"))
     check(runs)
-    results = ProcessExecutor(Store(folder / "run"), Record(), 2, 120).run(runs)
+    results = Executor(Store(folder / "run"), Record(), 2, 120).run(runs)
     return folder, dict(zip(names, results, strict=True)), runs
 
 
@@ -429,7 +430,7 @@ def test_the_next_bench_tries_a_killed_run_again_and_no_failed_one(hostile) -> N
     folder, _, runs = hostile
     display = Record()
     some = [run for run in runs if run.agent.name in ("killed", "segfaults")]
-    _, killed = sorted(ProcessExecutor(Store(folder / "run"), display, 2, 120).run(some), key=str)
+    _, killed = sorted(Executor(Store(folder / "run"), display, 2, 120).run(some), key=str)
     assert isinstance(killed, NotFinished)
     assert display.starts == ["killed"]
     assert len((folder / "Killed").read_text().split()) == 4, "attempts"

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,12 @@ def test_output_is_in_the_order_in_which_it_was_written_and_handlers_run_at_exit
         "print('three')",
     )
     assert execute("\n".join(lines)).stdout.split() == ["one", "two", "three", "bye"]
+
+
+def test_requests_at_the_same_time_do_not_swallow_each_other() -> None:
+    with ThreadPoolExecutor(24) as pool:
+        answers = list(pool.map(lambda number: execute(f"print({number})").stdout, range(48)))
+    assert answers == [f"{number}\n" for number in range(48)]
 
 
 def test_after_the_process_that_forks_was_killed_there_is_another() -> None:

@@ -345,7 +345,7 @@ def withdraws(folder: Path) -> None:
 
 def says_verified(folder: Path) -> None:
     leaderboard = Leaderboard(folder)
-    leaderboard._write("verify", leaderboard.listed()[0].id, "3")
+    leaderboard._write(leaderboard.events(), "verify", leaderboard.listed()[0].id, "3")
 
 
 def writes_elsewhere(folder: Path) -> None:

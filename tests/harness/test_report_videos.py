@@ -14,7 +14,7 @@ from mrl_bench.cli.main import main
 from mrl_bench.report import bench_report as runs
 from mrl_bench.results import Evaluation
 from mrl_bench.runs import executor as executor_module
-from mrl_bench.runs.executor import ProcessExecutor, plan_runs
+from mrl_bench.runs.executor import Executor, plan_runs
 from mrl_bench.runs.store import Store
 from mrl_bench.scenario.references import References
 from mrl_bench.scenario.suite import find_suite
@@ -70,7 +70,7 @@ def test_a_video_that_fails_or_takes_too_long_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suite, store = make_suite(tmp_path, {"learner": toy("Learner")}), Store(tmp_path / "run")
-    run, executor = planned_run(suite, "learner"), ProcessExecutor(store, Record(), 1, 120)
+    run, executor = planned_run(suite, "learner"), Executor(store, Record(), 1, 120)
     executor.record([run])
     assert store.video(run.key("evaluate")) is None
     execute_runs(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -115,7 +116,14 @@ write_atomically(Path({str(tmp_path)!r}) / "results" / "key.json", b"data")
 """
     assert in_a_process(code).returncode == -9
     (left,) = (tmp_path / "results").iterdir()
-    others = [f"results/.other.json.{os.getpid()}", ".lock", ".hidden.12", "results/key.json.4000000"]
+    host = platform.node()
+    others = [
+        f"results/.other.json.{host}.{os.getpid()}",  # of a writer that runs
+        f"results/.other.json.another-{host}.4000000",  # of another machine
+        ".lock",
+        ".hidden.12",
+        f"results/key.json.{host}x.4000000",
+    ]
     for name in others:
         (tmp_path / name).write_text("")
     remove_unfinished(tmp_path)
@@ -125,7 +133,7 @@ write_atomically(Path({str(tmp_path)!r}) / "results" / "key.json", b"data")
 
 def test_what_a_killed_writer_left_is_removed_at_the_start_and_at_the_end_of_a_bench(tmp_path: Path) -> None:
     """At the start a worker that was killed may still be ending."""
-    before, within = tmp_path / ".before.json.4000000", tmp_path / ".within.json.4000000"
+    before, within = (tmp_path / f".{name}.json.{platform.node()}.4000000" for name in ("before", "within"))
     before.write_text("")
     with Store(tmp_path).held():
         assert not before.exists()
