@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import mrl_bench
 from mrl_bench import registry
-from mrl_bench.cli import leaderboard
+from mrl_bench.cli import leaderboard, score
 from mrl_bench.cli.arguments import add_device, add_executor, add_time_limit, positive, seed, steps
 from mrl_bench.cli.terminal import fail, fail_with, one_line
 from mrl_bench.errors import MrlBenchError
@@ -178,6 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     reference.add_argument("--against", type=Path, metavar="FOLDER", help="compare with the references there")
     reference.set_defaults(command=_reference)
 
+    score.add_commands(commands)
     leaderboard.add_commands(commands)
 
     listing = commands.add_parser("list", help="what there is: scenarios, suites, families, agents")

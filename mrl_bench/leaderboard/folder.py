@@ -2,6 +2,7 @@
 
     submissions/ID/             submissions, as they were submitted
     verifications/ID/LEVEL.json who verified a level, when, and with what
+    ladder.txt                  the ids of the submissions that all others are compared with, one a line
     log.jsonl                   what happened: a line for each event, with the hash of the line before it
 
 Whoever adds holds a lock. A submission is on disk, in a hidden folder, before its line is written, and gets its place
@@ -148,6 +149,13 @@ class Leaderboard:
     def listed(self) -> list[Listed]:
         """All submissions, in the order in which they were added."""
         return _listed(self.events())
+
+    def ladder(self) -> list[str]:
+        """The ids in ladder.txt, without those that were withdrawn. Maintainers write it."""
+        path = self.folder / "ladder.txt"
+        words = (line.split() for line in path.read_text().splitlines()) if path.is_file() else ()
+        named = [first for first, *_ in filter(None, words)]
+        return [each.id for each in self.listed() if each.id in named and each.withdrawn is None]
 
     def find(self, start: str) -> str:
         """The id of the submission on the leaderboard whose id starts like this.

@@ -14,8 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrl_bench.leaderboard.entry import Entry
+from mrl_bench.leaderboard.folder import Leaderboard
+from mrl_bench.leaderboard.submission import Refused, read_submission
 from mrl_bench.report.ranks import EQUAL_STEPS, Contender
 from mrl_bench.report.stats import Array, holm
+from mrl_bench.scenario.suite import Suite
 
 Verdict = Literal["beats", "level", "below"]
 VERDICTS: tuple[Verdict, ...] = ("beats", "level", "below")
@@ -32,6 +35,26 @@ class Standing:
     high: float
     places: tuple[int, int]  # best and worst place among all entries that its interval allows
     verdicts: Mapping[str, Verdict]  # agent of the ladder -> how the entry stands to it
+
+
+def entries_on(leaderboard: Leaderboard, suite: Suite) -> tuple[dict[str, Entry], dict[str, str]]:
+    """The submissions on a suite by id; and why others on it are not comparable, such as those of an older version."""
+    entries, left_out = dict[str, Entry](), dict[str, str]()
+    for each in leaderboard.listed():
+        if each.withdrawn is not None:
+            continue
+        folder = leaderboard.submission_folder(each.id)
+        submission = read_submission(folder)
+        if submission.suite != suite.id:
+            continue
+        try:
+            entry = Entry.of(folder, submission, suite.path)
+            for name in entry.scenarios:
+                entry.references(name)
+            entries[each.id] = entry
+        except Refused as why:
+            left_out[each.id] = str(why)
+    return entries, left_out
 
 
 def contenders(entry: Entry, split: str) -> dict[str, Contender]:

@@ -101,6 +101,17 @@ def test_what_a_user_types(suite: Path, tmp_path: Path, monkeypatch: pytest.Monk
     code, out, _ = run_here("leaderboard", "rank", "--suite", suite, "--ladder", id[:8])
     assert [line.split()[:2] for line in out.splitlines() if " mine " in line] == [["1", "mine"]] * 2
     assert "overall, test" in out
+
+    Path("leaderboard/ladder.txt").write_text(f"{id}  mine\n")
+    _, ranked, _ = run_here("leaderboard", "rank", "--suite", suite)
+    assert ranked == out, "the ladder in the folder counts unless another one is given"
+    code, out, err = run_here(*command, "--author", "Me", "--workers", 1)
+    assert code == 0, err
+    assert out.startswith("references and 1 baseline: shipped results used, none trained")
+    assert [line.split()[:2] for line in out.splitlines() if line.strip().startswith("1-2 ")] == [
+        ["1-2", "mine"]
+    ] * 4
+
     code, out, _ = run_here("leaderboard", "check")
     assert out.startswith("1 submissions are as they were added; 2 lines")
     code, out, _ = run_here("leaderboard", "withdraw", id[:8], "--why", "a fault in it")

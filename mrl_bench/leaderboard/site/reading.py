@@ -164,14 +164,14 @@ class Contents:
 
 
 def read_contents(
-    leaderboard: Leaderboard, suites: Sequence[str | Path] = (), ladder: Sequence[str] = ()
+    leaderboard: Leaderboard, suites: Sequence[str | Path] = (), ladder: Sequence[str] | None = None
 ) -> Contents:
     """Reads a leaderboard's folder.
 
     Args:
         leaderboard: where submissions are.
         suites: ids or YAML files of the suites to show; by default those that the submissions name.
-        ladder: beginnings of ids of the submissions that all others are compared with.
+        ladder: beginnings of ids of the submissions that all others are compared with; by default the folder's ladder.
 
     Raises:
         UsageError: a suite is unknown, or an id of the ladder is none of a submission that is shown.
@@ -195,8 +195,11 @@ def read_contents(
             except MrlBenchError as error:
                 left_out[each.id] = str(error)
         authors[author] += 1
-    rungs = [leaderboard.find(start) for start in ladder]
     there = {one.id for of_suite in shown.values() for one in of_suite}
+    if ladder is None:
+        rungs = [id for id in leaderboard.ladder() if id in there]
+    else:
+        rungs = [leaderboard.find(start) for start in ladder]
     if strangers := [id[:12] for id in rungs if id not in there]:
         raise UsageError(f"{strangers[0]} is no submission that the site shows")
     return Contents(
