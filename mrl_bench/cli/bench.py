@@ -44,7 +44,7 @@ def bench(options: argparse.Namespace) -> int:
     return run_suite(suite, Store(options.out or Path("runs") / suite.id), options)
 
 
-def run_suite(suite: Suite, store: Store, options: argparse.Namespace, isolated: bool = False) -> int:
+def run_suite(suite: Suite, store: Store, options: argparse.Namespace, **plans: bool) -> int:
     """Runs a suite into a results folder and reports it; returns the exit code.
 
     Args:
@@ -52,7 +52,7 @@ def run_suite(suite: Suite, store: Store, options: argparse.Namespace, isolated:
         store: the results folder.
         options: `device`, `time_limit`, `retry_failed` and those of `add_executor`. A shard executes its part and
             reports nothing.
-        isolated: see `plan_runs`.
+        plans: `isolated` and `references` of `plan_runs`.
 
     Raises:
         MrlBenchError: a run failed; the report was made nevertheless.
@@ -61,7 +61,7 @@ def run_suite(suite: Suite, store: Store, options: argparse.Namespace, isolated:
     if options.executor == "processes":
         fork_server.start()
     device = pick_device(options.device)
-    plan, measured, shard = plan_runs(suite, device, isolated), Measured.of_suite(suite), options.shard
+    plan, measured, shard = plan_runs(suite, device, **plans), Measured.of_suite(suite), options.shard
     if not plan:
         raise UsageError(f"suite {suite.id} has nothing to run: it names no agent, and its references ship")
     check(plan)

@@ -19,6 +19,7 @@ _NEXT = {
     "agent": (
         "python -m pytest {folder}",
         "mrl-bench check {module}.agent:{Class}",
+        "mrl-bench score {module}.agent:{Class} --smoke",
         "mrl-bench bench --suite {folder}/{name}.yaml",
     ),
     "scenario": (

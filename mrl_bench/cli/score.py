@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _DIVISION = "privileged-training for an agent that saw task parameters in training (default: standard)"
 _ISOLATED = "train and evaluate the agent in processes that see observations and rewards alone"
-_SMOKE_EPISODES = 80  # full episodes of a smoke test's meta-training
+_SMOKE_EPISODES = 400  # full episodes of a smoke test's meta-training
 
 
 def add_commands(commands: Any) -> None:
@@ -86,7 +86,7 @@ def _score(options: argparse.Namespace) -> int:
         print(f"references{compared}: shipped results used, none trained")
     kind = "smoke" if options.smoke else "score"
     folder = options.out or Path("runs") / f"{kind}-{name}-{suite.id}"
-    code = run_suite(suite, Store(folder), options, options.isolated)
+    code = run_suite(suite, Store(folder), options, isolated=options.isolated, references=not options.smoke)
     if options.shard:
         return code
     if options.smoke:

@@ -41,19 +41,20 @@ class Progress(Protocol):
     def unfinished(self, run: Run, reason: str) -> None: ...
 
 
-def plan_runs(suite: Suite, device: str, isolated: bool = False) -> list[Run]:
-    """All runs of a suite, scenario by scenario. The reference agents run where no references ship.
+def plan_runs(suite: Suite, device: str, isolated: bool = False, references: bool = True) -> list[Run]:
+    """All runs of a suite, scenario by scenario.
 
     Args:
         suite: its scenarios, agents and seeds.
         device: "cpu" or "cuda".
         isolated: whether its agents, but for the reference agents, live in processes of their own.
+        references: whether the reference agents run where no references ship.
     """
     runs = []
     for entry in suite.entries:
-        if shipped_references(entry.scenario) is None:
-            references = [AgentSpec(name, name, {}) for name in REFERENCE_AGENTS]
-            runs += [Run(entry.scenario, agent, 0, device) for agent in references]
+        if references and shipped_references(entry.scenario) is None:
+            agents = [AgentSpec(name, name, {}) for name in REFERENCE_AGENTS]
+            runs += [Run(entry.scenario, agent, 0, device) for agent in agents]
         runs += [
             Run(entry.scenario, agent, seed, device, isolated)
             for agent in entry.agents
