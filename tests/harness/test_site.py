@@ -211,7 +211,7 @@ def test_an_agents_page_has_scores_costs_settings_and_commands(
         "3 seeds, preliminary on 3 scenarios",
         "Ada, 4 attempts",
         "level 1, replayed",
-        "Price of adaptation: the adaptation episodes themselves score",
+        "Price of adaptation, test: the adaptation episodes themselves score",
         "beats failing",
         "290 12 s",  # env steps and time of a run
         "all scenarios layers=[64, 64], lr=0.1, note=second",
