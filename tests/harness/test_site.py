@@ -338,7 +338,7 @@ def test_places_are_those_of_their_definition() -> None:
 
 @pytest.mark.parametrize(
     ("count", "scenarios", "seeds"),
-    [(25, 3, 3), pytest.param(500, 8, 10, marks=pytest.mark.slow)],
+    [(25, 3, 3), pytest.param(500, 8, 3, marks=pytest.mark.slow)],
 )
 def test_a_site_is_made_within_seconds_and_its_front_page_is_small(
     count: int, scenarios: int, seeds: int, tmp_path: Path
