@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,13 +36,13 @@ def _narrow(array: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(array)
 
 
-def unpack(data: bytes, k: Sequence[int], reported: Sequence[Any]) -> dict[str, Curve]:
+def unpack(data: bytes, k: Sequence[int], reported: Sequence[Any] | None) -> dict[str, Curve]:
     """The curves of `pack`.
 
     Args:
         data: what `pack` returned.
         k: adaptation episodes before each point.
-        reported: the metrics that tables show, as in `References.to_json`.
+        reported: the metrics that tables show, as in `References.to_json`; None leaves out all metrics.
 
     Raises:
         ValueError: the data are something else.
@@ -55,31 +54,8 @@ def unpack(data: bytes, k: Sequence[int], reported: Sequence[Any]) -> dict[str, 
         arrays = load(data)
     except SafetensorError:
         raise ValueError("it is no safetensors file") from None
-    return _curves(arrays, k, reported)
-
-
-def read_returns(path: Path, k: Sequence[int]) -> dict[str, Curve]:
-    """The curves in a file that `pack` made, without the family's metrics, which most of it is.
-
-    Raises:
-        ValueError: the file is missing, or holds something else.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "numpy") as file:
-            names = [name for name in file.keys() if "metrics." not in name]  # noqa: SIM118 - not a mapping
-            arrays = {name: file.get_tensor(name) for name in names}
-    except (OSError, SafetensorError):
-        raise ValueError(f"{path.name} cannot be read") from None
-    return _curves(arrays, k, [])
-
-
-def _curves(
-    arrays: Mapping[str, NDArray[Any]], k: Sequence[int], reported: Sequence[Any]
-) -> dict[str, Curve]:
-    ratios = {str(name): ratio_from_json(*values) for name, *values in reported}
-    measured = sorted(name for name in arrays if "metrics." in name)
+    ratios = {str(name): ratio_from_json(*values) for name, *values in reported or ()}
+    measured = [] if reported is None else sorted(name for name in arrays if "metrics." in name)
 
     def part(prefix: str, name: str, dtype: type) -> NDArray[Any]:
         if f"{prefix}{name}" not in arrays:

@@ -13,7 +13,7 @@ from mrl_bench.leaderboard.site.ranking import Ranking, SuiteRanking, Target
 from mrl_bench.leaderboard.site.reading import Played, Shown
 from mrl_bench.leaderboard.submission import SPLITS
 from mrl_bench.report.formatting import count, printable, score
-from mrl_bench.report.stats import Array, half_width
+from mrl_bench.report.stats import Array
 
 Figure = tuple[str, Markup]  # title, SVG
 
@@ -78,9 +78,9 @@ def of_scenario(ranking: SuiteRanking, name: str, compared: Sequence[int], up: s
 def _against_env_steps(ranking: SuiteRanking, name: str, compared: Sequence[int]) -> Markup:
     played = [ranking.shown[entry].played[name, "test"] for entry in compared]
     x = charts.linear_steps_axis(np.array([each.env_steps for each in played]))
-    y = charts.score_axis(np.concatenate([_band(each) for each in played], axis=None))
+    y = charts.score_axis(np.concatenate([each.band for each in played], axis=None))
     marks = [
-        charts.curve(x, y, each.env_steps, each.by_seed.mean(0), half_width(each.by_seed), colour)
+        charts.curve(x, y, each.env_steps, each.means, each.half_widths, colour)
         for colour, each in enumerate(played)
     ]
     label = f"Score on {name}, test, against the env steps of adaptation."
@@ -109,7 +109,7 @@ def of_agent(one: Shown, name: str) -> Iterator[Figure]:
     """The charts of one submission on one scenario."""
     played = {split: one.played[name, split] for split in SPLITS if (name, split) in one.played}
     test = played["test"]
-    y = charts.score_axis(np.concatenate([_band(each) for each in played.values()], axis=None))
+    y = charts.score_axis(np.concatenate([each.band for each in played.values()], axis=None))
     yield "Score at k", _own_curves(one, name, played, charts.episode_axis(test.k), y)
     at = [np.arange(1.0, len(each.online) + 1) for each in played.values()]
     if len(test.online):
@@ -137,15 +137,10 @@ def of_agent(one: Shown, name: str) -> Iterator[Figure]:
 
 def _own_curves(one: Shown, name: str, played: dict[str, Played], x: Axis, y: Axis) -> Markup:
     marks = [
-        charts.curve(x, y, np.array(each.k, dtype=np.float64), each.by_seed.mean(0), half_width(each.by_seed), colour)
+        charts.curve(x, y, np.array(each.k, dtype=np.float64), each.means, each.half_widths, colour)
         for colour, each in enumerate(played.values())
     ]  # fmt: skip
     steps = played["test"].env_steps.tolist()
     under = tuple((k, count(each)) for k, each in zip(played["test"].k, steps, strict=True))
     label = f"Score of {printable(one.submission.agent.name)} on {name} at each k; below k, the env steps."
     return Chart(x, y, ("k, env steps", "score"), label, marks, under).svg()
-
-
-def _band(played: Played) -> Array:
-    means, half = played.by_seed.mean(0), np.nan_to_num(half_width(played.by_seed))
-    return np.stack([means - half, means + half])

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from mrl_bench.errors import MrlBenchError, UsageError
-from mrl_bench.leaderboard.arrays import read_returns
+from mrl_bench.leaderboard.arrays import unpack
 from mrl_bench.leaderboard.entry import Entry
 from mrl_bench.leaderboard.folder import Leaderboard, Listed, Verification
 from mrl_bench.leaderboard.submission import SPLITS, Refused, Submission, SubmittedRun, read_submission
@@ -24,7 +24,7 @@ from mrl_bench.report.ranks import Contender
 from mrl_bench.report.rows import AgentRuns
 from mrl_bench.report.scale import Scale
 from mrl_bench.report.scoring import contender
-from mrl_bench.report.stats import Array, iqm
+from mrl_bench.report.stats import Array, half_width, iqm
 from mrl_bench.results import Evaluation, TrainingResult, canonical_json
 from mrl_bench.runs.terms import Terms
 from mrl_bench.scenario import Scenario
@@ -44,6 +44,22 @@ class Played:
     online: Array  # (M,) score of each adaptation episode, mean over seeds and tasks
     worst: float  # least score of an adaptation episode; NaN if there is none
 
+    @cached_property
+    def means(self) -> Array:
+        """(K,) the score that places are by."""
+        return np.asarray(self.by_seed.mean(0))
+
+    @cached_property
+    def half_widths(self) -> Array:
+        """(K,) of its 95 % intervals; NaN below three seeds."""
+        return half_width(self.by_seed)
+
+    @cached_property
+    def band(self) -> Array:
+        """(2, K) ends of these intervals, or the score itself where there is none."""
+        half = np.nan_to_num(self.half_widths)
+        return np.stack([self.means - half, self.means + half])
+
     @staticmethod
     def of(runs: AgentRuns) -> Played:
         scores, online = runs.scores, runs.online_scores
@@ -51,7 +67,7 @@ class Played:
             contender=contender(runs),
             k=runs.k,
             by_seed=iqm(np.moveaxis(scores, 1, -1)),
-            by_task=scores[..., [0, -1]].mean(0),
+            by_task=scores.mean(0)[:, [0, -1]],
             env_steps=runs.env_steps,
             online=online.mean((0, 1)),
             worst=runs.worst_online,
@@ -118,7 +134,7 @@ class KnownSuite:
                 (name, split): Played.of(AgentRuns(scale, split, submission.scenarios[name].k, runs[name]))
                 for (name, split), scale in self.scales.items()
             }
-        except (ValueError, KeyError) as error:
+        except (ValueError, OSError) as error:
             raise Refused(f"its returns cannot be read: {error}") from None
 
 
@@ -221,7 +237,7 @@ def _shown(leaderboard: Leaderboard, suite: KnownSuite, submission: Submission, 
 def _evaluation(folder: Path, submission: Submission, run: SubmittedRun) -> Evaluation:
     known, curves = submission.scenarios[run.scenario], {}
     if run.error is None:
-        curves = read_returns(folder / run.path("returns"), known.k)
+        curves = unpack((folder / run.path("returns")).read_bytes(), known.k, None)
     training = TrainingResult(run.env_steps)
     agent = submission.agent.name
     return Evaluation(run.scenario, known.digest, agent, False, run.seed, training, curves, run.error)
