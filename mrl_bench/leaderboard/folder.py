@@ -228,7 +228,7 @@ class Leaderboard:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            remove_unfinished(self.folder)
+            remove_unfinished(self.folder / "verifications")  # submissions came whole, and are many
             self._cut_half_line()
             events = self.events()
             known = {each.id for each in _listed(events) if each.withdrawn is None}

@@ -177,7 +177,7 @@ def test_references_that_are_made_are_used_by_every_bench(
     scenario = find_suite(bare).entries[0].scenario
     make = ["reference", scenario.path, "--seeds", 1, "--out", tmp_path / "made", "--device", "cpu"]
     with monkeypatch.context() as once:
-        once.setattr("mrl_bench.runs.executor.Worker", worker_that_ends_at_once)
+        once.setattr("mrl_bench.runs.processes.Worker", worker_that_ends_at_once)
         code, _, err = run_here(*make)
     assert code == 1
     assert "failed" in err
@@ -204,7 +204,7 @@ def test_references_that_are_made_are_used_by_every_bench(
     assert (tmp_path / "results" / "scores.json").read_bytes() == scores
 
     with monkeypatch.context() as none:
-        none.setattr("mrl_bench.runs.executor.Worker", None)  # nothing is trained again
+        none.setattr("mrl_bench.runs.processes.Worker", None)  # nothing is trained again
         run_here(*make)
     again = shipped_references(scenario)
     assert again is not None
