@@ -56,6 +56,9 @@ def add_commands(commands: Any) -> None:
             one.add_argument("--suite", nargs="*", default=[], help="ids or YAML files (default: all)")
             one.add_argument("--ladder", nargs="*", metavar="ID", help=_LADDER)
             one.add_argument("--out", type=Path, default=Path("site"), help="its folder (default: site)")
+            one.add_argument(
+                "--videos", action="store_true", help="record the agents, those of strangers too"
+            )
         if name in ("add", "verify", "show"):
             one.add_argument("--suite", help="id or YAML file (default: the id that the submission names)")
         elif name == "rank":
@@ -200,7 +203,13 @@ def _site(options: argparse.Namespace) -> int:
     from mrl_bench.leaderboard.site.pages import write_site
     from mrl_bench.leaderboard.site.reading import read_contents
 
-    contents = read_contents(Leaderboard(options.folder), options.suite, options.ladder)
+    leaderboard = Leaderboard(options.folder)
+    contents = read_contents(leaderboard, options.suite, options.ladder)
+    if options.videos:
+        from mrl_bench.leaderboard.site.videos import record_videos
+
+        for line in record_videos(contents, leaderboard, options.out):
+            print(printable(line))
     pages = write_site(contents, options.out)
     for id, why in contents.left_out.items():
         print(f"{id[:12]} is not shown: {printable(why)}")

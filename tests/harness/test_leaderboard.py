@@ -312,6 +312,35 @@ def test_an_agent_of_the_leaderboard_plays_without_training(
     assert "was not submitted for drive-lane-v1" in err
 
 
+def test_the_site_shows_videos_that_are_recorded_once(
+    leaderboard: Leaderboard, submission: Path, suite: Path, tmp_path: Path
+) -> None:
+    id = leaderboard.add(submission, suite).id[:12]
+    command = (
+        "leaderboard",
+        "site",
+        "--folder",
+        leaderboard.folder,
+        "--suite",
+        suite,
+        "--out",
+        tmp_path / "site",
+    )
+    assert run_here(*command)[0] == 0
+    page = tmp_path / "site" / "agents" / f"{id}.html"
+    assert "<picture>" not in page.read_text()
+    for _ in range(2):
+        code, _, err = run_here(*command, "--videos")
+        assert code == 0, err
+        (moving,) = {*(tmp_path / "site" / "videos").iterdir()} - {
+            tmp_path / f"site/videos/{id}-tiny-v1-still.webp"
+        }
+        assert moving.name == f"{id}-tiny-v1.webp"
+        assert f"../videos/{moving.name}" in page.read_text()
+        os.utime(moving, (1, 1))
+    assert moving.stat().st_mtime == 1
+
+
 def git(folder: Path, *arguments: str) -> None:
     identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
     subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True)

@@ -19,6 +19,7 @@ from mrl_bench.leaderboard.site.charts import COLOURS
 from mrl_bench.leaderboard.site.ranking import SuiteRanking
 from mrl_bench.leaderboard.site.reading import Contents, Shown
 from mrl_bench.leaderboard.site.reproduction import Reproduction
+from mrl_bench.leaderboard.site.videos import VideoFiles
 from mrl_bench.leaderboard.standing import OVERALL
 from mrl_bench.leaderboard.submission import SPLITS
 from mrl_bench.report.formatting import interval, score
@@ -45,7 +46,7 @@ def write_site(contents: Contents, out: Path) -> int:
         The number of pages.
     """
     written = set[Path]()
-    for name, text in Site(contents).pages():
+    for name, text in Site(contents, out).pages():
         path = out / name
         written.add(path)
         if not (path.is_file() and path.read_bytes() == text):
@@ -70,8 +71,8 @@ class _Part:
 class Site:
     """The pages of a site, by their names in its folder."""
 
-    def __init__(self, contents: Contents) -> None:
-        self.contents = contents
+    def __init__(self, contents: Contents, out: Path) -> None:
+        self.contents, self.out = contents, out
         self.rankings = [_ranking(contents, suite) for suite in contents.suites]
         self._environment, self._script = _environment()
 
@@ -124,9 +125,15 @@ class Site:
             ladder=bool(ranking.ladder),
             splits=ranking.splits,
             attempts=self.contents.attempts[one.submission.agent.author],
-            scenarios=[_of_agent(one, name) for name in ranking.suite.scenarios],
+            scenarios=[
+                _of_agent(one, name) | {"video": self._video(one, name)} for name in ranking.suite.scenarios
+            ],
             reproduction=Reproduction.of(one.submission, one.id),
         )
+
+    def _video(self, one: Shown, scenario: str) -> VideoFiles | None:
+        files = VideoFiles.of(one.id, scenario)
+        return files if (self.out / files.moving).is_file() else None
 
     def _scenario(self, ranking: SuiteRanking, name: str, compared: list[int]) -> bytes:
         suite, up = ranking.suite, "../../"

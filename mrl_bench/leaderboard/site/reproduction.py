@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mrl_bench import registry
-from mrl_bench.leaderboard import DIVISIONS, LEVELS
+from mrl_bench.leaderboard import DIVISIONS
 from mrl_bench.leaderboard.submission import Submission
 from mrl_bench.scenario.settings import assignments
 
@@ -51,5 +51,5 @@ def _commands(submission: Submission, id: str, settings: Sequence[Sequence[str]]
     for setting in settings[0] if settings else ():
         score += ["--set", setting] if all(setting in each for each in settings) else []
     path = "" if agent.target in known else f"PYTHONPATH={folder}/agent "
-    verify = ["mrl-bench", "verify", folder, "--level", str(len(LEVELS) - 1)]
+    verify = ["mrl-bench", "verify", folder]
     return [path + shlex.join(score), shlex.join(verify)]
