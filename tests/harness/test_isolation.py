@@ -201,6 +201,17 @@ def test_an_agent_that_cannot_be_made_says_why(isolation: Isolation, scenario: S
             pass
 
 
+def test_submitted_code_is_executed_in_place_of_the_installed_one(
+    isolation: Isolation, scenario: Scenario, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mrl_agents"
+    folder.mkdir()
+    (folder / "__init__.py").write_text('TABLE = {"maml": "mrl_agents.maml:Maml"}\n')
+    (folder / "maml.py").write_text("from toy_agents import Learner as Maml\n")
+    with isolation.agent("mrl_agents.maml:Maml", scenario.spec, {}, 3, [tmp_path]) as agent:
+        assert agent.state_dict().keys() == {"push", "same"}
+
+
 def test_a_task_alone_is_played_in_its_own_instance(isolation: Isolation, scenario: Scenario) -> None:
     """Of an agent without noise it is the same episode."""
     with isolation.agent("escaping_agents:LearnsWhileScored", scenario.spec, {}, 3) as agent:
