@@ -7,12 +7,15 @@ from types import ModuleType
 import pytest
 import torch
 from forked_code import execute_lines
+from no_pickle import refuse_unpickling
 
 from mrl_bench.checks import new_process
 from mrl_bench.runs.code import code_of
 
 # As in a worker: on small tensors threads wait for each other more than they compute.
 torch.set_num_threads(1)
+
+refuse_unpickling()  # here and, by sitecustomize.py, in all processes that tests start
 
 
 # Modules that no test wrote: there are thousands, and to look at all of them after each test takes long.

@@ -48,9 +48,9 @@ class OneTask(RemoteAgent):
         return super().adapt(state, memory, own, rng)
 
 
-def chosen(tasks: int) -> list[int]:
-    """The tasks that are played alone: evenly spread."""
-    return sorted({int(task) for task in np.linspace(0, tasks - 1, min(TASKS, tasks))})
+def chosen(tasks: int, seed: int) -> list[int]:
+    """The tasks that are played alone, in this order."""
+    return [int(task) for task in np.random.default_rng(seed).permutation(tasks)[:TASKS]]
 
 
 def earns_less_alone(together: Curve, alone: Mapping[int, NDArray[np.float64]], span: float) -> float | None:

@@ -54,7 +54,8 @@ def verify(
         level: the highest one.
         suite: id or file of its suite; by default the id that it names.
         report: is told of every level that holds, and what was checked.
-        seed: of the fresh tasks of level 3 and of the choice of runs of level 4; by default one that nobody knows.
+        seed: of the tasks that are played alone, the fresh tasks and the runs that are trained again; by default one
+            that nobody knows.
 
     Raises:
         Refused: a level does not hold.
@@ -74,7 +75,7 @@ def _verify_in_isolation(entry: Entry, level: int, report: Callable[[int, str], 
     from mrl_bench.isolation.remote import isolation
 
     try:
-        report(2, _reevaluate(entry, isolation()))
+        report(2, _reevaluate(entry, isolation(), seed))
         if level >= 3:
             report(3, _play_fresh_tasks(entry, isolation(), seed))
         if level >= 4:
@@ -121,7 +122,7 @@ def _replay(entry: Entry) -> int:
     return count
 
 
-def _reevaluate(entry: Entry, isolation: Isolation) -> str:
+def _reevaluate(entry: Entry, isolation: Isolation, seed: int) -> str:
     """Plays the weights of every run; says how many earn exactly the returns that were submitted.
 
     On the platform of the submission all must. On another one rounding may differ, and with it an episode; then the
@@ -133,7 +134,7 @@ def _reevaluate(entry: Entry, isolation: Isolation) -> str:
         claimed, scenario = entry.evaluations[run.name], entry.scenarios[run.scenario]
         curves = {split: _evaluated(agent, scenario, split, run.seed) for split in claimed.curves}
         if run.seed == 0:
-            _require_as_much_alone(entry, agent, run, curves["test"])
+            _require_as_much_alone(entry, agent, run, curves["test"], seed)
         runs += 1
         same = all(np.array_equal(c.returns, claimed.curves[s].returns) for s, c in curves.items())
         if not same and _is_our_platform(submission):
@@ -237,7 +238,9 @@ def _evaluated(agent: Any, scenario: Scenario, split: str, seed: int) -> Curve:
     return evaluate(agent, scenario, split, seed=seed, device=torch.device("cpu"))
 
 
-def _require_as_much_alone(entry: Entry, agent: RemoteAgent, run: SubmittedRun, together: Curve) -> None:
+def _require_as_much_alone(
+    entry: Entry, agent: RemoteAgent, run: SubmittedRun, together: Curve, seed: int
+) -> None:
     """Refuses an agent that earns more where it adapts to many tasks at the same time."""
     from mrl_bench.leaderboard.alone import OneTask, chosen, earns_less_alone
 
@@ -245,7 +248,7 @@ def _require_as_much_alone(entry: Entry, agent: RemoteAgent, run: SubmittedRun, 
     span = references.mean_return("oracle") - references.mean_return("random")
     alone = {
         task: _evaluated(OneTask(agent, task), scenario, "test", run.seed).returns[task]
-        for task in chosen(len(together.returns))
+        for task in chosen(len(together.returns), seed)
     }
     if less := earns_less_alone(together, alone, span):
         raise Refused(

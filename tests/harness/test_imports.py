@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,8 +14,11 @@ import mrl_agents
 import mrl_tasks
 import pytest
 from bench_kit import make_scenario
+from forked_code import execute_lines
 
 import mrl_bench
+from mrl_bench.errors import ContractError
+from mrl_bench.isolation.remote import Isolation
 
 ROOTS = {package.__name__: Path(package.__file__).parent for package in (mrl_agents, mrl_bench, mrl_tasks)}
 SIMULATORS = {"mujoco", "mujoco_warp", "carla", "gymnasium"}
@@ -89,30 +93,25 @@ print(*{{name.partition(".")[0] for name in sys.modules}} & { {"mrl_tasks", "mrl
     assert not python(code, "-W", "error").split()
 
 
-def test_no_run_unpickles_anything(tmp_path: Path) -> None:
-    """Nor does importing torch and the writers of scalars. All in one process, since a hook sees its own alone."""
+class ByName:
+    """What pickle finds by its name."""
+
+
+def test_no_process_of_a_test_can_unpickle_objects(tmp_path: Path) -> None:
+    """Neither this one, nor a new one, nor a worker, nor that of an isolated agent."""
+    pickled = pickle.dumps(ByName)
+    with pytest.raises(RuntimeError, match=r"unpickled test_imports\.ByName"):
+        pickle.loads(pickled)
+    code = f"import pickle\ntry: pickle.loads({pickle.dumps(print)!r})\nexcept RuntimeError as error: print(error)"
+    assert python(code).strip() == "unpickled builtins.print"
+    assert execute_lines(code) == ["unpickled", "builtins.print"]
     scenario = make_scenario(tmp_path)
-    code = f"""
-import sys
-found = []
-sys.addaudithook(lambda event, args: found.append(args) if event == "pickle.find_class" else None)
-from pathlib import Path
-from mrl_bench.runs.run import Run, execute
-from mrl_bench.runs.store import Store
-from mrl_bench.scenario import find_scenario
-from mrl_bench.scenario.suite import AgentSpec
-scenario, store = find_scenario({str(scenario.path)!r}), Store(Path({str(tmp_path / "run")!r}))
-small = dict(meta_batch_size=2, episodes_per_task=2)
-for agent, settings in (("maml", small), ("blind", {{}}), ("random", {{}})):
-    run = Run(scenario, AgentSpec(agent, agent, settings), 0, "cpu")
-    for _ in range(2):  # and read again
-        assert execute(run, store, lambda *_: None).error is None
-print("unpickled:", found)
-import pickle
-pickle.loads(pickle.dumps(print))
-assert found, "the hook does not work"
-"""
-    assert python(code).splitlines()[-1] == "unpickled: []"
+    with (
+        Isolation() as isolation,
+        pytest.raises(ContractError, match=r"unpickled builtins\.print"),
+        isolation.agent("escaping_agents:Unpickles", scenario.spec, {}, 0),
+    ):
+        pass
 
 
 def test_every_module_says_what_it_is_for() -> None:

@@ -15,7 +15,7 @@ import escaping_agents
 import numpy as np
 import pytest
 import torch
-from bench_kit import make_scenario
+from bench_kit import make_scenario, make_training
 
 from mrl_bench import registry
 from mrl_bench.errors import ContractError
@@ -98,6 +98,7 @@ def test_weights_are_loaded(isolation: Isolation, scenario: Scenario) -> None:
         ("SleepsInAct", "did not answer in time"),
         ("SleepsInAdapt", "did not answer in time"),
         ("SleepsAtFirst", "did not answer in time"),
+        ("SleepsAtTheStart", "did not answer in time"),
         ("Leaves", "has ended"),
         ("Crashes", "has ended"),
         ("Raises", "the agent failed: SystemExit: a long story"),
@@ -115,6 +116,27 @@ def test_what_an_agent_does_to_its_process_fails_its_run_alone(
     assert "\n" not in str(failed.value)
     assert len(str(failed.value)) < 600
     remotely(isolation, scenario, "toy_agents:Learner")  # others go on
+
+
+@pytest.mark.parametrize(
+    ("name", "use"),
+    [
+        ("SleepsWhenMade", lambda agent, scenario: None),
+        ("SleepsInItsWeights", lambda agent, scenario: agent.state_dict()),
+        ("SleepsInTraining", lambda agent, scenario: agent.meta_train(make_training(scenario))),
+    ],
+)
+def test_an_agent_that_sleeps_elsewhere_fails_in_time(
+    isolation: Isolation, scenario: Scenario, name: str, use: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolation, "_patience", Patience(make=3, train=1.5))
+
+    def played() -> None:
+        with isolation.agent(f"escaping_agents:{name}", scenario.spec, {}, 3) as agent:
+            use(agent, scenario)
+
+    with pytest.raises(ContractError, match="did not answer in time"):
+        played()
 
 
 @pytest.mark.parametrize("name", ["Forks", "Prints"])
@@ -227,7 +249,7 @@ def test_an_agent_that_needs_the_other_tasks_is_told(isolation: Isolation, tmp_p
         together = evaluate(agent, scenario, "test", seed=3, device=CPU)
         alone = {
             task: evaluate(OneTask(agent, task), scenario, "test", seed=3, device=CPU).returns[task]
-            for task in chosen(12)
+            for task in chosen(12, 0)
         }
     assert len(alone) == 8
     differences = [(together.returns[task, -1] - alone[task][-1]).mean() for task in alone]
@@ -243,7 +265,7 @@ def test_how_much_less_counts() -> None:
             self.returns = returns
 
     def less(by: float, noise: float) -> float | None:
-        alone = {task: returns[task] - by + rng.normal(0, noise, (1, 5)) for task in chosen(20)}
+        alone = {task: returns[task] - by + rng.normal(0, noise, (1, 5)) for task in chosen(20, 0)}
         return earns_less_alone(Together(), alone, 100.0)  # type: ignore[arg-type]
 
     assert less(0.0, 0.0) is None

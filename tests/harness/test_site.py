@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import time
 from base64 import b64encode
 from collections.abc import Iterator
@@ -131,29 +128,6 @@ def test_hostile_words_are_text(pages: dict[str, str], leaderboard: Leaderboard)
     data = [part.partition("</script>")[0] for part in pages["index.html"].split('application/json">')[1:]]
     assert all("<" not in part for part in data)
     assert SCRIPT in [agent[1] for agent in json.loads(data[1])["agents"]]
-
-
-def test_no_process_unpickles_anything_to_make_a_site(
-    leaderboard: Leaderboard, suites: tuple[Suite, Suite], tmp_path: Path
-) -> None:
-    code = """
-import sys
-found = []
-sys.addaudithook(lambda event, args: found.append(args) if event == "pickle.find_class" else None)
-from mrl_bench.cli.main import main
-code = main(["leaderboard", "site", *sys.argv[1:]])
-print(found)
-sys.exit(code)
-"""
-    arguments = ["--folder", leaderboard.folder, "--out", tmp_path / "site", "--suite", suites[1].path]
-    ran = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert ran.stdout.splitlines()[-1] == "[]"
 
 
 # ---- contents ----

@@ -237,7 +237,7 @@ def test_on_another_platform_scores_must_be_near(folder: Path, suite: Path) -> N
         Isolation() as isolation,
         pytest.raises(Refused, match="evaluated again, the score on tiny-v1 test is"),
     ):
-        _reevaluate(Entry.load(folder, suite), isolation)
+        _reevaluate(Entry.load(folder, suite), isolation, 0)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pickle
 import socket
 import sys
 import time
@@ -203,3 +204,29 @@ class SetsItsSteps(Learner):
                 super().meta_train(training)
             except Exception:
                 continue
+
+
+class Unpickles(Learner):
+    def __init__(self, spec, config, seed, device):
+        super().__init__(spec, config, seed, device)
+        pickle.loads(pickle.dumps(print))
+
+
+class SleepsInTraining(Learner):
+    def meta_train(self, training):
+        time.sleep(600)
+
+
+class SleepsAtTheStart(Learner):
+    def start_episode(self, state, num_envs):
+        time.sleep(600)
+
+
+class SleepsWhenMade(Learner):
+    def __init__(self, spec, config, seed, device):
+        time.sleep(600)
+
+
+class SleepsInItsWeights(Learner):
+    def state_dict(self):
+        time.sleep(600)
