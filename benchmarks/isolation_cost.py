@@ -4,7 +4,7 @@
     python benchmarks/isolation_cost.py            # reads runs/quick, writes benchmarks/results/isolation_cost.json
 
 What is compared. For each run of the results folder: its trained weights are evaluated on the test and ood tasks as in
-a bench, once by an agent of this process and once by an isolated one (`mrl_bench.isolation`), which is made anew. The
+a bench, once by an agent of this process and once by an isolated one (`mrl_bench/runs/isolation`), made anew. The
 returns must be equal. Both ways take turns; the figures are medians of seconds on the clock. The start of the process
 that isolated agents are forked from, once in each worker, is measured beside it.
 """
@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from machine import Bystanders, describe
 
-from mrl_bench.isolation.remote import Isolation, isolation
 from mrl_bench.protocol.adaptation import evaluate
+from mrl_bench.runs.isolation.remote import Isolation, isolation
 from mrl_bench.runs.manifest import read_manifest
 from mrl_bench.runs.run import Run, make_agent
 from mrl_bench.runs.store import Store

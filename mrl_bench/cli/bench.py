@@ -67,12 +67,12 @@ def run_suite(suite: Suite, store: Store, options: argparse.Namespace, **plans: 
     check(plan)
     runs = shard.part(plan, weigh(plan, measured.seconds if measured else {})) if shard else plan
     with store.held(shard):
-        (share_manifest if shard else write_manifest)(store, suite, plan)
         if options.retry_failed:
             forget_failed(store, runs)
         backend = make_backend(options, device)
         workers = max(min(options.workers or backend.cores, len(runs)), 1)
         cost = Cost.of(runs, store, workers, measured)
+        (share_manifest if shard else write_manifest)(store, suite, plan)
         where = f"{workers} at a time on {device}, results folder {printable(str(store.folder))}"
         print(f"{suite.id}{f', shard {shard}' if shard else ''}: {cost}; {where}", flush=True)
         with make_progress(cost) as progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,8 +113,9 @@ def _baselines(folder: Path, suite: Suite) -> dict[str, Entry]:
 
 def _serve(options: argparse.Namespace) -> int:
     from mrl_bench import registry
-    from mrl_bench.isolation.server import listen
+    from mrl_bench.runs.isolation.server import listen
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # removes the socket, as Ctrl-C does
     listen(options.socket, registry.target("agent", options.agent))
 
 

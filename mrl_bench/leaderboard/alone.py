@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import ttest_1samp
 from torch import Generator, Tensor
 
-from mrl_bench.isolation.remote import RemoteAgent
+from mrl_bench.runs.isolation.remote import RemoteAgent
 from mrl_bench.types import Memory, Rollout, State, TimeStep
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import Any
 
 from mrl_bench.agent import MetaAgent
 from mrl_bench.errors import UsageError, nearest
-from mrl_bench.isolation.remote import isolation
 from mrl_bench.leaderboard.entry import Entry
 from mrl_bench.leaderboard.folder import Leaderboard
 from mrl_bench.leaderboard.submission import read_submission
+from mrl_bench.runs.isolation.remote import isolation
 from mrl_bench.runs.run import Run
 from mrl_bench.scenario.suite import AgentSpec
 

@@ -34,7 +34,7 @@ from mrl_bench.runs.provenance import machine, package_versions
 from mrl_bench.scenario import Scenario
 
 if TYPE_CHECKING:
-    from mrl_bench.isolation.remote import Isolation, RemoteAgent
+    from mrl_bench.runs.isolation.remote import Isolation, RemoteAgent
 
 Array = NDArray[np.float64]
 _CLOSE = 0.05  # of the way from random to oracle
@@ -72,7 +72,7 @@ def verify(
 
 
 def _verify_in_isolation(entry: Entry, level: int, report: Callable[[int, str], None], seed: int) -> None:
-    from mrl_bench.isolation.remote import isolation
+    from mrl_bench.runs.isolation.remote import isolation
 
     try:
         report(2, _reevaluate(entry, isolation(), seed))

@@ -44,7 +44,9 @@ Unplanned = Callable[[], Mapping[str, str]]
 
 _RETURN = "charts/episodic_return_"  # followed by how often the tasks had been played before
 _ADAPTATION = "adaptation/return_"  # followed by the split; its steps are adaptation episodes
-_ISOLATION = "mrl_bench.isolation.remote"  # with what it imports, it decides what an isolated agent earns
+_ISOLATION = (
+    "mrl_bench.runs.isolation.remote"  # with what it imports, it decides what an isolated agent earns
+)
 _MODEL = "model/"  # the last scalars under it are part of the result
 
 
@@ -56,9 +58,7 @@ class Run:
     agent: AgentSpec
     seed: int
     device: str  # "cpu" or "cuda"
-    isolated: bool = (
-        False  # whether the agent's code is executed in a process of its own, see `mrl_bench.isolation`
-    )
+    isolated: bool = False  # whether its code is executed in a process of its own: see `runs.isolation`
 
     @property
     def is_reference(self) -> bool:
@@ -197,7 +197,7 @@ def _config(agent: Any, settings: str) -> Any:
 @cache
 def _isolated_settings(target: str, settings: str) -> Mapping[str, Any]:
     """All settings of an agent whose code must not be imported here."""
-    from mrl_bench.isolation.remote import isolation
+    from mrl_bench.runs.isolation.remote import isolation
 
     try:
         return isolation().settings(target, json.loads(settings))
@@ -268,7 +268,7 @@ def make_agent(run: Run, device: str) -> MetaAgent:
     from mrl_bench.protocol.promises import require_methods, seed_global_generators
 
     if run.isolated:
-        from mrl_bench.isolation.remote import isolation
+        from mrl_bench.runs.isolation.remote import isolation
 
         target = registry.target("agent", run.agent.agent)
         remote: Any = isolation().make(target, run.played.spec, run.agent.settings, run.seed)

@@ -18,7 +18,7 @@ from forked_code import execute_lines
 
 import mrl_bench
 from mrl_bench.errors import ContractError
-from mrl_bench.isolation.remote import Isolation
+from mrl_bench.runs.isolation.remote import Isolation
 
 ROOTS = {package.__name__: Path(package.__file__).parent for package in (mrl_agents, mrl_bench, mrl_tasks)}
 SIMULATORS = {"mujoco", "mujoco_warp", "carla", "gymnasium"}

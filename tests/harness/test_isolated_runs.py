@@ -14,10 +14,10 @@ from bench_kit import make_scenario, make_suite, make_training, run_here, toy_ru
 
 from mrl_bench import registry
 from mrl_bench.errors import ContractError
-from mrl_bench.isolation.remote import Isolation, RemoteAgent
 from mrl_bench.leaderboard.entry import Entry
 from mrl_bench.protocol.promises import seed_global_generators
 from mrl_bench.protocol.training import meta_train
+from mrl_bench.runs.isolation.remote import Isolation, RemoteAgent
 from mrl_bench.runs.run import Run
 from mrl_bench.scenario import Scenario
 from mrl_bench.scenario.settings import make_config

@@ -19,10 +19,10 @@ from bench_kit import make_scenario, make_training
 
 from mrl_bench import registry
 from mrl_bench.errors import ContractError
-from mrl_bench.isolation.remote import Isolation, Patience
 from mrl_bench.leaderboard.alone import OneTask, chosen, earns_less_alone
 from mrl_bench.protocol.adaptation import evaluate
 from mrl_bench.results import Curve
+from mrl_bench.runs.isolation.remote import Isolation, Patience
 from mrl_bench.scenario import Scenario
 from mrl_bench.scenario.settings import make_config
 

@@ -15,14 +15,14 @@ import torch
 from bench_kit import Cli, make_scenario, make_suite, make_training, run_here
 
 from mrl_bench.errors import ContractError
-from mrl_bench.isolation.served import ServedAgent
 from mrl_bench.leaderboard.verify import verify
 from mrl_bench.protocol.adaptation import evaluate
 from mrl_bench.protocol.training import meta_train
+from mrl_bench.runs.isolation.served import ServedAgent
 from mrl_bench.scenario import Scenario
 
 CPU = torch.device("cpu")
-TARGET = "mrl_bench.isolation.served:ServedAgent"
+TARGET = "mrl_bench.runs.isolation.served:ServedAgent"
 
 
 def appears(path: Path, within: float = 60) -> None:

@@ -271,7 +271,7 @@ def test_what_this_version_cannot_compare_is_named_and_the_rest_is_shown(
     contents = read_contents(leaderboard, [suites[0].path])
     (why,) = contents.left_out.values()
     assert "is another scenario in this version" in why
-    pages = dict(Site(contents).pages())
+    pages = dict(Site(contents, tmp_path).pages())
     assert why in unescape(pages["index.html"].decode())
     assert len(json.loads(pages["index.json"])["suites"][0]["submissions"]) == 2
     (
@@ -282,7 +282,7 @@ def test_what_this_version_cannot_compare_is_named_and_the_rest_is_shown(
 
 def test_an_empty_leaderboard_has_a_site_and_a_strange_ladder_is_refused(tmp_path: Path) -> None:
     empty = Leaderboard(tmp_path)
-    pages = dict(Site(read_contents(empty)).pages())
+    pages = dict(Site(read_contents(empty), tmp_path).pages())
     assert "There are no submissions yet" in pages["index.html"].decode()
     assert json.loads(pages["index.json"])["suites"] == []
     with pytest.raises(UsageError, match="no submissions"):

@@ -15,13 +15,13 @@ import pytest
 from bench_kit import make_suite, run_here, toy
 from safetensors.numpy import load, save
 
-from mrl_bench.isolation.remote import Isolation
 from mrl_bench.leaderboard.build import build
 from mrl_bench.leaderboard.entry import Entry
 from mrl_bench.leaderboard.submission import Refused, claims_of
 from mrl_bench.leaderboard.verify import _reevaluate, verify
 from mrl_bench.report.bench_report import read_report
 from mrl_bench.results import canonical_json
+from mrl_bench.runs.isolation.remote import Isolation
 
 
 @pytest.fixture(scope="module")

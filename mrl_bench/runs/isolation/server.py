@@ -1,4 +1,4 @@
-"""The agent's process: `python -m mrl_bench.isolation.server FD` answers requests from a socket.
+"""The agent's process: `python -m mrl_bench.runs.isolation.server FD` answers requests from a socket.
 
 It imports torch once. A split forks it: for every agent, and for every round of scored episodes, which so end with what
 they taught.
@@ -22,11 +22,11 @@ from torch import Tensor
 
 from mrl_bench import registry
 from mrl_bench.errors import BudgetSpent, UsageError
-from mrl_bench.isolation import sandbox
-from mrl_bench.isolation.acting import Acting
-from mrl_bench.isolation.channel import Channel, Request
-from mrl_bench.isolation.training import RemoteTraining, rollout_of
 from mrl_bench.protocol.promises import require_methods, require_state, seed_global_generators
+from mrl_bench.runs.isolation import sandbox
+from mrl_bench.runs.isolation.acting import Acting
+from mrl_bench.runs.isolation.channel import Channel, Request
+from mrl_bench.runs.isolation.training import RemoteTraining, rollout_of
 from mrl_bench.scenario.settings import make_config
 from mrl_bench.types import EnvSpec, Trial
 
@@ -186,6 +186,7 @@ def listen(path: Path, target: str) -> NoReturn:
             while True:
                 end, _ = listener.accept()
                 if not os.fork():
+                    signal.signal(signal.SIGTERM, signal.SIG_DFL)
                     listener.close()
                     serve(end, target, in_sandbox=False)
                 end.close()

@@ -23,9 +23,9 @@ from torch import Generator, Tensor
 
 from mrl_bench.agent import Training
 from mrl_bench.errors import ContractError
-from mrl_bench.isolation.channel import MAX_BYTES, Channel, Ended, Failed, Request
-from mrl_bench.isolation.sandbox import hide_from_others
-from mrl_bench.isolation.training import conduct
+from mrl_bench.runs.isolation.channel import MAX_BYTES, Channel, Ended, Failed, Request
+from mrl_bench.runs.isolation.sandbox import hide_from_others
+from mrl_bench.runs.isolation.training import conduct
 from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
 
 _MAX_SETTINGS = 2**16  # bytes of an agent's settings as JSON
@@ -192,7 +192,7 @@ class Isolation:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "mrl_bench.isolation.server", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "mrl_bench.runs.isolation.server", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -11,8 +11,8 @@ from weakref import finalize
 import torch
 
 from mrl_bench.errors import ContractError
-from mrl_bench.isolation.channel import Channel
-from mrl_bench.isolation.remote import Patience, RemoteAgent, Session
+from mrl_bench.runs.isolation.channel import Channel
+from mrl_bench.runs.isolation.remote import Patience, RemoteAgent, Session
 from mrl_bench.types import EnvSpec
 
 

@@ -12,9 +12,9 @@ import torch
 
 from mrl_bench.agent import Act, Tasks, Training
 from mrl_bench.errors import BudgetSpent, ContractError, printable
-from mrl_bench.isolation.acting import Acting
-from mrl_bench.isolation.channel import Answer, Channel, Request
 from mrl_bench.protocol.training import require_counts
+from mrl_bench.runs.isolation.acting import Acting
+from mrl_bench.runs.isolation.channel import Answer, Channel, Request
 from mrl_bench.types import Memory, Rollout, State
 
 if TYPE_CHECKING:
