@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_kit import make_suite, run_here, toy
+from bench_kit import bench_here, make_suite, toy
 
 from mrl_bench.leaderboard.build import build
 from mrl_bench.leaderboard.fresh import fresh_tasks, overfitted
@@ -72,8 +72,7 @@ def test_a_table_of_answers_passes_level_2_and_not_level_3(tmp_path: Path) -> No
     suite = make_suite(tmp_path, {}, **changes)
     knows = {"agent": "knowing_agents:Knows", "set": {"file": str(suite.parent / "tiny-v1.yaml")}}
     suite = make_suite(tmp_path, {"knows": knows, "learner": toy("Learner")}, **changes)
-    code, _, err = run_here("bench", "--suite", suite, "--out", tmp_path / "run", "--workers", 1)
-    assert code == 0, err
+    bench_here(suite, tmp_path / "run")
     honest, table = (build(tmp_path / "run", name, tmp_path / "submissions") for name in ("learner", "knows"))
     said: dict[int, str] = {}
     verify(honest, 3, suite, said.__setitem__, seed=7)

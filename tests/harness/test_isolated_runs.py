@@ -18,7 +18,8 @@ from mrl_bench.leaderboard.entry import Entry
 from mrl_bench.protocol.promises import seed_global_generators
 from mrl_bench.protocol.training import meta_train
 from mrl_bench.runs.isolation.remote import Isolation, RemoteAgent
-from mrl_bench.runs.run import Run
+from mrl_bench.runs.run import Run, execute
+from mrl_bench.runs.store import Store
 from mrl_bench.scenario import Scenario
 from mrl_bench.scenario.settings import make_config
 
@@ -113,22 +114,21 @@ def test_the_budget_is_counted_by_the_harness(isolation: Isolation, scenario: Sc
     assert 0 < steps <= 500
 
 
-def test_score_isolated_earns_what_score_earns(tmp_path: Path) -> None:
-    suite, returns = make_suite(tmp_path, {}), []
-    for more in ([], ["--isolated"]):
-        out = tmp_path / f"out{len(more)}"
-        code, _, errors = run_here(
-            "score", "toy_agents:Learner", "--suite", suite, "--out", out,
-            "--submissions", tmp_path / f"made{len(more)}", "--workers", 1, *more,
-        )  # fmt: skip
-        assert code == 0, errors
-        (found,) = (out / "weights").iterdir()
-        returns.append(found.read_bytes())
-        (made,) = (tmp_path / f"made{len(more)}").iterdir()
-        returns.append(next((made / "returns").iterdir()).read_bytes())
-    assert returns[:2] == returns[2:]
+def test_an_isolated_run_makes_the_same_results(tmp_path: Path) -> None:
+    """Its learning curve too, which a copy of the agent earns in yet another process."""
+    run, made = toy_run(make_scenario(tmp_path), "Learner"), []
+    for number, one in enumerate((run, replace(run, isolated=True))):
+        store = Store(tmp_path / f"run{number}")
+        evaluation = execute(one, store, lambda *_: None)
+        assert evaluation.error is None
+        made.append(
+            (store.weights_path(one.key("train")).read_bytes(), replace(evaluation, sources={}).to_json())
+        )
+    assert made[0] == made[1]
+    assert made[0][1]["training"]["learning_curve"]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_code_of_an_isolated_agent_is_imported_nowhere_else(tmp_path: Path) -> None:
     """Its module would change what the harness counts, in whatever process imports it."""
     suite = make_suite(tmp_path, {})

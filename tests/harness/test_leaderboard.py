@@ -8,8 +8,8 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bench_kit import make_suite, run_here, toy
+from bench_kit import bench_here, make_suite, run_here, toy
 
 from mrl_bench.errors import UsageError
 from mrl_bench.leaderboard.build import build
@@ -27,6 +27,7 @@ from mrl_bench.leaderboard.submission import Refused
 from mrl_bench.leaderboard.submitted import submitted_agent
 from mrl_bench.protocol.adaptation import evaluate
 from mrl_bench.results import canonical_json
+from mrl_bench.runs.fork_server import Worker
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def submission(suite: Path) -> Path:
     folder = suite.parent / "results"
-    run_here("bench", "--suite", suite, "--out", folder, "--workers", 1)
+    bench_here(suite, folder)
     return build(folder, "learner", suite.parent / "submissions")
 
 
@@ -58,6 +59,7 @@ def leaderboard(tmp_path: Path) -> Leaderboard:
     return Leaderboard(tmp_path / "leaderboard")
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_what_a_user_types(suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, err = run_here("score", "toy_agents:Learner", "--suite", suite, "--smoke")
@@ -207,24 +209,20 @@ def test_a_missing_and_an_exchanged_submission_are_told(
         leaderboard.check()
 
 
-ADD = """
-import sys, time
+def adder(leaderboard: Leaderboard, suite: Path, folders: list[Path]) -> Worker:
+    """A process that adds submissions, and writes the id of each once it is added."""
+    return Worker(f"""
 from pathlib import Path
-from typing import Any
 from mrl_bench.leaderboard.folder import Leaderboard
-leaderboard, suite, *folders = sys.argv[1:]
-for folder in folders:
-    print(Leaderboard(Path(leaderboard)).add(Path(folder), suite).id, flush=True)
-"""
+for folder in {list(map(str, folders))}:
+    print(Leaderboard(Path({str(leaderboard.folder)!r})).add(Path(folder), {str(suite)!r}).id, flush=True)
+""")
 
 
-def adder(leaderboard: Leaderboard, suite: Path, folders: list[Path]) -> subprocess.Popen[str]:
-    env = os.environ | {
-        "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, "-c", ADD, str(leaderboard.folder), str(suite), *map(str, folders)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)
+def said(process: Worker) -> set[str]:
+    """The ids that a process has written before it ended."""
+    with process.stdin, process.stderr, process.stdout:
+        return set(process.stdout.read().decode().split())
 
 
 @pytest.mark.parametrize(
@@ -246,16 +244,17 @@ def test_what_is_added_at_the_same_time_is_all_there_and_a_kill_loses_nothing(
     for _ in range(kills):
         last = [*islice(folders, 4)]
         killed = adder(leaderboard, suite, last)
-        assert killed.stdout
-        acknowledged.add(killed.stdout.readline().strip())
+        acknowledged.add(killed.stdout.readline().decode().strip())
         time.sleep(rng.uniform(0, 0.3))
-        killed.send_signal(signal.SIGKILL)
-        acknowledged |= set(killed.communicate()[0].split())
+        with suppress(ProcessLookupError):
+            os.kill(killed.pid, signal.SIGKILL)
+        acknowledged |= said(killed)
+        killed.wait()
     for process in steady:
-        out, _ = process.communicate(timeout=600)
-        assert process.returncode == 0
-        assert len(out.split()) == each
-        acknowledged |= set(out.split())
+        added = said(process)
+        assert process.wait() == 0
+        assert len(added) == each
+        acknowledged |= added
     leaderboard.add(last[0], suite)  # a writer after the last kill tidies up
     there = {each.id for each in leaderboard.listed()}
     assert acknowledged <= there

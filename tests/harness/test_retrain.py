@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bench_kit import make_suite, run_here, toy
+from bench_kit import bench_here, make_suite, toy
 
 from mrl_bench.leaderboard.build import build
 from mrl_bench.leaderboard.retrain import short_of_claims
@@ -48,8 +48,7 @@ def submitted(folder: Path, seeds: int, agent: dict[str, Any]) -> tuple[Path, Pa
         "protocol": {"k": [0], "episodes_per_round": 2, "scored_episodes": 2},
     }
     suite = make_suite(folder, {"agent": agent}, seeds=seeds, **short)
-    code, _, err = run_here("bench", "--suite", suite, "--out", folder / "run", "--workers", 1)
-    assert code == 0, err
+    bench_here(suite, folder / "run")
     return suite, build(folder / "run", "agent", folder / "submissions")
 
 

@@ -73,6 +73,7 @@ def test_an_agent_that_nobody_serves_is_told(tmp_path: Path) -> None:
         served(make_scenario(tmp_path), tmp_path / "agent.sock")
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_served_agent_is_scored_and_verified(tmp_path: Path) -> None:
     suite, path = make_suite(tmp_path, {}), tmp_path / "agent.sock"
     server = Cli("serve-agent", "toy_agents:Learner", "--socket", path)

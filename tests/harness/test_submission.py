@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bench_kit import make_suite, run_here, toy
+from bench_kit import bench_here, make_suite, toy
 from safetensors.numpy import load, save
 
 from mrl_bench.leaderboard.build import build
@@ -33,7 +33,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bench(suite: Path) -> Path:
     folder = suite.parent / "results"
-    run_here("bench", "--suite", suite, "--out", folder, "--workers", 1)
+    bench_here(suite, folder)
     return folder
 
 

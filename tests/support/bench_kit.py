@@ -22,7 +22,9 @@ from mrl_bench.cli.main import main
 from mrl_bench.protocol.training import BudgetedTraining, Log
 from mrl_bench.results import Online
 from mrl_bench.runs.executor import plan_runs
-from mrl_bench.runs.run import Run
+from mrl_bench.runs.manifest import write_manifest
+from mrl_bench.runs.run import Run, execute
+from mrl_bench.runs.store import Store
 from mrl_bench.scenario import Scenario, find_scenario
 from mrl_bench.scenario.references import ReferenceAgent, ReferenceReturns, References, references_path
 from mrl_bench.scenario.suite import AgentSpec, find_suite
@@ -112,6 +114,15 @@ def canonical(folder: Path) -> dict[str, bytes]:
         *folder.glob("scores.json"),
     ]
     return {str(path.relative_to(folder)): path.read_bytes() for path in names}
+
+
+def bench_here(suite: Path, folder: Path) -> None:
+    """A bench in this process, without a report."""
+    found, store = find_suite(suite), Store(folder)
+    runs = plan_runs(found, "cpu")
+    write_manifest(store, found, runs)
+    for run in runs:
+        execute(run, store, lambda *_: None)
 
 
 def online(tasks: int, episodes: int, returns: float = 0.0, **metrics: float) -> Online:
