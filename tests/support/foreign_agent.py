@@ -29,10 +29,10 @@ def exactly(end: socket.socket, count: int) -> bytes:
 
 
 def receive(end: socket.socket):
-    head, fds, _, _ = socket.recv_fds(end, 5, 1)
+    head, fds, _, _ = socket.recv_fds(end, 13, 1)
     if not head:
         sys.exit()
-    kind, length = struct.unpack("<BI", head + exactly(end, 5 - len(head)))
+    kind, length, _ = struct.unpack("<BIQ", head + exactly(end, 13 - len(head)))
     header = json.loads(exactly(end, length))
     sizes = [(int(dtype[2:]) * prod(shape), shape) for dtype, shape in header["arrays"]]
     return kind, header, [(exactly(end, size), shape) for size, shape in sizes], fds

@@ -1,6 +1,6 @@
 """Messages over a Unix socket between the harness and an agent's process.
 
-    request   kind (1 byte), length of the header (4 bytes), header (JSON), arrays (raw, as the header says)
+    request   kind (1 byte), length of the header (4 bytes), length of the arrays (8 bytes), header (JSON), arrays
     answer    kind (1 byte), and what `Answer` says of it
 
 All numbers are little-endian. The harness writes the headers and the agent's process reads them, never the other way
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 MAX_TEXT = 500  # bytes of an error
 MAX_BYTES = 2**28  # of weights
 MAX_TAG, MAX_SCALARS = 200, 1000  # bytes of a logged scalar's tag; scalars in one message
-_HEAD = struct.Struct("<BI")
+_HEAD = struct.Struct("<BIQ")
 
 
 class Request(IntEnum):
@@ -65,6 +65,8 @@ FORMATS = {
     Answer.COLLECT: struct.Struct("<qB"),
     Answer.RELEASE: struct.Struct("<q"),
 }
+_ALIGNED = 8  # bytes: headers are padded with spaces
+_PIECE = 2**16  # bytes that are read at once
 _SHORT, _LONG, _DOUBLE = struct.Struct("<H"), struct.Struct("<Q"), struct.Struct("<d")
 
 
@@ -81,6 +83,7 @@ class Channel:
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
+        self._read = b""  # by the harness, of answers that it has not used yet
 
     def close(self) -> None:
         self._socket.close()
@@ -93,14 +96,14 @@ class Channel:
         """Sends a request. Raises: Ended."""
         shapes = [[array.dtype.str, list(array.shape)] for array in arrays]
         text = json.dumps({**header, "arrays": shapes}).encode()
-        parts = [text, *(np.ascontiguousarray(array).tobytes() for array in arrays)]
+        text += b" " * (-len(text) % _ALIGNED)
+        data = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+        head = _HEAD.pack(kind, len(text), len(data))
         try:
-            head = _HEAD.pack(kind, len(text))
             if fd >= 0:
                 socket.send_fds(self._socket, [head], [fd])
-            else:
-                parts = [head, *parts]
-            self._socket.sendall(b"".join(parts))
+                head = b""
+            self._socket.sendall(head + text + data)
         except OSError:
             raise Ended("the agent's process has ended") from None
 
@@ -164,12 +167,21 @@ class Channel:
             raise Ended(_UNASKED) from None
 
     def _exactly(self, count: int, deadline: float) -> bytes:
+        pieces, have = [self._read], len(self._read)
         try:
-            return self._all(count, deadline)
+            while have < count:
+                self._socket.settimeout(max(deadline - time.monotonic(), 1e-3))
+                pieces.append(self._socket.recv(max(count - have, _PIECE)))
+                if not pieces[-1]:
+                    raise Ended("the agent's process has ended")
+                have += len(pieces[-1])
         except TimeoutError:
             raise Ended("the agent did not answer in time") from None
-        except (EOFError, OSError):
+        except OSError:
             raise Ended("the agent's process has ended") from None
+        data = b"".join(pieces)
+        self._read = data[count:]
+        return data[:count]
 
     # -- the agent's process --------------------------------------------------------------------------------------
 
@@ -180,25 +192,21 @@ class Channel:
             head += self._socket.recv(_HEAD.size - len(head)) or b""
         if len(head) < _HEAD.size:
             raise EOFError
-        kind, length = _HEAD.unpack(head)
-        header: dict[str, Any] = json.loads(self._all(length))
-        arrays = [
-            np.frombuffer(bytearray(self._all(np.dtype(dtype).itemsize * prod(shape))), dtype).reshape(shape)
-            for dtype, shape in header.pop("arrays")
-        ]
-        return Request(kind), header, arrays, fds[0] if fds else -1
-
-    def _all(self, count: int, deadline: float | None = None) -> bytes:
-        data = bytearray(count)
-        view, done = memoryview(data), 0
-        while done < count:
-            if deadline is not None:
-                self._socket.settimeout(max(deadline - time.monotonic(), 1e-3))
+        kind, length, rest = _HEAD.unpack(head)
+        body = bytearray(length + rest)
+        view, done = memoryview(body), 0
+        while done < len(body):
             got = self._socket.recv_into(view[done:])
             if not got:
                 raise EOFError
             done += got
-        return bytes(data)
+        header: dict[str, Any] = json.loads(body[:length])
+        arrays, start = list[NDArray[Any]](), length
+        for dtype, shape in header.pop("arrays"):
+            array = np.frombuffer(body, dtype, prod(shape), start).reshape(shape)
+            arrays.append(array if array.flags.aligned else array.copy())
+            start += array.nbytes
+        return Request(kind), header, arrays, fds[0] if fds else -1
 
     def reply(self, found: NDArray[np.float32] | int | bytes | str) -> None:
         """Answers with numbers, with the byte of an OK, with bytes, or with an error. Raises: OSError."""
