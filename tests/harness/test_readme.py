@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+from bench_kit import Cli
 
 from mrl_bench.cli.main import main
 from mrl_bench.scenario import find_scenario, list_scenarios
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
@@ -58,3 +61,21 @@ def test_every_column_of_the_table_is_explained_under_it():
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\((docs/[^)]+|[A-Z]+\.md)\)", README))))
 def test_links_lead_to_files(path):
     assert (Path(__file__).parents[2] / path).is_file()
+
+
+@pytest.mark.slow
+def test_the_leaderboard_commands_do_what_is_printed(tmp_path):
+    """All commands of the transcript, as a new user types them; the submission is the one that was made."""
+    shutil.copytree(ROOT / "leaderboard", tmp_path / "leaderboard")
+    section = README.partition("## The leaderboard\n")[2].partition("\n## ")[0]
+    commands = re.findall(r"^    \$ (.+?)(?: +#.*)?$", section, re.MULTILINE)
+    assert len(commands) == 7
+    for command in commands:
+        command = "mrl-bench leaderboard site" if command == "make leaderboard" else command
+        for path in tmp_path.glob("submissions/*"):
+            command = re.sub(r"submissions/\S+", f"submissions/{path.name}", command)
+        code, out, err = Cli(*command.split()[1:], cwd=tmp_path).end(timeout=600)
+        assert code == 0, (command, err)
+        for printed in ("references and 3 baselines: shipped results used", "overall, test"):
+            assert printed in out or "--smoke" in command or " score " not in command
+    assert (tmp_path / "site" / "index.html").is_file()
