@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 ALPHA = 0.05  # share of honest submissions that are refused, at most
-FEWEST_SEEDS = 3  # from which a prediction can be made
 
 
 def train_again(agent: Any, scenario: Scenario, budget: int, seed: int) -> int:
@@ -39,7 +38,7 @@ def short_of_claims(claimed: Mapping[str, Array], again: Mapping[str, float]) ->
     with S - 1 degrees of freedom, one-sided, with Holm's correction over all comparisons.
 
     Args:
-        claimed: name of a scenario and split -> scores of the S seeds, (S,); at least `FEWEST_SEEDS`.
+        claimed: name of a scenario and split -> scores of the S seeds, (S,); at least `LEAST_SEEDS`.
         again: the same -> the score of the run that was trained again.
 
     Returns:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from math import isclose
@@ -29,6 +29,7 @@ from mrl_bench.leaderboard.entry import Entry
 from mrl_bench.leaderboard.fresh import fresh_tasks, overfitted
 from mrl_bench.leaderboard.submission import Refused, Submission, SubmittedRun, claims_of
 from mrl_bench.report.ranks import EQUAL_STEPS
+from mrl_bench.report.stats import LEAST_SEEDS
 from mrl_bench.results import REFERENCE_AGENTS, Curve, Evaluation
 from mrl_bench.runs.provenance import machine, package_versions
 from mrl_bench.scenario import Scenario
@@ -136,7 +137,7 @@ def _reevaluate(entry: Entry, isolation: Isolation, seed: int) -> str:
         if run.seed == 0:
             _require_as_much_alone(entry, agent, run, curves["test"], seed)
         runs += 1
-        same = all(np.array_equal(c.returns, claimed.curves[s].returns) for s, c in curves.items())
+        same = _same_returns(claimed, curves)
         if not same and _is_our_platform(submission):
             raise Refused(f"{run.name} earns other returns than were submitted")
         exact += same
@@ -163,7 +164,7 @@ def _play_fresh_tasks(entry: Entry, isolation: Isolation, seed: int) -> str:
 
 def _retrain(entry: Entry, isolation: Isolation, seed: int) -> str:
     """Meta-trains one finished run of each scenario again, which the seed chooses."""
-    from mrl_bench.leaderboard.retrain import FEWEST_SEEDS, short_of_claims, train_again
+    from mrl_bench.leaderboard.retrain import short_of_claims, train_again
 
     rng, exact = np.random.default_rng(seed), list[str]()
     claimed, again = dict[str, Array](), dict[str, float]()
@@ -185,12 +186,12 @@ def _retrain(entry: Entry, isolation: Isolation, seed: int) -> str:
                 )
             agent.load_state_dict(trained.state_dict())
             curves = {split: _evaluated(agent, scenario, split, run.seed) for split in submitted.curves}
-        if all(np.array_equal(c.returns, submitted.curves[split].returns) for split, c in curves.items()):
+        if _same_returns(submitted, curves):
             exact.append(run.name)
             continue
-        if len(finished[run.scenario]) < FEWEST_SEEDS:
+        if len(finished[run.scenario]) < LEAST_SEEDS:
             raise Refused(
-                f"trained again, {run.name} earns other returns; with less than {FEWEST_SEEDS} seeds nothing says "
+                f"trained again, {run.name} earns other returns; with less than {LEAST_SEEDS} seeds nothing says "
                 "whether by chance"
             )
         for split in curves:
@@ -220,6 +221,10 @@ def _agent(entry: Entry, isolation: Isolation, run: SubmittedRun) -> AbstractCon
     submitter, path = entry.submission.agent, [entry.folder / "agent"]
     spec, settings = entry.scenarios[run.scenario].spec, submitter.settings[run.scenario]
     return isolation.agent(submitter.target, spec, settings, run.seed, path)
+
+
+def _same_returns(submitted: Evaluation, curves: Mapping[str, Curve]) -> bool:
+    return all(np.array_equal(c.returns, submitted.curves[split].returns) for split, c in curves.items())
 
 
 def _is_our_platform(submission: Submission) -> bool:

@@ -26,7 +26,7 @@ from mrl_bench.agent import MetaAgent
 from mrl_bench.errors import MrlBenchError, reason
 from mrl_bench.family import needs_one_process
 from mrl_bench.protocol.adaptation import evaluate
-from mrl_bench.protocol.restoring import few_actions
+from mrl_bench.protocol.restoring import copies, few_actions
 from mrl_bench.results import LearningCurve
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class PeriodicEvaluation:
         if self._process:
             self._points[steps] = json.loads(self._ask(b"curve", weights))
         else:
-            self._kept[steps] = _copies(weights)
+            self._kept[steps] = copies(weights)
         self.seconds += time.perf_counter() - started
 
     def few_actions(self, weights: Mapping[str, Tensor]) -> list[Tensor] | None:
@@ -121,7 +121,7 @@ class PeriodicEvaluation:
     def _ask(self, what: bytes, weights: Mapping[str, Tensor]) -> bytes:
         assert self._process
         try:
-            for part in (what, save(_copies(weights))):
+            for part in (what, save(copies(weights))):
                 self._connection.send_bytes(part)
             while not self._connection.poll(
                 1.0
@@ -177,8 +177,3 @@ class PeriodicEvaluation:
         k = (self._scenario.protocol.episodes_per_round,)
         curve = evaluate(agent, self._scenario, "train", seed=self._seed, device=_CPU, k=k)
         return {"returns": curve.returns[:, 0].mean(-1).tolist(), "failed": curve.failed[:, 0].tolist()}
-
-
-def _copies(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU, and sharing no memory, as safetensors asks for."""
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}

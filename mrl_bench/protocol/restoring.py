@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -18,6 +18,11 @@ from mrl_bench.types import TaskBatch
 
 _TASKS, _STEPS = 2, 20
 _NEAR = 1e-3  # between two agents on a device or a simulator that does not repeat exactly
+
+
+def copies(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, and sharing no memory, as safetensors asks for."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
 
 
 def few_actions(agent: MetaAgent, scenario: Scenario, device: torch.device) -> list[Tensor]:

@@ -167,15 +167,11 @@ class Store:
 
     def put_training(self, key: str, weights: Mapping[str, Tensor], trained: TrainingResult) -> None:
         """Stores the weights and then the result, so that a finished stage has weights."""
-        import torch
         from safetensors.torch import save
 
-        # safetensors refuses tensors that share memory.
-        copies = {
-            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for name, tensor in weights.items()
-        }
-        self._write(_TRAINING, key, trained, {self.weights_path(key): save(copies)})
+        from mrl_bench.protocol.restoring import copies
+
+        self._write(_TRAINING, key, trained, {self.weights_path(key): save(copies(weights))})
 
     def weights(self, key: str, device: str) -> dict[str, Tensor]:
         from safetensors import SafetensorError

@@ -23,6 +23,7 @@ from torch import Generator, Tensor
 
 from mrl_bench.agent import Training
 from mrl_bench.errors import ContractError
+from mrl_bench.protocol.restoring import copies
 from mrl_bench.runs.isolation.channel import MAX_BYTES, Channel, Ended, Failed, Request
 from mrl_bench.runs.isolation.sandbox import hide_from_others
 from mrl_bench.runs.isolation.training import conduct
@@ -89,7 +90,7 @@ class RemoteAgent:
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         from safetensors.torch import save
 
-        self.load(save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
+        self.load(save(copies(tensors)))
 
     def load(self, weights: bytes) -> None:
         """Loads weights, the contents of a safetensors file."""

@@ -23,6 +23,7 @@ from torch import Tensor
 from mrl_bench import registry
 from mrl_bench.errors import BudgetSpent, UsageError
 from mrl_bench.protocol.promises import require_methods, require_state, seed_global_generators
+from mrl_bench.protocol.restoring import copies
 from mrl_bench.runs.isolation import sandbox
 from mrl_bench.runs.isolation.acting import Acting
 from mrl_bench.runs.isolation.channel import Channel, Request
@@ -107,11 +108,7 @@ class Server:
     def _weights(self) -> bytes:
         from safetensors.torch import save
 
-        copies = {
-            name: tensor.detach().clone(memory_format=torch.contiguous_format)
-            for name, tensor in self._agent.state_dict().items()
-        }
-        return bytes(save(copies))
+        return bytes(save(copies(self._agent.state_dict())))
 
     def _act(self, header: dict[str, Any], tensors: list[Tensor]) -> NDArray[np.float32]:
         if header["t"] == 0:
