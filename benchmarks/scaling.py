@@ -288,6 +288,7 @@ def measure_leaderboard() -> dict[str, Any]:
                         "read_log_seconds": round(_processor_seconds(leaderboard.listed), 4),
                         "check_seconds": round(_processor_seconds(leaderboard.check), 3),
                         "rank_seconds": round(_processor_seconds(partial(_rank, leaderboard, suite)), 2),
+                        **_site(leaderboard, suite, root / "site"),
                     }
                 )
                 print(rows[-1], flush=True)
@@ -297,6 +298,14 @@ def measure_leaderboard() -> dict[str, Any]:
 
 def _rank(leaderboard: Leaderboard, suite: Path) -> None:
     _mrl_bench("leaderboard", "rank", "--suite", suite, "--folder", leaderboard.folder)
+
+
+def _site(leaderboard: Leaderboard, suite: Path, out: Path) -> dict[str, Any]:
+    """On the clock, as the site is written by several processes."""
+    began = time.perf_counter()
+    _mrl_bench("leaderboard", "site", "--suite", suite, "--folder", leaderboard.folder, "--out", out)
+    seconds = round(time.perf_counter() - began, 2)
+    return {"site_seconds": seconds, "front_page_bytes": (out / "index.html").stat().st_size}
 
 
 def _mrl_bench(*arguments: object) -> None:

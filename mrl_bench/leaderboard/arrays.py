@@ -1,4 +1,4 @@
-"""The returns of a run as arrays in a safetensors file: exact, and a twentieth of their JSON."""
+"""Returns as arrays in a safetensors file: exact, and a twentieth of their JSON."""
 
 from __future__ import annotations
 
@@ -8,23 +8,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mrl_bench.results import Curve, Online, ratio_from_json
+from mrl_bench.results import Curve, Online
+from mrl_bench.types import Ratio
 
 _NARROWER = {"f": (np.float32,), "i": (np.int8, np.int16, np.int32)}  # kind of numbers -> smaller types
+_METRICS = "metrics."
 
 
-def pack(curves: Mapping[str, Curve]) -> bytes:
-    """The arrays of adaptation curves, split -> curve, each in the smallest type that holds it exactly."""
+def pack(runs: Sequence[Mapping[str, Curve]]) -> bytes:
+    """The adaptation curves of S runs on one scenario, split -> curve each.
+
+    Arrays have the shapes of `Curve` behind a first axis (S,), each in the smallest type that holds it exactly.
+    """
     from safetensors.numpy import save
 
     arrays: dict[str, NDArray[Any]] = {}
-    for split, curve in curves.items():
-        arrays[f"{split}.env_steps"] = curve.env_steps
-        parts: dict[str, Curve | Online] = {"": curve, "online.": curve.online}
-        for part, each in parts.items():
-            arrays |= {f"{split}.{part}returns": each.returns, f"{split}.{part}failed": each.failed}
-            arrays |= {f"{split}.{part}metrics.{name}": x for name, x in each.metrics.items()}
-    return save({name: _narrow(array) for name, array in arrays.items()})
+    for split in sorted({split for run in runs for split in run}):
+        named = [_named(run[split]) for run in runs]
+        arrays |= {f"{split}.{name}": _narrow(np.stack([each[name] for each in named])) for name in named[0]}
+    return save(arrays)
+
+
+def _named(curve: Curve) -> dict[str, NDArray[Any]]:
+    found: dict[str, NDArray[Any]] = {"env_steps": curve.env_steps}
+    parts: dict[str, Curve | Online] = {"": curve, "online.": curve.online}
+    for part, each in parts.items():
+        found |= {f"{part}returns": each.returns, f"{part}failed": each.failed}
+        found |= {f"{part}{_METRICS}{name}": values for name, values in each.metrics.items()}
+    return found
 
 
 def _narrow(array: NDArray[Any]) -> NDArray[Any]:
@@ -36,13 +47,16 @@ def _narrow(array: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(array)
 
 
-def unpack(data: bytes, k: Sequence[int], reported: Sequence[Any] | None) -> dict[str, Curve]:
+def unpack(
+    data: bytes, runs: int, k: tuple[int, ...], reported: Mapping[str, Ratio]
+) -> list[dict[str, Curve]]:
     """The curves of `pack`.
 
     Args:
         data: what `pack` returned.
+        runs: S.
         k: adaptation episodes before each point.
-        reported: the metrics that tables show, as in `References.to_json`; None leaves out all metrics.
+        reported: the metrics that tables show.
 
     Raises:
         ValueError: the data are something else.
@@ -54,35 +68,37 @@ def unpack(data: bytes, k: Sequence[int], reported: Sequence[Any] | None) -> dic
         arrays = load(data)
     except SafetensorError:
         raise ValueError("it is no safetensors file") from None
-    ratios = {str(name): ratio_from_json(*values) for name, *values in reported or ()}
-    measured = [] if reported is None else sorted(name for name in arrays if "metrics." in name)
+    by_split: dict[str, dict[str, NDArray[Any]]] = {}
+    for name, array in arrays.items():
+        split, _, rest = name.partition(".")
+        if array.ndim == 0 or len(array) != runs:
+            raise ValueError(f"{name} is not of {runs} runs")
+        whole = np.int64 if rest in ("failed", "online.failed") else np.float64
+        by_split.setdefault(split, {})[rest] = array.astype(whole, copy=False)
+    try:
+        return [
+            {split: _curve(each, run, k, reported) for split, each in sorted(by_split.items())}
+            for run in range(runs)
+        ]
+    except KeyError as error:
+        raise ValueError(f"it has no {error.args[0]}") from None
 
-    def part(prefix: str, name: str, dtype: type) -> NDArray[Any]:
-        if f"{prefix}{name}" not in arrays:
-            raise ValueError(f"it has no {prefix}{name}")
-        return arrays[f"{prefix}{name}"].astype(dtype, copy=False)
 
-    def metrics(prefix: str) -> dict[str, NDArray[np.float64]]:
-        start = f"{prefix}metrics."
+def _curve(
+    arrays: Mapping[str, NDArray[Any]], run: int, k: tuple[int, ...], reported: Mapping[str, Ratio]
+) -> Curve:
+    def metrics(part: str) -> dict[str, NDArray[np.float64]]:
+        start = f"{part}{_METRICS}"
         return {
-            name.removeprefix(start): arrays[name].astype(np.float64)
-            for name in measured
-            if name.startswith(start)
+            name.removeprefix(start): array[run] for name, array in arrays.items() if name.startswith(start)
         }
 
-    return {
-        split: Curve(
-            k=tuple(k),
-            returns=part(f"{split}.", "returns", np.float64),
-            env_steps=part(f"{split}.", "env_steps", np.float64),
-            failed=part(f"{split}.", "failed", np.int64),
-            online=Online(
-                returns=part(f"{split}.online.", "returns", np.float64),
-                failed=part(f"{split}.online.", "failed", np.int64),
-                metrics=metrics(f"{split}.online."),
-            ),
-            metrics=metrics(f"{split}."),
-            reported=ratios,
-        )
-        for split in sorted({name.partition(".")[0] for name in arrays})
-    }
+    return Curve(
+        k=k,
+        returns=arrays["returns"][run],
+        env_steps=arrays["env_steps"][run],
+        failed=arrays["failed"][run],
+        online=Online(arrays["online.returns"][run], arrays["online.failed"][run], metrics("online.")),
+        metrics=metrics(""),
+        reported=reported,
+    )

@@ -20,6 +20,7 @@ from mrl_bench.leaderboard.submission import (
     SubmittedScenario,
     Submitter,
     claims_of,
+    returns_path,
 )
 from mrl_bench.report.scoring import score_scenario
 from mrl_bench.results import Evaluation
@@ -78,6 +79,8 @@ def build(folder: Path, agent: str, out: Path, author: str = "", division: str =
             reported=references.to_json()["reported"],
         )
         claims[terms.scenario] = claims_of(scores, agent)
+        if finished := [each.curves for each in evaluations[terms.scenario] if each.error is None]:
+            files[returns_path(terms.scenario)] = pack(finished)
     submission = Submission(
         agent=Submitter(
             name=agent,
@@ -122,7 +125,6 @@ def _run(store: Store, run: Mapping[str, Any], files: dict[str, bytes]) -> tuple
         episodes = store.episodes(run["evaluate"])
         if episodes is None:
             raise UsageError(f"{terms.label} has no recorded episodes: it was run by an earlier version")
-        files[one.path("returns")] = pack(curves)
         files[one.path("episodes")] = episodes
         files[one.path("weights")] = store.weights_path(run["train"]).read_bytes()
     return one, replace(evaluation, curves=curves, error=one.error)

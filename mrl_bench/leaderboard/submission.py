@@ -1,13 +1,13 @@
 """A submission: what one agent earned on a suite, with everything that others need to check it.
 
-    submission.json          agent, suite, settings, versions, claimed scores, and the hash of every other file
-    returns/RUN.safetensors  the returns of the test and ood split, task by task and episode by episode
-    episodes/RUN.safetensors actions of a sample of the scored episodes
-    weights/RUN.safetensors  what was meta-learned
-    agent/                   the agent's source files
+    submission.json                agent, suite, settings, versions, claimed scores, and the hash of every other file
+    returns/SCENARIO.safetensors   the returns of the test and ood split, seed by seed, task by task, episode by episode
+    episodes/RUN.safetensors       actions of a sample of the scored episodes
+    weights/RUN.safetensors        what was meta-learned
+    agent/                         the agent's source files
 
-RUN is SCENARIO-SEED. The id of a submission is the SHA-256 of its submission.json, which is canonical JSON; so one
-changed byte anywhere makes another submission, or none.
+RUN is SCENARIO-SEED. A failed run has neither returns nor files. The id of a submission is the SHA-256 of its
+submission.json, which is canonical JSON; so one changed byte anywhere makes another submission, or none.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class SubmittedRun:
     seed: Count
     env_steps: Count  # of meta-training
     seconds: float | None  # of meta-training and evaluation, as measured; None if unknown
-    error: Text | None  # why it failed; then it has no files
+    error: Text | None  # why it failed
 
     @property
     def name(self) -> str:
@@ -91,6 +91,11 @@ class SubmittedScenario:
     references: Sha  # of the references that normalise the scores
     k: tuple[Count, ...]
     reported: list[Any]  # the metrics that tables show, as in `References.to_json`
+
+
+def returns_path(scenario: str) -> str:
+    """The file with the returns of all finished runs on a scenario, in the order of their seeds."""
+    return f"returns/{scenario}.safetensors"
 
 
 # Scenario -> split -> name of the score -> [value, low, high] at each k; None where there is no interval.
@@ -189,8 +194,14 @@ def _require_files(folder: Path, listed: Mapping[str, File]) -> None:
         read_listed(folder, name, file)
 
 
-def read_listed(folder: Path, name: str, file: File) -> bytes:
+def read_listed(folder: Path, name: str, file: File, trusted: bool = False) -> bytes:
     """The contents of a file that a submission lists.
+
+    Args:
+        folder: of the submission.
+        name: of the file.
+        file: what the submission says of it.
+        trusted: whether it was verified before, so that it is not hashed again.
 
     Raises:
         Refused: it is not the one that was submitted.
@@ -199,7 +210,9 @@ def read_listed(folder: Path, name: str, file: File) -> bytes:
         data = read_file(folder / name, file.bytes)
     except OSError as error:
         raise Refused(f"{name} cannot be read: {error.strerror}") from None
-    if data is None or fingerprint(data) != asdict(file):
+    if data is None:
+        raise Refused(f"{name} is missing")
+    if not (trusted or fingerprint(data) == asdict(file)):
         raise Refused(f"{name} is not the file that was submitted: its sha256 differs")
     return data
 

@@ -122,8 +122,8 @@ class AgentRuns:
     @property
     def env_steps(self) -> Array:
         """Env steps of adaptation before each point, (K,), mean over tasks and finished seeds; 0 if none finished."""
-        means = [run.curves[self.split].env_steps.mean(0) for run in self.finished]
-        return np.asarray(np.mean(means or [np.zeros(len(self.k))], axis=0))
+        steps = [run.curves[self.split].env_steps for run in self.finished]
+        return np.asarray(np.mean(steps or [np.zeros((1, len(self.k)))], axis=(0, 1)))
 
     def _online(self) -> OnlineScores:
         scale, episodes, scores = self.scale, self.k[-1], self.online_scores

@@ -12,8 +12,13 @@ from pathlib import Path
 _HOST = platform.node()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, durable: bool = True) -> None:
     """Writes next to `path` and renames: a full disk or a kill leaves what was there before.
+
+    Args:
+        path: of the file.
+        data: its new contents.
+        durable: whether the same holds of a power failure, which takes a few milliseconds.
 
     Raises:
         OSError: names `path`, whatever went wrong.
@@ -24,8 +29,9 @@ def write_atomically(path: Path, data: bytes) -> None:
         try:
             with unfinished.open("wb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)

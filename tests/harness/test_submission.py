@@ -17,7 +17,7 @@ from safetensors.numpy import load, save
 
 from mrl_bench.leaderboard.build import build
 from mrl_bench.leaderboard.entry import Entry
-from mrl_bench.leaderboard.submission import Refused, claims_of
+from mrl_bench.leaderboard.submission import Refused, claims_of, returns_path
 from mrl_bench.leaderboard.verify import _reevaluate, verify
 from mrl_bench.report.bench_report import read_report
 from mrl_bench.results import canonical_json
@@ -124,12 +124,18 @@ def test_one_changed_byte_is_detected_wherever_it_is(original: Path, folder: Pat
     verify(folder, 1, suite)
 
 
-def test_an_edited_return_is_refused_though_all_hashes_fit(folder: Path, suite: Path, bench: Path) -> None:
-    path = folder / "returns" / "tiny-v1-0.safetensors"
-    arrays = load(path.read_bytes())
-    arrays["test.returns"] = arrays["test.returns"].copy()
-    arrays["test.returns"][0, -1, 0] += 0.25
+def edit_returns(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / returns_path("tiny-v1")
+    arrays = {name: array.copy() for name, array in load(path.read_bytes()).items()}
+    edit(arrays)
     path.write_bytes(save(arrays))
+
+
+def test_an_edited_return_is_refused_though_all_hashes_fit(folder: Path, suite: Path, bench: Path) -> None:
+    def edit(arrays: dict[str, Any]) -> None:
+        arrays["test.returns"][0, 0, -1, 0] += 0.25
+
+    edit_returns(folder, edit)
     rewrite(folder, lambda data: None)
     assert "do not follow" in refusal(folder, suite, 0)
 
@@ -138,8 +144,39 @@ def test_an_edited_return_is_refused_though_all_hashes_fit(folder: Path, suite: 
     assert "tiny-v1-0" in refusal(folder, suite, 1)
 
 
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda arrays: arrays.pop("ood.failed"), "it has no failed"),
+        (
+            lambda arrays: arrays.update({"test.returns": arrays["test.returns"][:2]}),
+            "test.returns is not of 3",
+        ),
+        (lambda arrays: arrays.update({"test.failed": np.zeros(3)}), "must have the shapes"),
+        (lambda arrays: arrays.update({"test.returns": np.zeros(3)}), "must have the shapes"),
+        (lambda arrays: arrays.update({"test.online.returns": np.zeros(3)}), "must all have the shape"),
+        (lambda arrays: arrays.update({"test.metrics.x": np.zeros((3, 2))}), "must have the shape"),
+        (
+            lambda arrays: arrays.update({"test.returns": np.full_like(arrays["test.returns"], np.nan)}),
+            "test",
+        ),
+        (lambda arrays: arrays.update({"train.returns": arrays["test.returns"]}), "it has no env_steps"),
+        (lambda arrays: arrays.clear(), "it has curves for nothing"),
+    ],
+)
+def test_returns_that_cannot_be_are_refused(
+    edit: Callable[[dict[str, Any]], object], said: str, folder: Path, suite: Path
+) -> None:
+    edit_returns(folder, edit)
+    rewrite(folder, lambda data: None)
+    text = refusal(folder, suite, 0)
+    assert text.startswith("the returns on tiny-v1 are not possible")
+    assert said in text
+
+
 def swap_files(data: dict[str, Any], folder: Path) -> None:
-    for kind in ("returns", "episodes", "weights"):
+    edit_returns(folder, lambda arrays: arrays.update({n: x[[1, 0, 2]] for n, x in arrays.items()}))
+    for kind in ("episodes", "weights"):
         one, other = (folder / kind / f"tiny-v1-{seed}.safetensors" for seed in (0, 1))
         first = one.read_bytes()
         one.write_bytes(other.read_bytes())
@@ -148,7 +185,8 @@ def swap_files(data: dict[str, Any], folder: Path) -> None:
 
 def remove_run(data: dict[str, Any], folder: Path) -> None:
     run = data["runs"].pop(1)
-    for kind in ("returns", "episodes", "weights"):
+    edit_returns(folder, lambda arrays: arrays.update({n: x[[0, 2]] for n, x in arrays.items()}))
+    for kind in ("episodes", "weights"):
         name = f"{kind}/{run['scenario']}-{run['seed']}.safetensors"
         (folder / name).unlink()
         del data["files"][name]
@@ -181,7 +219,7 @@ TAMPERING: dict[str, tuple[Callable[[dict[str, Any], Path], object], str]] = {
     "a format of the future": (lambda data, _: data.update(format=2), "format 2"),
     "an unknown key": (lambda data, _: data.update(more=1), "not canonical"),
     "an impossible number of steps": (lambda data, _: data["runs"][0].update(env_steps=301), "not possible"),
-    "an error in place of returns": (lambda data, _: data["runs"][0].update(error="oh"), "do not follow"),
+    "an error in place of returns": (lambda data, _: data["runs"][0].update(error="oh"), "not of 2 runs"),
 }
 
 
@@ -227,10 +265,7 @@ def test_on_another_platform_scores_must_be_near(folder: Path, suite: Path) -> N
     path.write_bytes(save({name: array * np.float32(1.001) for name, array in original.items()}))
     rewrite(folder, lambda data: None)
     verify(folder, 2, suite)
-    for seed in range(3):
-        path = folder / "returns" / f"tiny-v1-{seed}.safetensors"
-        arrays = load(path.read_bytes())
-        path.write_bytes(save(arrays | {"test.returns": np.full_like(arrays["test.returns"], 5.0)}))
+    edit_returns(folder, lambda arrays: arrays["test.returns"].fill(5.0))
     rewrite(folder, lambda data: None)
     rewrite(folder, lambda data: claim_anew(data, folder, suite))
     with (

@@ -23,6 +23,7 @@ from mrl_bench.leaderboard.submission import (
     SubmittedRun,
     SubmittedScenario,
     Submitter,
+    returns_path,
 )
 from mrl_bench.results import Curve, Online
 from mrl_bench.runs.seal import fingerprint
@@ -88,7 +89,7 @@ def make_leaderboard(folder: Path, *parts: tuple[Suite, Sequence[Agent]], seeds:
     """A leaderboard with submissions on suites, in this order."""
     leaderboard, lines = Leaderboard(folder), list[tuple[str, str, str]]()
     for suite, of_suite in parts:
-        maker = _Maker(suite, seeds)
+        maker = _Maker(suite, seeds, folder.with_name(f"{folder.name}-{suite.id}"))
         for agent in of_suite:
             id = maker.write(leaderboard, agent)
             lines.append(("add", id, agent.author))
@@ -110,13 +111,13 @@ class _Maker:
 
     POOL = 10  # different files of returns for each scenario
 
-    def __init__(self, suite: Suite, seeds: int) -> None:
-        self.suite, self.seeds = suite, seeds
+    def __init__(self, suite: Suite, seeds: int, folder: Path) -> None:
+        self.suite, self.seeds, self.folder = suite, seeds, folder
         self.scenarios = {entry.scenario.id: entry.scenario for entry in suite.entries}
         self.terms = {name: Terms.of(scenario, "x", 0) for name, scenario in self.scenarios.items()}
         self.references = {name: shipped_references(s) for name, s in self.scenarios.items()}
         self.known = {name: self._known(scenario) for name, scenario in self.scenarios.items()}
-        self.pool: dict[tuple[str, int, int], tuple[Path, File]] = {}
+        self.pool: dict[tuple[str, int, tuple[int, ...]], tuple[File, Path]] = {}
 
     def _known(self, scenario: Scenario) -> SubmittedScenario:
         found = self.references[scenario.id]
@@ -131,16 +132,13 @@ class _Maker:
 
     def write(self, leaderboard: Leaderboard, agent: Agent) -> str:
         level = round(agent.skill * self.POOL)
-        runs, files, sources = [], dict[str, File](), dict[str, Path | None]()
+        runs, files, packed = [], dict[str, File](), dict[str, Path]()
         for name in sorted(self.scenarios):
-            for seed in range(self.seeds):
-                failed = agent.error if not runs else None
-                run = SubmittedRun(name, seed, 250 + 5 * level, 12.5, failed)
-                runs.append(run)
-                if failed is None:
-                    path = run.path("returns")
-                    key = (name, level, seed)
-                    sources[path], files[path] = self.pool.get(key) or (None, self._file(name, level, seed))
+            errors = [agent.error if not runs and not seed else None for seed in range(self.seeds)]
+            runs += [SubmittedRun(name, n, 250 + 5 * level, 12.5, error) for n, error in enumerate(errors)]
+            if finished := tuple(seed for seed, error in enumerate(errors) if error is None):
+                path = returns_path(name)
+                files[path], packed[path] = self._pooled(name, level, finished)
         submission = Submission(
             agent=Submitter(
                 agent.name, agent.target, agent.author, agent.division,
@@ -158,25 +156,25 @@ class _Maker:
         )  # fmt: skip
         folder = leaderboard.submission_folder(submission.id)
         if agent.withdrawn is None:
-            for path, source in sources.items():
+            for path, first in packed.items():
                 made = folder / path
                 made.parent.mkdir(parents=True, exist_ok=True)
-                run, seed = made.stem.rsplit("-", 1)
-                if source is None:
-                    made.write_bytes(self._returns(run, level, int(seed)))
-                    self.pool[run, level, int(seed)] = (made, files[path])
-                else:
-                    os.link(source, made)
+                os.link(first, made)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "submission.json").write_bytes(submission.to_bytes())
         return submission.id
 
-    def _file(self, name: str, level: int, seed: int) -> File:
-        return File(**fingerprint(self._returns(name, level, seed)))
-
-    def _returns(self, name: str, level: int, seed: int) -> bytes:
-        rng = np.random.default_rng([level, seed, *name.encode()])
-        return pack({s: self._curve(name, s, level, rng) for s in SPLITS if s in self.terms[name].tasks})
+    def _pooled(self, name: str, level: int, seeds: tuple[int, ...]) -> tuple[File, Path]:
+        """A file of returns, and where it was first written."""
+        if (name, level, seeds) not in self.pool:
+            splits = [split for split in SPLITS if split in self.terms[name].tasks]
+            rngs = [np.random.default_rng([level, seed, *name.encode()]) for seed in seeds]
+            data = pack([{split: self._curve(name, split, level, rng) for split in splits} for rng in rngs])
+            path = self.folder / f"{name}-{level}-{len(seeds)}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            self.pool[name, level, seeds] = File(**fingerprint(data)), path
+        return self.pool[name, level, seeds]
 
     def _curve(self, name: str, split: str, level: int, rng: np.random.Generator) -> Curve:
         """The references earn 1, 9 and 10, so that a score s is the return 1 + 9 s."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from markupsafe import Markup
 from mrl_bench.leaderboard import DIVISIONS, LEVELS
 from mrl_bench.leaderboard.site import data, figures
 from mrl_bench.leaderboard.site.charts import COLOURS
+from mrl_bench.leaderboard.site.parallel import for_each
 from mrl_bench.leaderboard.site.ranking import SuiteRanking
 from mrl_bench.leaderboard.site.reading import Contents, Shown
 from mrl_bench.leaderboard.site.reproduction import Reproduction
@@ -40,22 +42,29 @@ _PAGES = (
 
 
 def write_site(contents: Contents, out: Path) -> int:
-    """Writes the site's folder; a kill leaves each page whole.
+    """Writes the site's folder, with a process for each core; a kill leaves each page whole.
 
     Returns:
         The number of pages.
+
+    Raises:
+        OSError: a page cannot be written.
     """
-    written = set[Path]()
-    for name, text in Site(contents, out).pages():
-        path = out / name
-        written.add(path)
-        if not (path.is_file() and path.read_bytes() == text):
-            write_atomically(path, text)
+    pages = Site(contents, out).pages()
+    *inner, front = pages  # the front page is written last, so that its links lead somewhere
+    for_each(inner, partial(_write, pages, out))
+    _write(pages, out, front)
     for pattern in _PAGES:
         for path in out.glob(pattern):
-            if path not in written:
+            if path.relative_to(out).as_posix() not in pages:
                 path.unlink()
-    return len(written) - 1
+    return sum(name.endswith(".html") for name in pages)
+
+
+def _write(pages: Mapping[str, Callable[[], bytes]], out: Path, name: str) -> None:
+    path, text = out / name, pages[name]()
+    if not (path.is_file() and path.read_bytes() == text):
+        write_atomically(path, text, durable=False)  # it can be made again
 
 
 @dataclass(frozen=True)
@@ -76,18 +85,22 @@ class Site:
         self.rankings = [_ranking(contents, suite) for suite in contents.suites]
         self._environment, self._script = _environment()
 
-    def pages(self) -> Iterator[tuple[str, bytes]]:
-        """Each file's name and contents; the front page last, so that its links lead somewhere."""
+    def pages(self) -> dict[str, Callable[[], bytes]]:
+        """What makes each file, by its name; the front page last."""
+        found: dict[str, Callable[[], bytes]] = {}
         for ranking in self.rankings:
             compared = _first(ranking)
             for name in ranking.suite.scenarios:
-                yield f"scenarios/{ranking.suite.id}/{name}.html", self._scenario(ranking, name, compared)
+                page = f"scenarios/{ranking.suite.id}/{name}.html"
+                found[page] = partial(self._scenario, ranking, name, compared)
             for entry, one in enumerate(ranking.shown):
-                yield f"agents/{one.id[:12]}.html", self._agent(ranking, entry)
+                found[f"agents/{one.id[:12]}.html"] = partial(self._agent, ranking, entry)
         for each in self.contents.withdrawn:
-            yield f"agents/{each.id[:12]}.html", self._render("withdrawn", up="../", each=each)
-        yield "index.json", data.index(self.contents, self.rankings)
-        yield "index.html", self._front()
+            page = f"agents/{each.id[:12]}.html"
+            found[page] = partial(self._render, "withdrawn", up="../", each=each)
+        found["index.json"] = partial(data.index, self.contents, self.rankings)
+        found["index.html"] = self._front
+        return found
 
     def _front(self) -> bytes:
         return self._render(

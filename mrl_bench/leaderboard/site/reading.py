@@ -1,7 +1,7 @@
 """What the site shows of a leaderboard's folder, as numbers.
 
 The submissions are trusted, as they were verified when they were added. So no file is hashed and no score bootstrapped
-again: of a run, only the returns are read.
+again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from mrl_bench.errors import MrlBenchError, UsageError
-from mrl_bench.leaderboard.arrays import unpack
 from mrl_bench.leaderboard.entry import Entry
 from mrl_bench.leaderboard.folder import Leaderboard, Listed, Verification
 from mrl_bench.leaderboard.submission import SPLITS, Refused, Submission, SubmittedRun, read_submission
@@ -25,7 +24,7 @@ from mrl_bench.report.rows import AgentRuns
 from mrl_bench.report.scale import Scale
 from mrl_bench.report.scoring import contender
 from mrl_bench.report.stats import Array, half_width, iqm
-from mrl_bench.results import Evaluation, TrainingResult, canonical_json
+from mrl_bench.results import Evaluation, canonical_json
 from mrl_bench.runs.terms import Terms
 from mrl_bench.scenario import Scenario
 from mrl_bench.scenario.references import References, shipped_references
@@ -122,19 +121,20 @@ class KnownSuite:
         Raises:
             Refused: it is of other scenarios or references than these, or its returns cannot be read.
         """
-        Entry(folder, submission, self.scenarios).require_runs()
+        entry = Entry(folder, submission, self.scenarios, trusted=True)
+        entry.require_runs()
+        runs: dict[str, list[Evaluation]] = {name: [] for name in self.scenarios}
+        for evaluation in entry.evaluations.values():
+            runs[evaluation.scenario].append(evaluation)
         for name, known in submission.scenarios.items():
             if known.references != self._hashes[name]:
                 raise Refused(f"its scores refer to other references of {name} than ship with this version")
-        runs: dict[str, list[Evaluation]] = {name: [] for name in self.scenarios}
         try:
-            for run in submission.runs:
-                runs[run.scenario].append(_evaluation(folder, submission, run))
             return {
                 (name, split): Played.of(AgentRuns(scale, split, submission.scenarios[name].k, runs[name]))
                 for (name, split), scale in self.scales.items()
             }
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             raise Refused(f"its returns cannot be read: {error}") from None
 
 
@@ -232,12 +232,3 @@ def read_contents(
 def _shown(leaderboard: Leaderboard, suite: KnownSuite, submission: Submission, listed: Listed) -> Shown:
     played = suite.played(leaderboard.submission_folder(listed.id), submission)
     return Shown(submission, listed, leaderboard.verifications(listed.id), played)
-
-
-def _evaluation(folder: Path, submission: Submission, run: SubmittedRun) -> Evaluation:
-    known, curves = submission.scenarios[run.scenario], {}
-    if run.error is None:
-        curves = unpack((folder / run.path("returns")).read_bytes(), known.k, None)
-    training = TrainingResult(run.env_steps)
-    agent = submission.agent.name
-    return Evaluation(run.scenario, known.digest, agent, False, run.seed, training, curves, run.error)

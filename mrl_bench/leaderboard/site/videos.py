@@ -9,9 +9,7 @@ from typing import NamedTuple
 from mrl_bench.errors import MrlBenchError
 from mrl_bench.leaderboard.folder import Leaderboard
 from mrl_bench.leaderboard.site.reading import Contents
-from mrl_bench.leaderboard.submitted import submitted_agent
 from mrl_bench.runs.files import write_atomically
-from mrl_bench.runs.video import record
 
 
 class VideoFiles(NamedTuple):
@@ -33,6 +31,10 @@ def record_videos(contents: Contents, leaderboard: Leaderboard, out: Path) -> It
     Yields:
         A line for each video that cannot be recorded.
     """
+    # A site without new videos needs no torch, which takes seconds to import.
+    from mrl_bench.leaderboard.submitted import submitted_agent
+    from mrl_bench.runs.video import record
+
     for suite, entries in contents.shown.items():
         for one in entries:
             for scenario in contents.suites[suite].scenarios:
