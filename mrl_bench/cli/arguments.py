@@ -18,6 +18,11 @@ def add_time_limit(parser: argparse.ArgumentParser, default: int = 7200) -> None
     parser.add_argument("--time-limit", type=positive, default=default, help=text)
 
 
+def add_retry_failed(parser: argparse.ArgumentParser) -> None:
+    text = "run failed runs again (default: keep them)"
+    parser.add_argument("--retry-failed", action="store_true", help=text)
+
+
 def add_executor(parser: argparse.ArgumentParser) -> None:
     """Where runs are executed: `workers`, `executor`, `address` and `shard`."""
     parser.add_argument("--workers", type=positive, help="runs in parallel (default: one per core)")

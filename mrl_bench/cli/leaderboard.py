@@ -131,9 +131,8 @@ def _list(options: argparse.Namespace) -> int:
             print(f"{each.id[:12]}  withdrawn: {printable(each.withdrawn)}")
             continue
         found = read_submission(leaderboard.submission_folder(each.id))
-        level = "not verified" if each.level < 0 else f"verified at level {each.level}"
         run = f"{found.agent.name} on {found.suite}, {counted(found.seeds, 'seed')}"
-        print(f"{each.id[:12]}  {run}, {level}, {each.added}")
+        print(f"{each.id[:12]}  {run}, verified at level {each.level}, {each.added}")
     return 0
 
 

@@ -18,7 +18,15 @@ from typing import NoReturn
 import mrl_bench
 from mrl_bench import registry
 from mrl_bench.cli import leaderboard, score
-from mrl_bench.cli.arguments import add_device, add_executor, add_time_limit, positive, seed, steps
+from mrl_bench.cli.arguments import (
+    add_device,
+    add_executor,
+    add_retry_failed,
+    add_time_limit,
+    positive,
+    seed,
+    steps,
+)
 from mrl_bench.cli.terminal import fail, fail_with, one_line
 from mrl_bench.errors import MrlBenchError
 
@@ -98,9 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--seeds", type=positive, help="training seeds per agent (default: the suite's)")
     add_executor(bench)
     add_time_limit(bench)
-    bench.add_argument(
-        "--retry-failed", action="store_true", help="run failed runs again (default: keep them)"
-    )
+    add_retry_failed(bench)
     add_device(bench)
     bench.add_argument("--out", type=Path, help="results folder (default: runs/SUITE)")
     bench.set_defaults(command=_bench)

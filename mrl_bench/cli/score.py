@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mrl_bench.cli.arguments import add_device, add_executor, add_time_limit, positive
+from mrl_bench.cli.arguments import add_device, add_executor, add_retry_failed, add_time_limit, positive
 from mrl_bench.errors import UsageError
 from mrl_bench.leaderboard import DIVISIONS
 
@@ -39,9 +39,7 @@ def add_commands(commands: Any) -> None:
     score.add_argument("--division", choices=DIVISIONS, default=DIVISIONS[0], help=_DIVISION)
     add_executor(score)
     add_time_limit(score)
-    score.add_argument(
-        "--retry-failed", action="store_true", help="run failed runs again (default: keep them)"
-    )
+    add_retry_failed(score)
     add_device(score)
     score.add_argument("--out", type=Path, help="results folder (default: runs/score-NAME-SUITE)")
     score.add_argument(

@@ -75,7 +75,7 @@ class Listed:
 
     id: str
     added: str  # time
-    level: int  # the highest one that was verified; -1 if none was
+    level: int = 0  # the highest one that was verified; all are at level 0 when they are added
     author: str = ""  # who submitted it
     withdrawn: str | None = None  # why
 
@@ -147,15 +147,19 @@ class Leaderboard:
             shutil.rmtree(self.submission_folder(id))
 
     def listed(self) -> list[Listed]:
-        """All submissions, in the order in which they were added."""
+        """All submissions, withdrawn ones included, in the order in which they were added."""
         return _listed(self.events())
+
+    def kept(self) -> list[Listed]:
+        """The submissions that were not withdrawn, in the order in which they were added."""
+        return _kept(self.events())
 
     def ladder(self) -> list[str]:
         """The ids in ladder.txt, without those that were withdrawn. Maintainers write it."""
         path = self.folder / "ladder.txt"
         words = (line.split() for line in path.read_text().splitlines()) if path.is_file() else ()
         named = [first for first, *_ in filter(None, words)]
-        return [each.id for each in self.listed() if each.id in named and each.withdrawn is None]
+        return [each.id for each in self.kept() if each.id in named]
 
     def find(self, start: str) -> str:
         """The id of the submission on the leaderboard whose id starts like this.
@@ -163,7 +167,7 @@ class Leaderboard:
         Raises:
             UsageError: there is none, or more than one.
         """
-        found = [each.id for each in self.listed() if each.id.startswith(start) and each.withdrawn is None]
+        found = [each.id for each in self.kept() if each.id.startswith(start)]
         if len(found) != 1:
             raise UsageError(f"{len(found) or 'no'} submissions on {self.folder} begin with {start!r}")
         return found[0]
@@ -209,7 +213,7 @@ class Leaderboard:
             return self._check(events)
 
     def _check(self, events: Sequence[Event]) -> int:
-        kept = {each.id for each in _listed(events) if each.withdrawn is None}
+        kept = {each.id for each in _kept(events)}
         folder = self.folder / "submissions"
         there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         for id in sorted(kept ^ there):
@@ -231,7 +235,7 @@ class Leaderboard:
             remove_unfinished(self.folder / "verifications")  # submissions came whole, and are many
             self._cut_half_line()
             events = self.events()
-            known = {each.id for each in _listed(events) if each.withdrawn is None}
+            known = {each.id for each in _kept(events)}
             for incoming in self.folder.glob(f"{_INCOMING}*"):
                 if incoming.name.removeprefix(_INCOMING) in known:
                     self._place(incoming)
@@ -277,12 +281,16 @@ def _listed(events: Iterable[Event]) -> list[Listed]:
     for event in events:
         known = found.get(event.submission)
         if event.event == "add":
-            found[event.submission] = Listed(event.submission, event.time, -1, event.note)
+            found[event.submission] = Listed(event.submission, event.time, author=event.note)
         elif known and event.event == "verify":
             found[event.submission] = replace(known, level=max(known.level, int(event.note)))
         elif known:
             found[event.submission] = replace(known, withdrawn=event.note)
     return list(found.values())
+
+
+def _kept(events: Iterable[Event]) -> list[Listed]:
+    return [each for each in _listed(events) if each.withdrawn is None]
 
 
 def _now() -> str:

@@ -40,9 +40,7 @@ class Standing:
 def entries_on(leaderboard: Leaderboard, suite: Suite) -> tuple[dict[str, Entry], dict[str, str]]:
     """The submissions on a suite by id; and why others on it are not comparable, such as those of an older version."""
     entries, left_out = dict[str, Entry](), dict[str, str]()
-    for each in leaderboard.listed():
-        if each.withdrawn is not None:
-            continue
+    for each in leaderboard.kept():
         folder = leaderboard.submission_folder(each.id)
         submission = read_submission(folder)
         if submission.suite != suite.id:

@@ -32,7 +32,7 @@ def submitted_agent(
         UsageError: there is no such agent, it was not submitted for this scenario, or that run failed.
         ContractError: it cannot be made.
     """
-    kept = [each for each in leaderboard.listed() if each.withdrawn is None]
+    kept = leaderboard.kept()
     found = {each.id: read_submission(leaderboard.submission_folder(each.id)) for each in kept}
     fitting = [
         each for each in kept if name and (found[each.id].agent.name == name or each.id.startswith(name))

@@ -153,8 +153,8 @@ class Shown:
 
     @property
     def level(self) -> int:
-        """The highest level that was verified. Whatever is on a leaderboard was intact when it was added."""
-        return max(self.listed.level, 0)
+        """The highest level that was verified."""
+        return self.listed.level
 
     @cached_property
     def env_steps(self) -> float:
