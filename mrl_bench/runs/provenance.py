@@ -45,7 +45,7 @@ def machine() -> str:
             if "model name" in line
         ]
         model = names[0] if names else model
-    return f"{model}, {cores()} cores, {platform.system()}"
+    return f"{model}, {os.cpu_count()} cores, {platform.system()}"
 
 
 def git_commit() -> str:

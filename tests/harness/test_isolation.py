@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from mrl_bench.errors import ContractError
 from mrl_bench.leaderboard.alone import OneTask, chosen, earns_less_alone
 from mrl_bench.protocol.adaptation import evaluate
 from mrl_bench.results import Curve
+from mrl_bench.runs.isolation import core
 from mrl_bench.runs.isolation.remote import Isolation, Patience
 from mrl_bench.scenario import Scenario
 from mrl_bench.scenario.settings import make_config
@@ -273,6 +275,48 @@ def test_how_much_less_counts() -> None:
     assert less(30.0, 5.0) == pytest.approx(0.3, abs=0.1)
     assert less(-30.0, 5.0) is None, "who earns more alone loses nothing"
     assert not any(less(0.0, 10.0) for _ in range(300))
+
+
+@pytest.fixture
+def own_cores(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The cores of this process, which no other process of the tests claims."""
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("this system keeps no process on a core")
+    monkeypatch.setattr(core, "NAME", f"\0mrl-bench-test-{os.getpid()}-")
+    return os.sched_getaffinity(0)
+
+
+def test_an_agent_shares_a_core_with_the_harness(own_cores: set[int], scenario: Scenario) -> None:
+    with Isolation() as isolation:
+        for _ in range(2):
+            with (
+                isolation.agent("escaping_agents:SaysItsCores", scenario.spec, {}, 3) as one,
+                isolation.agent("escaping_agents:SaysItsCores", scenario.spec, {}, 3) as other,
+            ):
+                shared = os.sched_getaffinity(0)
+                assert len(shared) == 1
+                for agent in (one, other):
+                    assert set(agent.state_dict()["cores"].tolist()) == shared
+            assert os.sched_getaffinity(0) == own_cores
+
+
+def test_no_two_workers_claim_the_same_core(own_cores: set[int]) -> None:
+    many = len(own_cores) + 1
+    together = threading.Barrier(many)
+
+    def work(_: int) -> int | None:
+        found = core.claim()
+        together.wait(60)  # each thread has cores of its own
+        if found:
+            assert os.sched_getaffinity(0) == {found.number}
+            found.release()
+        assert os.sched_getaffinity(0) == own_cores
+        return found and found.number
+
+    for _ in range(2):
+        with ThreadPoolExecutor(many) as pool:
+            claimed = [*pool.map(work, range(many))]
+        assert sorted(claimed, key=str) == sorted([*own_cores, None], key=str)
 
 
 def test_isolation_ends_its_processes(scenario: Scenario) -> None:

@@ -140,6 +140,11 @@ class Calls(Learner):
         return super().act(state, memory, step, explore, rng)
 
 
+class SaysItsCores(Learner):
+    def state_dict(self):
+        return {"cores": torch.tensor(sorted(os.sched_getaffinity(0)))}
+
+
 class LearnsWhileScored(Learner):
     """Pushes harder with every episode that it has been scored in, of which it keeps the count in itself."""
 

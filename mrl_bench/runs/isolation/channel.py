@@ -31,13 +31,12 @@ class Request(IntEnum):
     """What the harness asks. Arrays have the axes of `mrl_bench.types`; a generator is torch's state, uint8."""
 
     SPLIT = 0  # a copy of the agent serves the socket that comes with this message from now on; no answer
-    MAKE = 1  # header: target, spec, settings, seed, path; answer: OK, 1 if the agent is sequential
+    MAKE = 1  # header: target, spec, settings, seed, path, core; answer: OK, 1 if the agent is sequential
     LOAD = 2  # array: a safetensors file, uint8; answer: OK
     BEGIN = 3  # `initial_state`; header: tasks; answer: OK
-    ACT = (
-        4  # `act`, where t is 0 also `start_episode`; header: t, explore; arrays: obs, action, reward, alive,
-    )
-    #          and where t is 0 the generator; answer: ARRAY, the actions (B, E, A)
+    # `act`, where t is 0 also `start_episode`; header: t, explore; arrays: obs, action, reward, alive, and where t is 0
+    # the generator; answer: ARRAY, the actions (B, E, A)
+    ACT = 4
     ADAPT = 5  # `adapt`; arrays: the rollout's, and the generator; answer: OK
     DESCRIBE = 6  # header: target, settings, path; answer: BYTES, all settings of the agent as JSON
     TRAIN = 7  # `meta_train`; header: budget, steps, left; answers: TASKS, COLLECT, LOG and RELEASE until OK

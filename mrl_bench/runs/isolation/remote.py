@@ -25,6 +25,7 @@ from mrl_bench.agent import Training
 from mrl_bench.errors import ContractError
 from mrl_bench.protocol.restoring import copies
 from mrl_bench.runs.isolation.channel import MAX_BYTES, Channel, Ended, Failed, Request
+from mrl_bench.runs.isolation.core import Core, claim
 from mrl_bench.runs.isolation.sandbox import hide_from_others
 from mrl_bench.runs.isolation.training import conduct
 from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
@@ -97,7 +98,7 @@ class RemoteAgent:
         self.session().load(weights)
 
 
-@dataclass
+@dataclass(eq=False)
 class Session:
     """The conversation with one agent's process."""
 
@@ -188,6 +189,8 @@ class Isolation:
 
     def __init__(self, patience: Patience | None = None) -> None:
         self._patience = patience or Patience()
+        self._open = set[Session]()  # of the agents that live
+        self._core: Core | None = None  # of this process and these agents
         hide_from_others(True)
         self._folder = TemporaryDirectory()
         ours, theirs = socket.socketpair()
@@ -215,6 +218,8 @@ class Isolation:
         self._process.kill()
         self._process.wait()
         self._folder.cleanup()
+        for session in tuple(self._open):
+            self._end(session)
         hide_from_others(False)
 
     def make(
@@ -235,8 +240,12 @@ class Isolation:
         with _explained():
             session = Session(split(self._channel), self._patience)
         agent = RemoteAgent(session)
-        finalize(agent, session.close)
-        agent.make({**_named(target, settings, path), "spec": asdict(spec), "seed": seed})
+        finalize(agent, self._end, session)
+        if not self._open:
+            self._core = claim()
+        self._open.add(session)
+        core = self._core.number if self._core else None
+        agent.make({**_named(target, settings, path), "spec": asdict(spec), "seed": seed, "core": core})
         return agent
 
     @contextmanager
@@ -246,7 +255,14 @@ class Isolation:
         try:
             yield agent
         finally:
-            agent.session().close()
+            self._end(agent.session())
+
+    def _end(self, session: Session) -> None:
+        session.close()
+        self._open.discard(session)
+        if not self._open and self._core:
+            self._core.release()
+            self._core = None
 
     def settings(self, target: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         """All hyperparameters of an agent: its defaults, overridden by these.

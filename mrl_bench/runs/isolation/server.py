@@ -6,6 +6,7 @@ they taught.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -27,6 +28,7 @@ from mrl_bench.protocol.restoring import copies
 from mrl_bench.runs.isolation import sandbox
 from mrl_bench.runs.isolation.acting import Acting
 from mrl_bench.runs.isolation.channel import Channel, Request
+from mrl_bench.runs.isolation.core import stay
 from mrl_bench.runs.isolation.training import RemoteTraining, rollout_of
 from mrl_bench.scenario.settings import make_config
 from mrl_bench.types import EnvSpec, Trial
@@ -86,6 +88,8 @@ class Server:
         return registry.find("agent", header["target"])
 
     def _make(self, header: dict[str, Any]) -> None:
+        if header.get("core") is not None:
+            stay(header["core"])
         cls = self._class(header)
         seed_global_generators(header["seed"])
         spec = header["spec"]
@@ -196,6 +200,7 @@ def prepare() -> None:
     torch.set_num_threads(1)
     torch.optim.Adam([torch.zeros(1)])  # the first optimiser imports a compiler
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for forks
+    gc.freeze()  # so that no fork copies all of it
 
 
 if __name__ == "__main__":
