@@ -18,10 +18,11 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache, partial
 from threading import Lock
+from types import MappingProxyType
 from typing import IO, NoReturn
 
 from mrl_bench.errors import MrlBenchError
@@ -32,11 +33,21 @@ _LOCK = Lock()
 class Worker:
     """A forked process that runs `mrl_bench.runs.worker`, or the given code; in its use like a `subprocess.Popen`.
 
+    Args:
+        code: to execute.
+        lent: a socket that the process gets as file descriptor 3.
+        environ: further environment variables.
+
     Raises:
         MrlBenchError: no process can be forked.
     """
 
-    def __init__(self, code: str | None = None) -> None:
+    def __init__(
+        self,
+        code: str | None = None,
+        lent: socket.socket | None = None,
+        environ: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         pipes = [os.pipe() for _ in range(4)]
         (their_in, our_in), (our_out, their_out), (our_err, their_err), (our_end, their_end) = pipes
         self.stdin: IO[bytes] = open(our_in, "wb")  # noqa: SIM115
@@ -44,13 +55,18 @@ class Worker:
         self.stderr: IO[bytes] = open(our_err, "rb")  # noqa: SIM115
         self._end: IO[bytes] = open(our_end, "rb", buffering=0)  # noqa: SIM115
         path = [entry or os.getcwd() for entry in sys.path]
-        request = {"path": path, "environ": worker_environment(), "cwd": os.getcwd(), "code": code}
+        request = {
+            "path": path,
+            "environ": {**worker_environment(), **environ},
+            "cwd": os.getcwd(),
+            "code": code,
+        }
         theirs = (their_in, their_out, their_err, their_end)
         try:
             with _LOCK:
                 if _server().process.poll() is not None:  # it was killed
                     _server.cache_clear()
-                _server().fork(json.dumps(request).encode(), theirs)
+                _server().fork(json.dumps(request).encode(), theirs + ((lent.fileno(),) if lent else ()))
         finally:
             for fd in theirs:
                 os.close(fd)
@@ -120,7 +136,7 @@ def start() -> None:
 def _serve(server: socket.socket) -> str | None:
     """Forks for every request. It returns in the forked processes alone: the code to execute, or None for a worker."""
     while True:
-        size, fds, _, _ = socket.recv_fds(server, 8, 4)
+        size, fds, _, _ = socket.recv_fds(server, 8, 5)
         if not size:
             os._exit(0)
         request = b""
@@ -134,9 +150,10 @@ def _serve(server: socket.socket) -> str | None:
         for fd in fds:
             os.close(fd)
     os.setsid()
-    for number, fd in enumerate(fds[:3]):
+    inherited = [*fds[:3], *fds[4:]]
+    for number, fd in enumerate(inherited):
         os.dup2(fd, number)
-    os.closerange(3, 256)
+    os.closerange(len(inherited), 256)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", 1, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", 1, errors="backslashreplace", closefd=False)  # noqa: SIM115

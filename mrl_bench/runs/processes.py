@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import IO
 
-from mrl_bench.errors import MrlBenchError, printable
+from mrl_bench.errors import ContractError, MrlBenchError, printable
 from mrl_bench.runs.attempt import Attempt, End
 from mrl_bench.runs.fork_server import Worker
 from mrl_bench.runs.provenance import cores
@@ -40,7 +40,7 @@ class Processes:
         with self._lock:
             if self._stopped:
                 raise MrlBenchError("stopped")
-            process = Worker()
+            process = _worker(attempt)
             self._running.add(process)
         assert process.stdin
         request = asdict(attempt) | {"folder": str(store.folder.resolve())}
@@ -78,6 +78,20 @@ class Processes:
             self._stopped = True
             for process in self._running:
                 _kill(process)
+
+
+def _worker(attempt: Attempt) -> Worker:
+    """The process for an attempt; that of an isolated run need not start what isolates its agent."""
+    if not attempt.run["isolated"]:
+        return Worker()
+    from mrl_bench.runs.isolation.remote import LENT, isolation
+
+    try:
+        lent = isolation().lend()
+    except ContractError:  # it was killed; the worker starts its own
+        return Worker()
+    with lent:
+        return Worker(lent=lent, environ={LENT: "3"})
 
 
 def _end(said: Mapping[str, str], code: int) -> End:

@@ -277,6 +277,17 @@ def test_how_much_less_counts() -> None:
     assert not any(less(0.0, 10.0) for _ in range(300))
 
 
+def test_a_lent_isolation_starts_nothing_and_is_the_same(isolation: Isolation, scenario: Scenario) -> None:
+    own = remotely(isolation, scenario, "toy_agents:Learner")
+    with Isolation(lent=isolation.lend()) as lent, Isolation(lent=lent.lend()) as again:
+        for each in (lent, again):
+            found = remotely(each, scenario, "toy_agents:Learner")
+            assert np.array_equal(found.returns, own.returns)
+            with each.agent("escaping_agents:Looks", scenario.spec, {}, 3) as agent:  # in a sandbox, too
+                evaluate(agent, scenario, "test", seed=3, device=CPU)
+    assert np.array_equal(remotely(isolation, scenario, "toy_agents:Learner").returns, own.returns)
+
+
 @pytest.fixture
 def own_cores(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """The cores of this process, which no other process of the tests claims."""

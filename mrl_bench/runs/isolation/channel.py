@@ -30,7 +30,9 @@ _HEAD = struct.Struct("<BIQ")
 class Request(IntEnum):
     """What the harness asks. Arrays have the axes of `mrl_bench.types`; a generator is torch's state, uint8."""
 
-    SPLIT = 0  # a copy of the agent serves the socket that comes with this message from now on; no answer
+    # A copy of this process serves the socket that comes with the message; no answer. Header: forks_agents, if the copy
+    # is to be one that forks agents' processes, too.
+    SPLIT = 0
     MAKE = 1  # header: target, spec, settings, seed, path, core; answer: OK, 1 if the agent is sequential
     LOAD = 2  # array: a safetensors file, uint8; answer: OK
     BEGIN = 3  # `initial_state`; header: tasks; answer: OK

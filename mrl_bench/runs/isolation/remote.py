@@ -30,6 +30,9 @@ from mrl_bench.runs.isolation.sandbox import hide_from_others
 from mrl_bench.runs.isolation.training import conduct
 from mrl_bench.types import EnvSpec, Memory, Rollout, State, TimeStep
 
+LENT = (
+    "MRL_BENCH_ISOLATION"  # environment variable: number of a file descriptor, what `Isolation.lend` returned
+)
 _MAX_SETTINGS = 2**16  # bytes of an agent's settings as JSON
 
 
@@ -178,21 +181,35 @@ class Session:
 
 def split(channel: Channel) -> Channel:
     """Copies the process at the other end of a channel; returns a channel to the copy."""
+    return Channel(_copied(channel, {}))
+
+
+def _copied(channel: Channel, header: Mapping[str, Any]) -> socket.socket:
     ours, theirs = socket.socketpair()
     with theirs:
-        channel.ask(Request.SPLIT, {}, fd=theirs.fileno())
-    return Channel(ours)
+        channel.ask(Request.SPLIT, header, fd=theirs.fileno())
+    return ours
 
 
 class Isolation:
-    """Starts processes of agents. They end with it, at the latest."""
+    """Starts processes of agents. They end with it, at the latest.
 
-    def __init__(self, patience: Patience | None = None) -> None:
+    Args:
+        patience: with the agents.
+        lent: what another process's `lend` returned; by default a process is started that forks those of agents, which
+            takes seconds.
+    """
+
+    def __init__(self, patience: Patience | None = None, lent: socket.socket | None = None) -> None:
         self._patience = patience or Patience()
         self._open = set[Session]()  # of the agents that live
         self._core: Core | None = None  # of this process and these agents
         hide_from_others(True)
         self._folder = TemporaryDirectory()
+        self._process: subprocess.Popen[bytes] | None = None  # that forks those of agents, unless it was lent
+        self._channel = Channel(lent or self._start())
+
+    def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -205,7 +222,16 @@ class Isolation:
                 env=_environment(self._folder.name),
                 start_new_session=True,
             )
-        self._channel = Channel(ours)
+        return ours
+
+    def lend(self) -> socket.socket:
+        """A socket with which another process has an isolation of its own, without starting anything.
+
+        Raises:
+            ContractError: the process that forks those of agents has ended.
+        """
+        with _explained():
+            return _copied(self._channel, {"forks_agents": True})
 
     def __enter__(self) -> Isolation:
         return self
@@ -215,8 +241,9 @@ class Isolation:
 
     def close(self) -> None:
         self._channel.close()
-        self._process.kill()
-        self._process.wait()
+        if self._process:
+            self._process.kill()
+            self._process.wait()
         self._folder.cleanup()
         for session in tuple(self._open):
             self._end(session)
@@ -284,8 +311,9 @@ class Isolation:
 
 @cache
 def isolation() -> Isolation:
-    """That of this process, which ends with it."""
-    found = Isolation()
+    """That of this process, which ends with it. A worker's was lent by the process that started it."""
+    lent = os.environ.pop(LENT, None)
+    found = Isolation(lent=None if lent is None else socket.socket(fileno=int(lent)))
     atexit.register(found.close)
     return found
 

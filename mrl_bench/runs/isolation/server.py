@@ -149,7 +149,7 @@ def serve(end: socket.socket, target: str = "", in_sandbox: bool = True) -> NoRe
             end.close()
             end = socket.socket(fileno=fd)
             server._channel = channel = Channel(end)
-            if forks_agents:
+            if forks_agents and not header.get("forks_agents"):
                 sandbox.enter(fd)
                 forks_agents = False
             continue
