@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from math import inf
 from pathlib import Path
 
-from mrl_bench.report.formatting import DASH, count, interval, score
+from mrl_bench.report.formatting import DASH, count, interval, moved, score
 from mrl_bench.report.scale import Scale
 from mrl_bench.report.scores import HEADROOM_FLOOR, Estimate
 from mrl_bench.scenario import find_scenario, list_scenarios
@@ -41,9 +41,8 @@ def _line(cells: Iterable[str]) -> str:
 def _row(name: str, references: References) -> list[str]:
     cells = [f"`{name}`", *_headroom(references)]
     blind, oracle = (references.agents[agent] for agent in ("blind", "oracle"))
-    moved = (references.moved(agent) for agent in ("blind", "oracle"))
     cells += [str(len(oracle.seeds)), f"{count(blind.env_steps)}, {count(oracle.env_steps)}"]
-    cells += [", ".join(DASH if share is None else score(share) for share in moved)]
+    cells += [", ".join(moved(references.moved(agent)) for agent in ("blind", "oracle"))]
     return [*cells, "yes" if references.certified else "no"]
 
 

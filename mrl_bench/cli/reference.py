@@ -14,7 +14,7 @@ from rich.console import Console
 from mrl_bench.cli.bench import make_backend, print_shard
 from mrl_bench.cli.terminal import fail
 from mrl_bench.errors import MrlBenchError, printable
-from mrl_bench.report.formatting import DASH, count, interval, number, score
+from mrl_bench.report.formatting import DASH, count, interval, moved, number, score
 from mrl_bench.report.scale import Scale
 from mrl_bench.report.table import WrappedTable
 from mrl_bench.runs.cost import Cost, weigh
@@ -120,9 +120,8 @@ def _check(scenarios: Iterable[Scenario], folder: Path | None, against: Path | N
 
 def _add_rows(table: WrappedTable, scenario: Scenario, found: References, other: References | None) -> None:
     for name, agent in found.agents.items():
-        moved = found.moved(name)
         cells = [name, str(len(agent.seeds)), count(agent.env_steps), number(found.mean_return(name))]
-        cells.append(DASH if moved is None else score(moved))
+        cells.append(moved(found.moved(name)))
         for each in (found, other)[: len(table.headers) - len(cells)]:
             cells.append(_headroom(each) if name == "blind" else "")
         table.add(scenario.id, cells)

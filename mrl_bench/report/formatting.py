@@ -18,6 +18,11 @@ def score(value: float) -> str:
     return _fixed(value, 2)
 
 
+def moved(share: float | None) -> str:
+    """By how much a doubled budget moved a return, finer than the bound of a certificate (0.03)."""
+    return DASH if share is None else _fixed(share, 3)
+
+
 def number(value: float) -> str:
     """Three digits, or the whole integer part: 0.12, 12.3, 123, 1234."""
     return _fixed(value, 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2)
