@@ -3,11 +3,10 @@
     mrl-bench bench --suite quick
     python benchmarks/isolation_cost.py            # reads runs/quick, writes benchmarks/results/isolation_cost.json
 
-What is compared. All runs of the results folder are evaluated on the test and ood tasks with their trained weights, as
-in a bench: by a worker process for each core, the longest run first. Once the agents live in the workers, and once in
-processes of their own (`mrl_bench/runs/isolation`). The returns must be equal. Both ways take turns; the figures are
-medians of seconds on the clock, for the whole and for each run. The start of the process that isolated agents are
-forked from, once in each worker, is not part of it and is measured beside it.
+What is compared. For each run of the results folder: its trained weights are evaluated on the test and ood tasks as in
+a bench, by an agent of the worker's process and by an isolated one (`mrl_bench/runs/isolation`), in turns. A worker for
+each core does so at the same time, as in a bench. The returns must be equal; the figures are medians of seconds on the
+clock. The start of the process that isolated agents are forked from, once in a bench, is measured beside it.
 """
 
 from __future__ import annotations
@@ -16,9 +15,8 @@ import argparse
 import json
 import multiprocessing
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -28,7 +26,7 @@ import torch
 from machine import Bystanders, describe
 
 from mrl_bench.protocol.adaptation import evaluate
-from mrl_bench.runs.isolation.remote import Isolation, isolation
+from mrl_bench.runs.isolation.remote import Isolation
 from mrl_bench.runs.manifest import read_manifest
 from mrl_bench.runs.provenance import cores
 from mrl_bench.runs.run import Run, make_agent
@@ -58,27 +56,33 @@ class Job(NamedTuple):
     run: Run
     folder: Path  # of the results
     key: str  # of its training there
+    repeats: int
 
 
-Played = tuple[float, list[np.ndarray]]  # seconds, and the returns on each split
+def compare(job: Job) -> dict[str, Any]:
+    """Seconds of both ways on one run."""
+    weights = Store(job.folder).weights(job.key, "cpu")
+    taken, returns = {way: list[float]() for way in WAYS}, {}
+    for turn in range(job.repeats + 1):
+        for way in WAYS:
+            one = replace(job.run, isolated=way == "isolated")
+            spent, returns[way] = seconds(lambda one=one: evaluation(one, weights))
+            if turn:  # the first one imports the agent
+                taken[way].append(spent)
+    if not all(map(np.array_equal, *returns.values())):
+        raise SystemExit(f"{job.run.label}: the returns differ")
+    found = {way: median(times) for way, times in taken.items()}
+    ratio = found["isolated"] / found["here"]
+    print(
+        f"{job.run.label}: {found['here']:.2f} s here, {found['isolated']:.2f} s isolated, {ratio:.2f}",
+        flush=True,
+    )
+    return {"run": job.run.label, **found, "ratio": ratio}
 
 
-def in_workers(jobs: Sequence[Job], workers: int) -> tuple[float, list[Played]]:
-    """Seconds for the evaluation of all jobs by so many processes, and what came of each."""
-    with multiprocessing.get_context("fork").Pool(workers, _ready) as pool:
-        pool.map(time.sleep, [1.0] * workers, chunksize=1)  # all are ready
-        return seconds(lambda: pool.map(_evaluate, jobs, chunksize=1))
-
-
-def _ready() -> None:
+def ready() -> None:
     torch.set_num_threads(1)
     torch.optim.Adam([torch.zeros(1)])  # the first optimiser imports a compiler
-    isolation().settings("mrl_agents.maml:Maml", {})
-
-
-def _evaluate(job: Job) -> Played:
-    weights = Store(job.folder).weights(job.key, "cpu")
-    return seconds(lambda: evaluation(job.run, weights))
 
 
 def start() -> float:
@@ -97,41 +101,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=cores())
     options = parser.parse_args()
     starts = [start() for _ in range(3)]
-    planned = read_manifest(options.results)["runs"]
-    jobs = {
-        way: [
-            Job(replace(Run.from_json(run), isolated=way == "isolated"), options.results, run["train"])
-            for run in planned
-        ]
-        for way in WAYS
-    }
-    whole = {way: list[float]() for way in WAYS}
-    single = {way: list[list[float]]() for way in WAYS}
-    bystanders, order = Bystanders(), list(range(len(planned)))
-    for turn in range(options.repeats + 1):
-        returns = {}
-        for way in WAYS:
-            spent, played = in_workers([jobs[way][place] for place in order], options.workers)
-            taken = dict(zip(order, played, strict=True))
-            returns[way] = [taken[place][1] for place in range(len(planned))]
-            if turn:
-                whole[way].append(spent)
-                single[way].append([taken[place][0] for place in range(len(planned))])
-                print(f"{way}: {spent:.1f} s", flush=True)
-        # The longest first, as the turn that does not count measured them.
-        order.sort(key=lambda place: -taken[place][0])
-        pairs = zip(chain(*returns["here"]), chain(*returns["isolated"]), strict=True)
-        if not all(np.array_equal(one, other) for one, other in pairs):
-            raise SystemExit("the returns differ")
-    rows = []
-    for place, job in enumerate(jobs["here"]):
-        here, isolated = (median(turn[place] for turn in single[way]) for way in WAYS)
-        rows.append({"run": job.run.label, "here": here, "isolated": isolated, "ratio": isolated / here})
-        print(f"{job.run.label}: {here:.2f} s here, {isolated:.2f} s isolated, {isolated / here:.2f}")
-    here, isolated = (median(whole[way]) for way in WAYS)
-    print(
-        f"all, {options.workers} workers: {here:.1f} s here, {isolated:.1f} s isolated, {isolated / here:.2f}"
-    )
+    jobs = [
+        Job(Run.from_json(run), options.results, run["train"], options.repeats)
+        for run in read_manifest(options.results)["runs"]
+    ]
+    bystanders = Bystanders()
+    with multiprocessing.get_context("fork").Pool(options.workers, ready) as pool:
+        rows = pool.map(compare, jobs, chunksize=1)
+    here, isolated = (sum(row[way] for row in rows) for way in WAYS)
+    print(f"all: {here:.1f} s here, {isolated:.1f} s isolated, {isolated / here:.2f}")
     print(f"start: {median(starts):.1f} s")
     found = {
         **describe(["torch", "numpy", "mujoco"]),
