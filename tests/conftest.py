@@ -6,6 +6,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from browser import Browser, chromium, find_browser
 from forked_code import execute_lines
 from no_pickle import refuse_unpickling
 
@@ -43,6 +44,15 @@ def _imports_of_one_test(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 def forked_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a check plays in a new process is played in a forked one."""
     monkeypatch.setattr(new_process, "execute", execute_lines)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    program = find_browser()
+    if program is None:
+        pytest.skip("there is no Chromium")
+    with chromium(program) as running:
+        yield running
 
 
 @pytest.fixture

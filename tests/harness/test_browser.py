@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import DESK, LOW_CONTRAST, PHONE, Browser, chromium, find_browser
+from browser import DESK, LOW_CONTRAST, PHONE, Browser
 from test_report import ALL_SCORES, INFO
 
 from mrl_bench.report.page import write_page
@@ -16,15 +15,6 @@ HIDDEN = """[...document.querySelectorAll("table.fold td[data-label]")].filter(c
   const box = cell.getBoundingClientRect();
   return !box.width || box.left < 0 || box.right > innerWidth || cell.scrollWidth > cell.clientWidth;
 }).map(cell => cell.dataset.label)"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = find_browser()
-    if program is None:
-        pytest.skip("there is no Chromium")
-    with chromium(program) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

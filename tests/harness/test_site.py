@@ -7,7 +7,6 @@ import os
 import shutil
 import time
 from base64 import b64encode
-from collections.abc import Iterator
 from hashlib import sha256
 from html import unescape
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bench_kit import run_here
-from browser import DESK, LOW_CONTRAST, PHONE, Browser, chromium, find_browser
+from browser import DESK, LOW_CONTRAST, PHONE, Browser
 from site_kit import Agent, make_leaderboard, make_suite
 from test_report import Page
 
@@ -347,15 +346,6 @@ def test_pages_are_written_in_several_processes_and_an_error_in_any_is_raised(tm
 
 
 # ---- in a browser ----
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = find_browser()
-    if program is None:
-        pytest.skip("there is no Chromium")
-    with chromium(program) as running:
-        yield running
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
