@@ -90,9 +90,13 @@ class Entry:
         found = shipped_references(self.scenarios[name])
         if found is None:
             raise Refused(f"no references of {name} ship with this version")
-        if sha256(found.to_bytes()).hexdigest() != self.submission.scenarios[name].references:
-            raise Refused(f"its scores refer to other references of {name} than ship with this version")
+        self.require_references(name, sha256(found.to_bytes()).hexdigest())
         return found
+
+    def require_references(self, name: str, shipped: str) -> None:
+        """Raises Refused unless its scores on a scenario refer to the references with this SHA-256."""
+        if shipped != self.submission.scenarios[name].references:
+            raise Refused(f"its scores refer to other references of {name} than ship with this version")
 
     @cached_property
     def evaluations(self) -> dict[str, Evaluation]:

@@ -16,7 +16,8 @@ def for_each(items: Sequence[T], work: Callable[[T], None]) -> None:
 
     If a process fails, this one repeats its share, and so raises what was raised there.
     """
-    own, *others = (items[i :: cores()] for i in range(cores()))
+    processes = cores()
+    own, *others = (items[i::processes] for i in range(processes))
     children = [_fork(share, work) for share in others]
     try:
         for item in own:

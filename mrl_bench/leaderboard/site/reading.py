@@ -126,9 +126,8 @@ class KnownSuite:
         runs: dict[str, list[Evaluation]] = {name: [] for name in self.scenarios}
         for evaluation in entry.evaluations.values():
             runs[evaluation.scenario].append(evaluation)
-        for name, known in submission.scenarios.items():
-            if known.references != self._hashes[name]:
-                raise Refused(f"its scores refer to other references of {name} than ship with this version")
+        for name, shipped in self._hashes.items():
+            entry.require_references(name, shipped)
         try:
             return {
                 (name, split): Played.of(AgentRuns(scale, split, submission.scenarios[name].k, runs[name]))
