@@ -28,6 +28,7 @@ from typing import IO, NoReturn
 from mrl_bench.errors import MrlBenchError
 
 _LOCK = Lock()
+_MOST_FDS = 16  # that come with a request: standard input, output and error, the end, and what is lent
 
 
 class Worker:
@@ -35,8 +36,7 @@ class Worker:
 
     Args:
         code: to execute.
-        lent: a socket that the process gets as file descriptor 3.
-        environ: further environment variables.
+        lent: sockets for the process; an environment variable of each name holds the number of its file descriptor.
 
     Raises:
         MrlBenchError: no process can be forked.
@@ -45,8 +45,7 @@ class Worker:
     def __init__(
         self,
         code: str | None = None,
-        lent: socket.socket | None = None,
-        environ: Mapping[str, str] = MappingProxyType({}),
+        lent: Mapping[str, socket.socket] = MappingProxyType({}),
     ) -> None:
         pipes = [os.pipe() for _ in range(4)]
         (their_in, our_in), (our_out, their_out), (our_err, their_err), (our_end, their_end) = pipes
@@ -57,7 +56,7 @@ class Worker:
         path = [entry or os.getcwd() for entry in sys.path]
         request = {
             "path": path,
-            "environ": {**worker_environment(), **environ},
+            "environ": {**worker_environment(), **{name: str(3 + n) for n, name in enumerate(lent)}},
             "cwd": os.getcwd(),
             "code": code,
         }
@@ -66,7 +65,9 @@ class Worker:
             with _LOCK:
                 if _server().process.poll() is not None:  # it was killed
                     _server.cache_clear()
-                _server().fork(json.dumps(request).encode(), theirs + ((lent.fileno(),) if lent else ()))
+                _server().fork(
+                    json.dumps(request).encode(), (*theirs, *(end.fileno() for end in lent.values()))
+                )
         finally:
             for fd in theirs:
                 os.close(fd)
@@ -136,7 +137,7 @@ def start() -> None:
 def _serve(server: socket.socket) -> str | None:
     """Forks for every request. It returns in the forked processes alone: the code to execute, or None for a worker."""
     while True:
-        size, fds, _, _ = socket.recv_fds(server, 8, 5)
+        size, fds, _, _ = socket.recv_fds(server, 8, _MOST_FDS)
         if not size:
             os._exit(0)
         request = b""

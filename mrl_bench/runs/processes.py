@@ -91,7 +91,7 @@ def _worker(attempt: Attempt) -> Worker:
     except ContractError:  # it was killed; the worker starts its own
         return Worker()
     with lent:
-        return Worker(lent=lent, environ={LENT: "3"})
+        return Worker(lent={LENT: lent})
 
 
 def _end(said: Mapping[str, str], code: int) -> End:
